@@ -1,0 +1,86 @@
+"""The command line. Verbs import what they need when they run: `--help` never imports torch."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from onlygood.cli.calibrate import calibrate
+from onlygood.cli.data import data
+from onlygood.cli.demo import demo
+from onlygood.cli.doctor import doctor
+from onlygood.cli.evaluate import evaluate
+from onlygood.cli.fit import fit
+from onlygood.cli.methods import methods
+from onlygood.cli.score import score
+from onlygood.cli.voice import Voice
+from onlygood.core.errors import OnlygoodError, TrainingInterrupted
+
+FAILED = 1
+INTERRUPTED = 130
+"""What a shell reports of a process that Ctrl-C ended; Typer returns it for KeyboardInterrupt."""
+
+app = typer.Typer(
+    name="onlygood",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (fit, score, evaluate, calibrate, methods, data, demo, doctor):
+    app.command()(verb)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        import onlygood
+
+        typer.echo(f"onlygood {onlygood.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _onlygood(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Learns from good pictures only, and finds the anomalous ones and the places in them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status.
+
+    0: done, and with `--fail-on-anomaly` all pictures are normal; 1: an error; 2: anomalies were
+    found (`--fail-on-anomaly`); 130: interrupted.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    voice = Voice(json="--json" in words)
+    try:
+        # Not standalone: Typer would exit with 2 on a misspelt option, and 2 means anomalies here.
+        status = app(words or ["--help"], prog_name="onlygood", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except TrainingInterrupted as error:
+        return _fail(voice, str(error), INTERRUPTED)
+    except OnlygoodError as error:
+        return _fail(voice, str(error))
+    except TyperException as error:
+        return _fail(voice, f"{error.format_message()} (see --help)")
+    except BrokenPipeError:
+        # The reader has gone, `| head` for example; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        return _fail(voice, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if status == INTERRUPTED:
+        return _fail(voice, "interrupted; no file was left half written", INTERRUPTED)
+    return int(status)
+
+
+def _fail(voice: Voice, words: str, status: int = FAILED) -> int:
+    voice.error(words)
+    voice.answer({"error": words})
+    return status

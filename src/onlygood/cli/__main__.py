@@ -1,0 +1,7 @@
+"""`python -m onlygood.cli`."""
+
+import sys
+
+from onlygood.cli import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""`onlygood calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onlygood.cli.voice import Force, Json, Quiet, Voice
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Normal pictures that the model has not seen; without it the scores in the model.",
+        ),
+    ] = None,
+    target_fpr: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of normal pictures that may be called anomalous.", show_default="as it is"
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Probability that this promise holds.", show_default="as it is"),
+    ] = None,
+    strict_fpr: Annotated[
+        float | None,
+        typer.Option(help="Smaller share for a second threshold; between the two is unsure."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="MODEL2",
+            help="The model file to write.",
+            show_default="MODEL",
+        ),
+    ] = None,
+    overwrite: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Set the thresholds anew, without training."""
+    from onlygood.cli.files import check_new
+    from onlygood.core.errors import DataError
+
+    voice = Voice(json=json, quiet=quiet)
+    target = model if output is None else output
+    check_new(target, overwrite or target == model)
+    if folder is not None and not folder.exists():
+        raise DataError(f"there is no {folder}; name a folder of normal pictures")
+
+    from onlygood.detector import Detector
+
+    detector = Detector.load(model)
+    before = detector.calibration
+    detector = detector.calibrate(
+        folder,
+        target_fpr=before.target_fpr if target_fpr is None else target_fpr,
+        confidence=before.confidence if confidence is None else confidence,
+        strict_fpr=strict_fpr,
+    )
+    detector.save(target)
+
+    calibration = detector.calibration
+    voice.show(
+        f"threshold {before.threshold:.6g} -> {calibration.threshold:.6g}",
+        f"{target}: {calibration.guarantee}",
+    )
+    voice.say(calibration.note)
+    voice.answer(
+        {
+            "model": target,
+            "threshold": calibration.threshold,
+            "previous_threshold": before.threshold,
+            "strict_threshold": calibration.strict_threshold,
+            "target_fpr": calibration.target_fpr,
+            "strict_fpr": calibration.strict_fpr,
+            "confidence": calibration.confidence,
+            "promised_fpr": calibration.promised_fpr,
+            "n_calibration": calibration.n,
+            "guarantee": calibration.guarantee,
+            "note": calibration.note,
+        }
+    )

@@ -1,0 +1,70 @@
+"""`onlygood evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onlygood.cli.voice import Json, Quiet, Voice, table
+
+LABELS = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "max_balanced_accuracy": "balanced accuracy, best threshold",
+    "false_positive_rate": "false-positive rate",
+    "true_positive_rate": "true-positive rate",
+    "threshold": "threshold",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "n_normal": "normal pictures",
+    "n_anomalous": "anomalous pictures",
+    "images_per_second": "images/s",
+}
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="`good` against all other folders in it, or a data set in MVTec layout.",
+        ),
+    ],
+    report: Annotated[Path | None, typer.Option(help="Write a report here, .html.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score labelled pictures and say how well normal and anomalous ones are told apart."""
+    from onlygood.cli.files import check_writable
+    from onlygood.core.errors import DataError
+
+    voice = Voice(json=json, quiet=quiet)
+    if report is not None:
+        check_writable(report)
+    if not folder.exists():
+        raise DataError(f"there is no {folder}; name a folder of labelled pictures")
+
+    from onlygood.detector import Detector
+    from onlygood.evaluation.evaluate import evaluate as run
+
+    detector = Detector.load(model)
+    evaluation = run(detector, folder)
+    if report is not None:
+        from onlygood.report.page import write_report
+        from onlygood.reporting import evaluation_report
+
+        write_report(evaluation_report(detector, evaluation), report)
+
+    figures = evaluation.to_json()
+    voice.show(table("measure", "value", rows=_rows(figures)))
+    voice.say(detector.calibration.guarantee)
+    if report is not None:
+        voice.show(f"report: {report}")
+    voice.answer(figures)
+
+
+def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    shown = [(label, figures[key]) for key, label in LABELS.items() if figures.get(key) is not None]
+    shown += [(f"AUROC of part {name}", value) for name, value in figures["parts"].items()]
+    return [(label, f"{value:.4g}") for label, value in shown]

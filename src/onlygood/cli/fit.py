@@ -1,0 +1,163 @@
+"""`onlygood fit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onlygood.cli.voice import Force, Json, Quiet, Voice
+
+DEFAULT_METHOD = "cbigan"
+
+
+def fit(
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="METHOD", help="See `onlygood methods`; left out, it is cbigan."),
+    ] = None,
+    second: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="Normal pictures, at any depth.")
+    ] = None,
+    *,
+    model: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings of the method; see `onlygood methods NAME`.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other setting; may be repeated."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in a TOML file; the command line wins.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; stored.")] = 0,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Training time.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Training steps.")] = None,
+    target_fpr: Annotated[
+        float, typer.Option(help="Share of normal pictures that may be called anomalous.")
+    ] = 0.05,
+    confidence: Annotated[float, typer.Option(help="Probability that this promise holds.")] = 0.9,
+    group_by: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Pattern in a file name that tells the part it shows."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and the health log.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run of --run-dir.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Report to write.", show_default="MODEL.html")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
+    overwrite: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
+    from onlygood.cli.files import check_new, check_writable
+    from onlygood.core.errors import ConfigError
+
+    voice = Voice(json=json, quiet=quiet)
+    # Refused before torch is imported: such mistakes should cost no time.
+    check_new(model, overwrite)
+    page = None if no_report else report or model.with_suffix(".html")
+    if page is not None:
+        check_writable(page)
+    if resume and run_dir is None:
+        raise ConfigError("--resume goes on with the run in a folder; name it with --run-dir")
+    method, folder, from_file, preset = _request(first, second, config, preset)
+    settings = from_file | _from_command_line(assignments or [], minutes, steps)
+
+    from onlygood.detector import Detector
+
+    detector = Detector.fit(
+        method,
+        folder,
+        preset=preset,
+        seed=seed,
+        settings=settings,
+        target_fpr=target_fpr,
+        confidence=confidence,
+        group_by=group_by,
+        run_dir=run_dir,
+        resume=resume,
+        reporter=voice.reporter(),
+    )
+    if not voice.first:
+        return
+    detector.save(model)
+    if page is not None:
+        from onlygood.report.page import write_report
+        from onlygood.reporting import fit_report
+
+        write_report(fit_report(detector), page)
+
+    calibration = detector.calibration
+    voice.say(detector.verdict)
+    voice.show(f"{model}: {calibration.guarantee}")
+    voice.say(calibration.note)
+    if page is not None:
+        voice.show(f"report: {page}")
+    voice.answer(
+        {
+            "model": model,
+            "method": method,
+            "preset": preset,
+            "seed": seed,
+            "report": page,
+            "threshold": calibration.threshold,
+            "target_fpr": calibration.target_fpr,
+            "confidence": calibration.confidence,
+            "promised_fpr": calibration.promised_fpr,
+            "n_calibration": calibration.n,
+            "guarantee": calibration.guarantee,
+            "note": calibration.note,
+            "verdict": detector.verdict,
+            "provenance": detector.provenance,
+        }
+    )
+
+
+def _request(
+    first: str | None, second: str | None, config: Path | None, preset: str | None
+) -> tuple[str, Path, dict[str, object], str]:
+    """Method, folder, settings and preset from positional words, file and options."""
+    from onlygood.core.errors import ConfigError, DataError
+    from onlygood.settings import FileSettings, alternatives, load_toml
+
+    if first is None:
+        raise ConfigError("fit needs a folder of normal pictures: onlygood fit FOLDER -o MODEL")
+    file = FileSettings(None, None, {}) if config is None else load_toml(config)
+    # One word alone is the folder: the method is what most users have no opinion on.
+    folder = Path(first if second is None else second)
+    method = (file.method or DEFAULT_METHOD) if second is None else first
+
+    from onlygood.methods import METHODS
+
+    if not folder.exists():
+        if str(folder) in METHODS:
+            named = "FOLDER" if second is None else first
+            raise ConfigError(
+                f"the folder of normal pictures comes last: onlygood fit {folder} {named} -o MODEL"
+            )
+        raise DataError(f"there is no {folder}; name a folder of normal pictures")
+    if method not in METHODS:
+        raise ConfigError(f'unknown method "{method}"{alternatives(method, METHODS)}')
+    return method, folder, file.overrides, preset or file.preset or "default"
+
+
+def _from_command_line(
+    assignments: list[str], minutes: float | None, steps: int | None
+) -> dict[str, object]:
+    from onlygood.settings import parse_assignment
+
+    settings: dict[str, object] = dict(parse_assignment(text) for text in assignments)
+    if minutes is not None:
+        settings["minutes"] = minutes
+    if steps is not None:
+        settings["steps"] = steps
+    return settings

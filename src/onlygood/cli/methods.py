@@ -1,0 +1,120 @@
+"""`onlygood methods`."""
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onlygood.cli.voice import Json, Voice, table
+
+if TYPE_CHECKING:
+    from onlygood.core.method import Method
+    from onlygood.settings import Field
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, json: Json = False
+) -> None:
+    """List the methods; with NAME its paper, presets and settings."""
+    from onlygood.core.errors import ConfigError
+    from onlygood.methods import METHODS
+    from onlygood.settings import alternatives
+
+    voice = Voice(json=json)
+    if name is None:
+        rows = [
+            (
+                key,
+                _page(cls).partition("\n")[0],
+                "yes" if cls.localizes else "no",
+                ", ".join(cls.presets),
+            )
+            for key, cls in METHODS.items()
+        ]
+        voice.show(table("method", "what it is", "maps", "presets", rows=rows))
+        voice.answer(
+            {
+                "methods": [
+                    {
+                        "name": key,
+                        "summary": summary,
+                        "localizes": maps == "yes",
+                        "presets": presets.split(", "),
+                    }
+                    for key, summary, maps, presets in rows
+                ]
+            }
+        )
+        return
+    if name not in METHODS:
+        raise ConfigError(f'unknown method "{name}"{alternatives(name, METHODS)}')
+    _one(voice, name, METHODS[name])
+
+
+def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
+    from onlygood.core.settings import Training, View
+    from onlygood.settings import describe
+
+    groups = {name: cls.config_class, "pictures": View, "training": Training}
+    described = {title: describe(group) for title, group in groups.items()}
+    voice.show(
+        _page(cls),
+        "",
+        table(
+            "preset",
+            "what it is",
+            "its settings",
+            rows=[
+                (
+                    key,
+                    preset.summary,
+                    ", ".join(
+                        f"{field}={value}"
+                        for bundle in (preset.config, preset.view, preset.training)
+                        for field, value in bundle.items()
+                    ),
+                )
+                for key, preset in cls.presets.items()
+            ],
+        ),
+        *(
+            table(
+                "setting",
+                "default",
+                "meaning",
+                title=title,
+                rows=[(field.name, str(field.default), field.doc) for field in fields],
+            )
+            for title, fields in described.items()
+        ),
+        f"for example: onlygood fit {name} FOLDER -o MODEL --set batch_size=16",
+    )
+    voice.answer(
+        {
+            "name": name,
+            "page": _page(cls),
+            "localizes": cls.localizes,
+            "presets": {
+                key: {
+                    "summary": preset.summary,
+                    "config": dict(preset.config),
+                    "view": dict(preset.view),
+                    "training": dict(preset.training),
+                }
+                for key, preset in cls.presets.items()
+            },
+            "settings": {
+                title: [_entry(field) for field in fields] for title, fields in described.items()
+            },
+        }
+    )
+
+
+def _page(cls: "type[Method]") -> str:
+    """The docstring of the method's file: what it is, its paper, departures."""
+    return inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+
+
+def _entry(field: "Field") -> dict[str, Any]:
+    return field._asdict()

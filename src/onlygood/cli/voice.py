@@ -1,0 +1,131 @@
+"""Who is told what: answers on standard output, everything else on standard error."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from onlygood.training.reporting import Reporter
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, and words on standard error.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no words.")]
+Force = Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing model.")]
+
+
+@final
+class Voice:
+    """How a verb speaks.
+
+    With `json` standard output gets exactly one JSON object, from `answer`, and `show` is silent;
+    without, standard output gets what `show` is given. Words and progress go to standard error,
+    unless `quiet`.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        # Under torchrun all processes run the same verb; one speaks.
+        self.first = os.environ.get("RANK", "0") == "0"
+        self.quiet = quiet or not self.first
+
+    def say(self, words: str) -> None:
+        """A sentence for the user."""
+        if words and not self.quiet:
+            print(words, file=sys.stderr)
+
+    def error(self, words: str) -> None:
+        """What went wrong; never quiet."""
+        print(f"error: {words}", file=sys.stderr)
+
+    def show(self, *answers: "str | Table") -> None:
+        """The answer for people: lines and tables."""
+        if not self.json and self.first:
+            from rich.console import Console
+
+            console = Console()
+            for answer in answers:
+                console.print(answer, highlight=False, markup=False, soft_wrap=True)
+
+    def answer(self, data: Mapping[str, Any]) -> None:
+        """The answer for programs; numbers that JSON does not know become null."""
+        if self.json and self.first:
+            print(json.dumps(jsonable(data), allow_nan=False, indent=2))
+
+    def reporter(self) -> "Reporter":
+        """Who hears of the training."""
+        from onlygood.training.reporting import ProgressBar, Silent
+
+        return Silent() if self.quiet else ProgressBar(self._console())
+
+    def progress(self) -> "Progress":
+        """A bar for a loop over pictures; without a terminal nothing is drawn."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        console = self._console()
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=self.quiet or not console.is_terminal,
+        )
+
+    def _console(self) -> "Console":
+        from rich.console import Console
+
+        return Console(stderr=True)
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> "Table":
+    """A table of text; columns of numbers are set flush right."""
+    from rich import box
+    from rich.table import Table
+
+    sheet = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column, cells in zip(
+        columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True
+    ):
+        numbers = all(isinstance(cell, int | float) for cell in cells)
+        sheet.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        sheet.add_row(*(_plain(cell) for cell in row))
+    return sheet
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with everything that JSON cannot say replaced: NaN and infinities by null."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _plain(cell: object) -> Any:
+    from rich.text import Text
+
+    return Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell))

@@ -1,0 +1,33 @@
+"""What a caller may catch. Every message says what is wrong, what was given and what to do."""
+
+
+class OnlygoodError(Exception):
+    """Base of every error that onlygood raises on purpose."""
+
+
+class ConfigError(OnlygoodError, ValueError):
+    """A setting is unknown, has the wrong type or contradicts another one."""
+
+
+class ShapeError(OnlygoodError, ValueError):
+    """A tensor or picture has a shape that the receiver cannot take."""
+
+
+class DataError(OnlygoodError, ValueError):
+    """Pictures are missing, unreadable or not what they claim to be."""
+
+
+class CalibrationError(OnlygoodError, ValueError):
+    """The calibration pictures cannot support the promise that was asked for."""
+
+
+class ModelFileError(OnlygoodError, ValueError):
+    """A model file is foreign, damaged, of another version, or cannot be written."""
+
+
+class TrainingDiverged(OnlygoodError, RuntimeError):
+    """A loss became NaN or ran away; the message names the last good checkpoint."""
+
+
+class TrainingInterrupted(OnlygoodError, RuntimeError):
+    """The run was stopped by a signal after a checkpoint was written; `--resume` goes on."""

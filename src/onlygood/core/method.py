@@ -1,0 +1,53 @@
+"""The one abstract base of all methods."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+
+from onlygood.core.settings import Preset
+from onlygood.core.shapes import Images
+from onlygood.core.stage import Stage
+from onlygood.core.terms import Scores
+
+
+class InputShape(NamedTuple):
+    """What a method's networks see: an image, or a tile of one."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Method(nn.Module, ABC):
+    """A method of anomaly detection. Subclasses are final: no method inherits from a method.
+
+    A subclass has `__init__(config, shape)`, which builds networks and nothing else.
+    """
+
+    config_class: ClassVar[type[Any]]
+    """Frozen keyword-only dataclass; every field has a one-line docstring."""
+    presets: ClassVar[Mapping[str, Preset]]
+    """Named settings, `default` among them."""
+    localizes: ClassVar[bool]
+    """Whether `Scores.map` is there."""
+
+    @abstractmethod
+    def __init__(self, config: Any, shape: InputShape) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def stages(self) -> Sequence[Stage]:
+        """How to train: stages in order. Called once, after the networks are on their device."""
+
+    @abstractmethod
+    def score(self, x: Images) -> Scores:
+        """Score each image, in eval mode: deterministic, and independent of the rest of the batch.
+
+        Leaves parameters, buffers and the global random state as they are.
+        """
+
+    def frozen(self) -> Sequence[nn.Parameter]:
+        """Parameters that no update trains, on purpose."""
+        return ()

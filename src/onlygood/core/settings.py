@@ -1,0 +1,69 @@
+"""Settings that belong to no method: how pictures reach it, and how long it trains.
+
+Plain data without torch, so that the command line can read it fast.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How pictures reach a method, in training and in scoring alike."""
+
+    size: int = 128
+    """Side in pixels that pictures are resized to (square, bilinear with antialiasing)."""
+    channels: int = 0
+    """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
+    tile: int = 0
+    """Side in pixels of the tiles a method sees; 0: the whole picture. Trains on random crops."""
+    overlap: float = 0.0
+    """Share of a tile's side that it shares with its neighbour when scoring, in [0, 0.9]."""
+    pool: Literal["max", "mean"] = "max"
+    """How the scores of tiles become the score of the picture."""
+    rotate: tuple[float, float] = (0.0, 0.0)
+    """Range in degrees, clockwise, of a random rotation in training; edges are repeated."""
+    flip: bool = False
+    """Random horizontal mirroring in training."""
+    smooth: float = 0.015
+    """Standard deviation of the Gaussian that smooths heat maps, as a share of the side; 0: no."""
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of what the networks see: a tile, or the whole picture."""
+        return self.tile or self.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and how to train. The first budget that is used up ends the run."""
+
+    steps: int = 0
+    """Budget in steps (one run of a stage's updates); 0: no such budget."""
+    images: int = 0
+    """Budget in images consumed by updates; 0: no such budget."""
+    minutes: float = 0.0
+    """Budget in minutes of training time; 0: no such budget."""
+    batch_size: int = 32
+    """Images of one update, summed over all processes."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto: bf16 autocast where the processor has it in hardware, else float32."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints (written only when there is a run folder)."""
+    log_every: int = 20
+    """Steps between two lines of the health log."""
+    validate_every: int = 200
+    """Steps between two looks at the validation pictures (normal ones, never used to select)."""
+    cache_gib: float = 1.0
+    """Memory for decoded training pictures; larger data stream from disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named bundle of settings, as published or as measured by us."""
+
+    summary: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    view: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""Training as data: a method returns stages made of updates, one trainer runs any such list."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from onlygood.core.shapes import Images
+from onlygood.core.terms import Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the run stands; read-only for losses."""
+
+    step: int = 0
+    """Steps of this stage that are complete."""
+    epoch: int = 0
+    """Passes over the training pictures that are complete."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The images of one update, and the randomness that belongs to them.
+
+    A loss draws its noise here and nowhere else. Draws are made for the whole batch of all
+    processes and cut to this process's part, so that a distributed run equals a single one.
+    """
+
+    normal: Images
+    generator: torch.Generator
+    anomalous: Images | None = None
+    """Known anomalous images, where the method and the data have them."""
+    progress: Progress = field(default_factory=Progress)
+    rank: int = 0
+    world: int = 1
+
+    def normals(self, *shape: int) -> Tensor:
+        """Standard normal draws, `(B, *shape)`: a row for each normal image."""
+        return self._mine(
+            torch.randn(self._rows, *shape, generator=self.generator, device=self.generator.device)
+        )
+
+    def uniforms(self, *shape: int) -> Tensor:
+        """Draws uniform on [0, 1), `(B, *shape)`: a row for each normal image."""
+        return self._mine(
+            torch.rand(self._rows, *shape, generator=self.generator, device=self.generator.device)
+        )
+
+    @property
+    def _rows(self) -> int:
+        return len(self.normal) * self.world
+
+    def _mine(self, draws: Tensor) -> Tensor:
+        n = len(self.normal)
+        return draws[self.rank * n : (self.rank + 1) * n].to(self.normal.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Settings of Adam; the trainer builds the optimiser."""
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """One optimiser's move: which modules it trains, on which loss, how often.
+
+    While it runs every module outside `trains` is frozen, and no gradient graph is built for it.
+    """
+
+    name: str
+    trains: tuple[nn.Module, ...]
+    loss: Callable[[Batch], Loss]
+    optimizer: Adam
+    every: int = 1
+    """Runs in steps whose number, counted from 1, this divides."""
+    repeat: int = 1
+    """Runs this often in a row when it runs."""
+    batch: Literal["fresh", "shared"] = "fresh"
+    """`shared`: uses the batch that the step drew last, also in every repetition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema:
+    """An exponential moving average of modules: `average = decay average + (1 - decay) weight`.
+
+    It takes part in training only by being copied into the modules when the stage ends.
+    """
+
+    modules: tuple[nn.Module, ...]
+    decay: float = 0.999
+    every: int = 10
+    """Steps between two averagings."""
+    start: int = 0
+    """Up to this step the average is the weight itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A phase of training: its updates in order, and what happens before and after them.
+
+    `simultaneous` takes the gradients of all updates first and then makes all steps;
+    `alternating` lets each update see the steps of those before it. A stage without updates runs
+    `before` alone: that is how a method without gradient steps learns.
+    """
+
+    name: str
+    updates: Sequence[Update] = ()
+    order: Literal["alternating", "simultaneous"] = "alternating"
+    share: float = 1.0
+    """Part of the budget, relative to the other stages with updates."""
+    ema: Ema | None = None
+    before: Callable[[Iterable[Images]], None] | None = None
+    """Sees every training view once, in batches, in eval mode, without gradients."""
+    after: Callable[[Iterable[Images]], None] | None = None
+    """The same when the updates are done; results belong into buffers."""

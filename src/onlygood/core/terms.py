@@ -1,0 +1,53 @@
+"""Named sums: what an update minimises (`Loss`) and what a method says of images (`Scores`)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from onlygood.core.shapes import Maps, PerImage, Scalar
+
+
+class Loss(NamedTuple):
+    """What an update minimises: `total`, and its parts for the log.
+
+    `terms` holds the detached batch mean of every part before its weight, by name.
+    """
+
+    total: Scalar
+    terms: dict[str, Tensor]
+
+    @classmethod
+    def weighted(cls, **terms: tuple[float, PerImage]) -> "Loss":
+        """`sum_k w_k mean_i t_k[i]` over terms given as `name=(weight, one number per image)`.
+
+        A term of weight 0 is logged but adds nothing to `total`, so its gradient is exactly none.
+        """
+        active = [weight * term.mean() for weight, term in terms.values() if weight != 0]
+        if not active:
+            raise ValueError(f"a loss needs a term with a weight other than 0, got {list(terms)}")
+        total = torch.stack(active).sum()
+        return cls(total, {name: term.detach().mean() for name, (_, term) in terms.items()})
+
+    def watching(self, **observations: PerImage) -> "Loss":
+        """The same loss with further numbers in the log, for example `real=` and `fake=`."""
+        seen = {name: value.detach().mean() for name, value in observations.items()}
+        return Loss(self.total, {**self.terms, **seen})
+
+
+class Scores(NamedTuple):
+    """What a method says of a batch of images; larger = more anomalous, raw, unbounded.
+
+    `terms` are the unweighted parts of `total`, by name. `map` localises, where the method can:
+    one forward pass yields both.
+    """
+
+    total: PerImage
+    terms: dict[str, PerImage]
+    map: Maps | None = None
+
+    @classmethod
+    def weighted(cls, map: Maps | None = None, **terms: tuple[float, PerImage]) -> "Scores":
+        """`total[i] = sum_k w_k t_k[i]` over terms given as `name=(weight, per image)`."""
+        total = torch.stack([weight * term for weight, term in terms.values()]).sum(0)
+        return cls(total, {name: term for name, (_, term) in terms.items()}, map)

@@ -1,0 +1,196 @@
+"""What a folder of pictures means: the guess, made once and always put into words."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from onlygood.core.errors import DataError
+from onlygood.data.decode import SUFFIXES
+from onlygood.data.source import ImageSource, Picture, listing, printable
+
+NORMAL_FOLDERS = ("good", "ok", "normal")
+"""Names, in any case, of folders that hold normal pictures."""
+
+
+class Layout(NamedTuple):
+    """How a folder was understood for fitting."""
+
+    kind: Literal["mvtec", "labelled", "flat"]
+    normal: ImageSource
+    """The pictures to fit on; names are relative to the folder."""
+    description: str
+    """The guess in words, to be shown to the user."""
+
+
+class Labelled(NamedTuple):
+    """Pictures for evaluation, normal ones first, each with what is known about it."""
+
+    source: ImageSource
+    """Names are relative to the folder."""
+    labels: NDArray[np.bool_]
+    """`(N,)`, True = anomalous."""
+    kinds: list[str]
+    """Name of the subfolder that the picture is in: `good`, `scratch`..."""
+    masks: list[Path | None]
+    """File whose pixels other than 0 are anomalous, where there is one."""
+    description: str
+
+
+def layout(folder: str | Path) -> Layout:
+    """Find the normal pictures of a folder, for fitting.
+
+    - `mvtec`: there is `train/good`; it is used alone.
+    - `labelled`: there is a subfolder `good`, `ok` or `normal`, in any case; it is used alone.
+    - `flat`: every picture, at any depth, is taken as normal.
+
+    Raises:
+        DataError: it is no folder, or the part to be used has no pictures.
+    """
+    root = _folder(folder)
+    train = root / "train"
+    if normal := _normal_folders(train):
+        return Layout("mvtec", *_normal_alone(root, train, normal, "an MVTec layout"))
+    if normal := _normal_folders(root):
+        return Layout("labelled", *_normal_alone(root, root, normal, "a labelled folder"))
+    source = ImageSource.of(root)
+    folders = sorted({os.path.dirname(name) for name in source.names} - {""})
+    where = f", in {_few(folders)}" if folders else ""
+    words = f"{printable(root)}: {_counted(source)}{where}, all taken as normal"
+    return Layout("flat", source, words)
+
+
+def labelled(folder: str | Path) -> Labelled:
+    """Find normal and anomalous pictures with their labels, for evaluation.
+
+    Takes an MVTec root (its `test`, masks from `ground_truth`), or a folder with a subfolder
+    `good`, `ok` or `normal` against the rest; for a folder called `test`, masks come from the
+    `ground_truth` beside it. Pictures in no subfolder have no label and are left out.
+
+    Raises:
+        DataError: it is no folder, or there are not both normal and anomalous pictures.
+    """
+    root = _folder(folder)
+    test = root / "test" if _normal_folders(root / "test") else root
+    normal = _normal_folders(test)
+    if not normal:
+        raise DataError(
+            f"{printable(root)}: no labels; needs a subfolder {' or '.join(NORMAL_FOLDERS)} beside "
+            f"subfolders of anomalous pictures (or test/good), found {_few(_subfolders(root))}"
+        )
+    anomalous = [
+        name for name in _subfolders(test) if name not in normal and name != "ground_truth"
+    ]
+    truth = (test.parent if test.name == "test" else test) / "ground_truth"
+    pictures: list[Picture] = []
+    kinds: list[str] = []
+    masks: list[Path | None] = []
+    for kind in [*normal, *anomalous]:
+        for path in listing(test / kind).pictures:
+            pictures.append(Picture(printable(path.relative_to(root)), path))
+            kinds.append(kind)
+            mask = truth / path.relative_to(test).with_name(f"{path.stem}_mask.png")
+            masks.append(mask if kind not in normal and mask.is_file() else None)
+    labels = np.array([kind not in normal for kind in kinds], dtype=bool)
+    if labels.all() or not labels.any():
+        missing, names = ("normal", normal) if labels.all() else ("anomalous", anomalous)
+        raise DataError(
+            f"{printable(test)}: no {missing} pictures in its subfolders ({_few(names)}); "
+            "evaluation needs normal and anomalous ones"
+        )
+    words = (
+        f"{printable(test)}: {(~labels).sum()} normal pictures from {_few(normal)}, "
+        f"{labels.sum()} anomalous ({_counts(k for k in kinds if k not in normal)}), "
+        f"{sum(mask is not None for mask in masks)} with masks{_left_out(test)}"
+    )
+    return Labelled(ImageSource(pictures), labels, kinds, masks, words)
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Read a mask for a picture of `size` (height, width); True = anomalous.
+
+    Raises:
+        DataError: it cannot be read, or its size differs.
+    """
+    mask = Picture(printable(path), path).load().any(axis=2)
+    if mask.shape != size:
+        raise DataError(
+            f"{printable(path)}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture "
+            f"{size[1]} x {size[0]}; they must be equal"
+        )
+    return mask
+
+
+def _folder(folder: str | Path) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        problem = "is a file" if path.is_file() else "does not exist"
+        raise DataError(f"{printable(path)}: {problem}; give a folder of pictures")
+    return path
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    try:
+        found = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: cannot be searched ({error.strerror})") from error
+    return sorted(found)
+
+
+def _normal_folders(folder: Path) -> list[str]:
+    return [name for name in _subfolders(folder) if name.lower() in NORMAL_FOLDERS]
+
+
+def _normal_alone(
+    root: Path, parent: Path, normal: list[str], what: str
+) -> tuple[ImageSource, str]:
+    """The pictures of some subfolders of `parent`, and words on them and on those left out."""
+    paths = [path for name in normal for path in listing(parent / name).pictures]
+    where = _few([printable((parent / name).relative_to(root)) for name in normal])
+    if not paths:
+        raise DataError(
+            f"{printable(root)}: taken as {what}, but there are no pictures in {where}; put the "
+            "normal pictures there"
+        )
+    others = _counts(
+        name
+        for name in _subfolders(parent)
+        if name not in normal
+        for _ in listing(parent / name).pictures
+    )
+    source = ImageSource([Picture(printable(p.relative_to(root)), p) for p in paths])
+    ignored = f"; not used for fitting: {others}" if others else ""
+    words = (
+        f"{printable(root)}: taken as {what}, {_counted(source)} from {where}"
+        f"{ignored}{_left_out(parent)}"
+    )
+    return source, words
+
+
+def _counted(source: ImageSource) -> str:
+    return f"{len(source)} picture{'s' if len(source) != 1 else ''}"
+
+
+def _left_out(folder: Path) -> str:
+    """Words on pictures that lie beside the subfolders."""
+    loose = sum(
+        path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in folder.iterdir()
+    )
+    return f"; {loose} in no subfolder left out" if loose else ""
+
+
+def _counts(kinds: Iterable[str]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(kinds).items()))
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) or "none") + more

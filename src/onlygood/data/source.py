@@ -1,0 +1,255 @@
+"""A collection of pictures, from whatever the caller has."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from onlygood.core.errors import DataError, ShapeError
+from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode
+
+Content = Path | bytes | Image.Image | NDArray[Any] | Tensor
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class Picture:
+    """One picture, not decoded yet."""
+
+    name: str
+    """Path relative to the folder it was found in, the path as given, or e.g. `array[3]`."""
+    content: Content
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where there is one."""
+        return self.content if isinstance(self.content, Path) else None
+
+    def load(self) -> Pixels:
+        """Decode it; `onlygood.data.decode` says how.
+
+        Raises:
+            DataError: it cannot be read, is damaged or has values out of range.
+        """
+        try:
+            return decode(self.content, self.max_pixels)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+
+
+@final
+class ImageSource:
+    """Pictures in a fixed order, decoded when asked for."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self._pictures = tuple(pictures)
+
+    @classmethod
+    def of(
+        cls, anything: Any, *, names: Sequence[str] | None = None, max_pixels: int = MAX_PIXELS
+    ) -> "ImageSource":
+        """Take pictures in any of these forms.
+
+        - a folder: its picture files at any depth, sorted; hidden files and folders and other
+          suffixes are passed over, symbolic links followed, every folder visited once;
+        - a file, or the bytes of one;
+        - a PIL image;
+        - a numpy array: `(H, W)` and `(H, W, C)` are one picture, `(N, H, W)` and `(N, H, W, C)`
+          many, with C in 1..4; a last axis of 4 or less is C;
+        - a tensor: `(H, W)` and `(C, H, W)` are one picture, `(N, C, H, W)` many;
+        - a list or tuple of any of these, or an ImageSource.
+
+        Values are uint8, uint16, bool, or floating point in [0, 1]; they are looked at when a
+        picture is loaded.
+
+        Args:
+            anything: the pictures.
+            names: what to call them, instead of by path or position.
+            max_pixels: larger pictures are refused before they are decoded.
+
+        Raises:
+            DataError: there are no pictures, a path does not exist, or the kind is unknown.
+            ShapeError: an array or tensor is not, or not clearly, one of the shapes above.
+        """
+        if isinstance(anything, ImageSource):
+            found = [(p.name, p.content) for p in anything]
+        else:
+            found = [
+                (name or f"{kind}[{position}]", content)
+                for position, (name, kind, content) in enumerate(_collect(anything))
+            ]
+        if not found:
+            raise DataError(f"there are no pictures in an empty {type(anything).__name__}")
+        if names is None:
+            names = [name for name, _ in found]
+        elif len(names) != len(found):
+            raise DataError(f"got {len(names)} names for {len(found)} pictures; give one for each")
+        return cls(
+            [
+                Picture(name, content, max_pixels)
+                for name, (_, content) in zip(names, found, strict=True)
+            ]
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each picture; two pictures may have the same."""
+        return [picture.name for picture in self._pictures]
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> "ImageSource":
+        """The pictures at these positions, in this order."""
+        return ImageSource([self._pictures[int(i)] for i in indices])
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Picture:
+        return self._pictures[index]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self._pictures)
+
+
+class Listing(NamedTuple):
+    """What a folder holds."""
+
+    pictures: list[Path]
+    """Picture files at any depth, sorted by their path in the folder."""
+    others: Counter[str]
+    """Suffixes of the remaining files that are not hidden, with counts."""
+    folders: int
+    """Number of subfolders at any depth."""
+
+
+def listing(folder: Path) -> Listing:
+    """Search a folder at any depth; hidden names are passed over, each folder is visited once.
+
+    Raises:
+        DataError: it or a folder in it cannot be read.
+    """
+    pictures: list[Path] = []
+    others: Counter[str] = Counter()
+    visited: set[tuple[int, int]] = set()
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be searched ({error.strerror})") from error
+
+    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        status = os.stat(root)
+        # A symbolic link can lead back up, and the same pictures must not count twice.
+        if (identity := (status.st_dev, status.st_ino)) in visited:
+            folders.clear()
+            continue
+        visited.add(identity)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                pictures.append(Path(root, name))
+            else:
+                others[suffix or "without suffix"] += 1
+    pictures.sort(key=lambda path: path.relative_to(folder).parts)
+    return Listing(pictures, others, len(visited) - 1)
+
+
+def printable(path: Path) -> str:
+    """The path with forward slashes; bytes that are not UTF-8 become question marks."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+_Found = tuple[str, str, Content]
+"""Name or nothing, kind (for a name by position), content."""
+
+
+def _collect(anything: Any, whole_paths: bool = False) -> Iterator[_Found]:
+    match anything:
+        case str() | os.PathLike():
+            yield from _from_path(Path(anything), whole_paths)
+        case bytes() | bytearray() | memoryview():
+            yield "", "bytes", bytes(anything)
+        case Image.Image():
+            yield "", "image", anything
+        case np.ndarray():
+            yield from (("", "array", picture) for picture in _pictures_of_array(anything))
+        case Tensor():
+            yield from (("", "tensor", picture) for picture in _pictures_of_tensor(anything))
+        case ImageSource():
+            yield from ((picture.name, "", picture.content) for picture in anything)
+        case list() | tuple():
+            for item in anything:
+                # Of several folders, the path in one of them would not say which.
+                yield from _collect(item, whole_paths=True)
+        case _:
+            raise DataError(
+                f"cannot take pictures from {type(anything).__name__}; give a path, bytes, a PIL "
+                "image, a numpy array, a tensor, or a list of these"
+            )
+
+
+def _from_path(path: Path, whole_paths: bool) -> Iterator[_Found]:
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            raise DataError(f"{printable(path)}: there is no such file or folder; check the path")
+        yield printable(path), "", path
+        return
+    found = listing(path)
+    if not found.pictures:
+        raise DataError(f"{printable(path)}: {_nothing_in(found)}")
+    for picture in found.pictures:
+        yield printable(picture if whole_paths else picture.relative_to(path)), "", picture
+
+
+def _nothing_in(found: Listing) -> str:
+    others = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(5))
+    return (
+        f"no pictures; looked for {' '.join(sorted(SUFFIXES))} at any depth, and found "
+        f"{others or 'no files'} in it and its {found.folders} subfolders"
+    )
+
+
+def _pictures_of_array(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut an array into `(H, W)` or `(H, W, C)` pictures."""
+    shape = array.shape
+    if array.ndim == 2 or (array.ndim == 3 and shape[-1] <= 4):
+        stack: Any = [array]
+    elif array.ndim == 3 and shape[0] in (3, 4):
+        raise ShapeError(
+            f"an array of shape {shape} is either {shape[0]} grey pictures or one channels-first "
+            "picture; say which: array[..., None] or np.moveaxis(array, 0, -1)"
+        )
+    elif array.ndim == 3 or (array.ndim == 4 and shape[-1] <= 4):
+        stack = array
+    elif array.ndim == 4 and shape[1] <= 4:
+        raise ShapeError(
+            f"an array of shape {shape} is channels-first; give np.moveaxis(array, 1, -1), or a "
+            "tensor"
+        )
+    else:
+        raise ShapeError(
+            f"pictures are arrays (H, W), (H, W, C), (N, H, W) or (N, H, W, C) with C in 1..4, "
+            f"got shape {shape}"
+        )
+    yield from stack
+
+
+def _pictures_of_tensor(tensor: Tensor) -> Iterator[Tensor]:
+    """Cut a tensor into `(H, W)` or `(C, H, W)` pictures."""
+    if tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[0] <= 4):
+        yield tensor
+    elif tensor.ndim == 4 and tensor.shape[1] <= 4:
+        yield from tensor
+    else:
+        raise ShapeError(
+            f"pictures are tensors (C, H, W) or (N, C, H, W) with C in 1..4, got shape "
+            f"{tuple(tensor.shape)}; for grey pictures add an axis: tensor.unsqueeze(-3)"
+        )

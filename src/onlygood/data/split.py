@@ -1,0 +1,128 @@
+"""Which pictures train, which watch over training, which calibrate: parts never share a group."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onlygood.core.errors import ConfigError, DataError
+
+Indices = NDArray[np.int64]
+
+
+class Split(NamedTuple):
+    """Positions of the pictures of each part, ascending."""
+
+    train: Indices
+    validation: Indices
+    calibration: Indices
+
+
+def split(
+    names: Sequence[str],
+    *,
+    calibration: int,
+    validation: int,
+    seed: int,
+    group_by: str | None = None,
+) -> Split:
+    """Draw calibration and validation pictures at random; the rest trains.
+
+    Pictures of one group stay together. With groups of one picture the counts are met exactly;
+    with larger ones each part has at least its count, by as little as the order of drawing allows,
+    unless training would be left without a group.
+
+    Args:
+        names: of all pictures.
+        calibration: number of pictures to calibrate on.
+        validation: number of pictures to watch training with.
+        seed: fixes the draw; no global random state is used or changed.
+        group_by: regular expression searched in each name; its first group, or else all that it
+            matches, names the group. None: each picture is its own group.
+
+    Raises:
+        ConfigError: `group_by` is no regular expression, or a count is negative.
+        DataError: a name does not match, or there are too few pictures or groups.
+    """
+    if calibration < 0 or validation < 0:
+        raise ConfigError(
+            f"counts must be 0 or more, got calibration={calibration}, validation={validation}"
+        )
+    if calibration + validation >= len(names):
+        raise DataError(
+            f"{calibration} calibration and {validation} validation pictures leave none of "
+            f"{len(names)} to train on; give more pictures or ask for fewer"
+        )
+    groups = _groups(names, group_by)
+    parts = 1 + (calibration > 0) + (validation > 0)
+    if len(groups) < parts:
+        raise DataError(
+            f"{parts} parts need {parts} groups, {group_by!r} makes {len(groups)} of "
+            f"{len(names)} pictures; use a pattern that tells more groups apart"
+        )
+    # Uniform doubles of PCG64 are the same in all versions of numpy; its shuffles need not be.
+    chance = np.random.Generator(np.random.PCG64(seed)).random(len(groups))
+    drawn = [groups[i] for i in np.argsort(chance, kind="stable")]
+    for_calibration, drawn = _take(drawn, calibration, leave=parts - 1)
+    for_validation, drawn = _take(drawn, validation, leave=1)
+    return Split(*(_indices(part) for part in (drawn, for_validation, for_calibration)))
+
+
+def group_names(names: Sequence[str], pattern: str) -> list[str]:
+    """The part that each picture shows, read from its name.
+
+    Raises:
+        ConfigError: `pattern` is no regular expression.
+        DataError: a name does not match.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"group_by {pattern!r} is no regular expression: {error}") from error
+    groups = []
+    for name in names:
+        match = expression.search(name)
+        # A first group that took no part in the match names nothing.
+        group = match and match[1 if expression.groups else 0]
+        if group is None:
+            raise DataError(
+                f"{name}: group_by {pattern!r} does not match this name; every picture needs a "
+                "group"
+            )
+        groups.append(group)
+    return groups
+
+
+def _groups(names: Sequence[str], pattern: str | None) -> list[list[int]]:
+    if pattern is None:
+        return [[i] for i in range(len(names))]
+    groups: dict[str, list[int]] = {}
+    for i, group in enumerate(group_names(names, pattern)):
+        groups.setdefault(group, []).append(i)
+    return list(groups.values())
+
+
+def _take(
+    groups: list[list[int]], count: int, leave: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Part the groups in those taken and those left, of which there are at least `leave`."""
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    missing = count
+    for position, group in enumerate(groups):
+        spare = len(left) + len(groups) - position > leave
+        if len(group) <= missing and spare:
+            taken.append(group)
+            missing -= len(group)
+        else:
+            left.append(group)
+    if missing > 0 and len(left) > leave:
+        # Every group left is larger than what is missing: the smallest oversteps least.
+        taken.append(left.pop(min(range(len(left)), key=lambda i: len(left[i]))))
+    return taken, left
+
+
+def _indices(groups: list[list[int]]) -> Indices:
+    return np.array(sorted(i for group in groups for i in group), dtype=np.int64)

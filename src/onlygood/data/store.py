@@ -1,0 +1,244 @@
+"""Decoded pictures for training and scoring, within bounds on memory."""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar, final
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from onlygood.core.errors import DataError
+from onlygood.core.images import Pick
+from onlygood.core.settings import View
+from onlygood.core.shapes import Images
+from onlygood.data.augment import augment, draws_needed
+from onlygood.data.preprocess import Preprocess
+from onlygood.data.source import ImageSource, Picture
+
+READ_AHEAD = 64
+"""Pictures that are decoded before they are asked for, at most."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Unreadable(NamedTuple):
+    """A picture that was set aside."""
+
+    name: str
+    reason: str
+
+
+@final
+class Loaded(NamedTuple):
+    """A picture to be scored, or why it cannot be."""
+
+    name: str
+    path: Path | None
+    tensor: UInt8[Tensor, "C side side"] | None
+    size: tuple[int, int] | None
+    """Height and width of the picture itself; None where it cannot be read."""
+    error: str | None
+
+
+class Filled(NamedTuple):
+    """What came out when all pictures were decoded."""
+
+    unreadable: list[Unreadable]
+    digest: str
+    """SHA-256 of all preprocessed pictures, in order."""
+
+
+_Found = tuple[Tensor, Tensor, Tensor]
+"""Preprocessed pictures, which of them make the batch, and their draws."""
+
+
+@final
+class PictureStore:
+    """Training pictures: kept decoded where they fit into `cache_gib`, else decoded as needed.
+
+    What `batches` gives is the same either way. Implements `core.images.TrainingImages`.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        view: View,
+        *,
+        device: torch.device | str = "cpu",
+        cache_gib: float = 1.0,
+        threads: int = 1,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        self._source = source
+        self._view = view
+        self._preprocess = Preprocess(view)
+        self._device = torch.device(device)
+        self._threads = threads
+        self._on_error = on_error
+        self._cached = len(source) * self._picture_bytes <= cache_gib * 2**30
+        self._cache: UInt8[Tensor, "N C S S"] | None = None
+        self._filled: Filled | None = None
+
+    @property
+    def source(self) -> ImageSource:
+        """The pictures; after `fill` only the readable ones."""
+        return self._source
+
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that the augmentation of one picture takes."""
+        return draws_needed(self._view)
+
+    @property
+    def views(self) -> int:
+        """Tiles that cover a picture once; 1 for whole pictures."""
+        return math.ceil(self._view.size / self._view.side) ** 2
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded pictures stay in memory."""
+        return self._cached
+
+    def memory_bytes(self) -> int:
+        """Bytes of all preprocessed pictures held at a time: the whole cache, or the read-ahead.
+
+        To this come one picture for each thread, decoded in its own resolution, and the batches.
+        """
+        return (len(self) if self._cached else min(len(self), READ_AHEAD)) * self._picture_bytes
+
+    def fill(self, progress: Callable[[int], None] = lambda done: None) -> Filled:
+        """Decode every picture once, and keep it where the cache has room; again is for free.
+
+        `progress` is called with the number of pictures done.
+
+        Raises:
+            DataError: a picture is unreadable and `on_error` is `raise`, or all of them are.
+        """
+        if self._filled is not None:
+            return self._filled
+        unreadable: list[Unreadable] = []
+        readable: list[int] = []
+        digest = hashlib.sha256()
+        side = self._view.size
+        kept = len(self) if self._cached else 0
+        cache = torch.empty((kept, self._view.channels, side, side), dtype=torch.uint8)
+        loaded = ordered(self._load, self._source, self._threads)
+        for position, item in enumerate(loaded):
+            if item.tensor is None:
+                if self._on_error == "raise":
+                    raise DataError(item.error)
+                unreadable.append(Unreadable(item.name, item.error or ""))
+            else:
+                digest.update(item.tensor.numpy().data)
+                if self._cached:
+                    cache[len(readable)] = item.tensor
+                readable.append(position)
+            progress(position + 1)
+        if not readable:
+            raise DataError(
+                f"none of {len(unreadable)} pictures can be read; the first: {unreadable[0].reason}"
+            )
+        if self._cached:
+            self._cache = cache[: len(readable)].to(self._device)
+        self._source = self._source.subset(readable)
+        self._filled = Filled(unreadable, digest.hexdigest())
+        return self._filled
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batches(self, plan: Iterable[Pick]) -> Iterator[Images]:
+        """Augmented images on the device for each pick, in order; fills the store if need be.
+
+        Reads at most `READ_AHEAD` pictures ahead in `plan` where pictures are not cached.
+
+        Raises:
+            DataError: a picture has become unreadable.
+        """
+        self.fill()
+        cache = self._cache
+        found = self._streamed(plan) if cache is None else self._looked_up(plan, cache)
+        for pictures, indices, draws in found:
+            yield augment(pictures, indices.to(self._device), draws.to(self._device), self._view)
+
+    @property
+    def _picture_bytes(self) -> int:
+        return self._view.channels * self._view.size**2
+
+    def _looked_up(self, plan: Iterable[Pick], cache: Tensor) -> Iterator[_Found]:
+        for indices, draws in plan:
+            yield cache, indices, draws
+
+    def _streamed(self, plan: Iterable[Pick]) -> Iterator[_Found]:
+        picks: deque[Pick] = deque()
+
+        def pictures() -> Iterator[Picture]:
+            for pick in plan:
+                picks.append(pick)
+                yield from (self._source[i] for i in pick.indices.tolist())
+
+        batch: list[Tensor] = []
+        for item in ordered(self._load, pictures(), self._threads):
+            if item.tensor is None:
+                raise DataError(item.error)
+            batch.append(item.tensor)
+            if len(batch) == len(picks[0].indices):
+                decoded = torch.stack(batch).to(self._device)
+                yield decoded, torch.arange(len(batch)), picks.popleft().draws
+                batch = []
+
+    def _load(self, picture: Picture) -> Loaded:
+        return load(picture, self._preprocess)
+
+
+def load(picture: Picture, preprocess: Preprocess) -> Loaded:
+    """Decode and preprocess one picture; what is wrong with it becomes part of the result."""
+    try:
+        pixels = picture.load()
+        tensor = preprocess(pixels, picture.name)
+    except DataError as error:
+        return Loaded(picture.name, picture.path, None, None, str(error))
+    return Loaded(picture.name, picture.path, tensor, pixels.shape[:2], None)
+
+
+def iterate(
+    source: ImageSource, view: View, batch_size: int, threads: int = 1
+) -> Iterator[list[Loaded]]:
+    """Preprocessed pictures for scoring, in order, unreadable ones in their places.
+
+    Holds `batch_size + READ_AHEAD` preprocessed pictures at most.
+    """
+    preprocess = Preprocess(view)
+    batch: list[Loaded] = []
+    for item in ordered(lambda picture: load(picture, preprocess), source, threads):
+        batch.append(item)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def ordered(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """`map(function, items)` on threads, with at most `READ_AHEAD` results waiting."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        try:
+            for item in items:
+                if len(waiting) == READ_AHEAD:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Also when the caller stops early: leaving the pool waits for what is not cancelled.
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""Decisions with a guarantee: thresholds, p-values, three states. Needs numpy alone."""

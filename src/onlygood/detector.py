@@ -1,0 +1,571 @@
+"""The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from onlygood import model_file, settings
+from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Training, View
+from onlygood.data.layout import layout
+from onlygood.data.preprocess import restore_map, to_images
+from onlygood.data.source import ImageSource
+from onlygood.data.split import Split, group_names, split
+from onlygood.data.store import Loaded, PictureStore, iterate
+from onlygood.data.tiling import Tiled
+from onlygood.decision.calibration import Calibration
+from onlygood.decision.thresholds import images_needed
+from onlygood.methods import METHODS
+from onlygood.training import Trainer, health
+from onlygood.training.precision import uses_bf16
+from onlygood.training.reporting import Reporter, Silent
+
+MAX_RECORDS = 500
+"""Lines of the training log that a model file keeps."""
+
+
+class Result(NamedTuple):
+    """What a detector says of one picture."""
+
+    name: str
+    score: float
+    """Raw, larger = more anomalous; NaN where the picture could not be read."""
+    p_value: float
+    """Conformal: the share of normal pictures that score as high, at least 1 / (n + 1)."""
+    decision: str
+    """`normal`, `unsure` (with two thresholds), `anomalous`, or `error`."""
+    parts: dict[str, float]
+    """The parts of the score, before their weights."""
+    map: NDArray[np.float32] | None = None
+    """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold."""
+    error: str | None = None
+    """Why the picture could not be scored."""
+
+
+class _Scored(NamedTuple):
+    """Raw scores of readable pictures, in their order."""
+
+    names: list[str]
+    totals: NDArray[np.float64]
+    pixel_maxima: NDArray[np.float64] | None
+    pixel_median: float | None
+    unreadable: list[dict[str, str]]
+
+
+@final
+class Detector:
+    """Finds anomalous pictures, and the places in them.
+
+    Made by `fit` or `load`, then unchanging: `calibrate` gives a new one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: Method,
+        config: Any,
+        view: View,
+        training: Training,
+        calibration: Calibration,
+        *,
+        group_by: str | None,
+        provenance: dict[str, Any],
+        history: list[health.Record],
+        device: torch.device,
+    ) -> None:
+        self.method = name
+        self.config, self.view, self.training = config, view, training
+        self.calibration = calibration
+        self.group_by = group_by
+        self.provenance = provenance
+        self.history = history
+        self.device = device
+        self._network = method.to(device).eval()
+        self._scorer = Tiled(method, view) if view.tile else method
+
+    # Making ----------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        method: str,
+        pictures: Any,
+        *,
+        preset: str = "default",
+        seed: int = 0,
+        settings: Mapping[str, object] | None = None,
+        target_fpr: float = 0.05,
+        confidence: float = 0.9,
+        group_by: str | None = None,
+        run_dir: Path | None = None,
+        resume: bool = False,
+        reporter: Reporter | None = None,
+        device: str | None = None,
+    ) -> "Detector":
+        """Learn from normal pictures, and calibrate on some that were kept aside.
+
+        Args:
+            method: Name of a method, see `onlygood.METHODS`.
+            pictures: A folder (see `onlygood.data.layout` for what is recognised), or whatever
+                `ImageSource.of` takes.
+            preset: Named settings of the method.
+            seed: Fixes the split, the weights drawn at first, and all of training.
+            settings: Values for fields of the method's config, `View` or `Training`, by name.
+            target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
+            confidence: Probability that the threshold keeps this promise, in [0.5, 1).
+            group_by: Pattern in a picture's name that tells the part it shows; pictures of one
+                part are never on both sides of the split, and the promise is about parts.
+            run_dir: Folder for checkpoints and the log of the run.
+            resume: Go on from the checkpoint in `run_dir`.
+            reporter: Hears of the progress.
+            device: Where to compute; by default the first GPU, else the processor.
+
+        With too few pictures for the promise the best possible one is made, and said so in
+        `calibration.note`. Pictures that cannot be read are left out and listed in `provenance`.
+
+        Raises:
+            ConfigError: an unknown method, preset or setting, or a value out of its range.
+            DataError: no or too few pictures, or none that can be read.
+            TrainingDiverged: a loss became NaN or ran away.
+            TrainingInterrupted: a signal stopped the run after a checkpoint was written.
+        """
+        reporter = reporter or Silent()
+        cls_of_method = _method_named(method)
+        config, view, training = _resolved(method, cls_of_method, preset, settings)
+        images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
+        source, words = _normal_pictures(pictures)
+        reporter.note(words)
+        view = _with_channels(view, source)
+        shape = InputShape(view.channels, view.side, view.side)
+        network = _new(cls_of_method, config, shape, seed)
+        parts = _parted(source, target_fpr, confidence, seed, group_by)
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        stores = [
+            PictureStore(
+                source.subset(part),
+                view,
+                device=where,
+                cache_gib=training.cache_gib,
+                threads=_threads(),
+                on_error="skip",
+            )
+            if len(part)
+            else None
+            for part in (parts.train, parts.validation)
+        ]
+        train, validation = stores
+        assert train is not None  # `split` leaves at least one picture to train on.
+        reporter.note(
+            f"{len(parts.train)} pictures to learn from, {len(parts.validation)} to watch "
+            f"training, {len(parts.calibration)} to calibrate; "
+            + _memory(train, network, training, shape)
+        )
+        reporter.start("reading pictures")
+        filled = train.fill(lambda n: reporter.advance(n / len(parts.train), 0.0, {}))
+        reporter.finish()
+        unreadable = [*filled.unreadable, *(validation.fill().unreadable if validation else ())]
+        facts = {
+            "method": method,
+            "config": asdict(config),
+            "view": asdict(view),
+            "seed": seed,
+            "batch_size": training.batch_size,
+            "precision": training.precision,
+            "pictures": filled.digest,
+        }
+        history = Trainer(
+            training,
+            seed=seed,
+            device=where,
+            run_dir=run_dir,
+            reporter=reporter,
+            fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        ).fit(network, train, validation=validation, resume=resume)
+        provenance = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "onlygood": version("onlygood"),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": _device_name(where),
+            "threads": torch.get_num_threads(),
+            "precision": "bf16" if uses_bf16(training.precision, where) else "float32",
+            "preset": preset,
+            "seed": seed,
+            "pictures": words,
+            "n_train": len(train),
+            "n_validation": len(validation) if validation else 0,
+            "training_pictures_sha256": filled.digest,
+            "unreadable": [picture._asdict() for picture in unreadable],
+            "steps": history.steps,
+            "images": history.images,
+            "training_seconds": round(history.seconds, 3),
+            "healthy": history.verdict.healthy,
+            "verdict": history.verdict.words,
+        }
+        detector = cls(
+            method,
+            network,
+            config,
+            view,
+            training,
+            Calibration.fit([0.0], infeasible="best"),
+            group_by=group_by,
+            provenance=provenance,
+            history=history.records,
+            device=where,
+        )
+        return detector._calibrated(
+            source.subset(parts.calibration), target_fpr, confidence, None, "best"
+        )
+
+    def calibrate(
+        self,
+        pictures: Any = None,
+        *,
+        target_fpr: float,
+        confidence: float = 0.9,
+        strict_fpr: float | None = None,
+    ) -> "Detector":
+        """Set the thresholds anew; nothing is trained.
+
+        Args:
+            pictures: Normal pictures that took no part in training; None: the scores that the
+                detector was calibrated with before.
+            target_fpr: Share of normal pictures that may be above the threshold.
+            confidence: Probability that this promise holds.
+            strict_fpr: A smaller share for a second threshold; between the two is `unsure`.
+
+        Raises:
+            CalibrationError: there are too few pictures for the promise; says how many it needs.
+            DataError: none of the pictures can be read.
+        """
+        if pictures is not None:
+            return self._calibrated(
+                _normal_pictures(pictures)[0], target_fpr, confidence, strict_fpr, "raise"
+            )
+        return self._with(self.calibration.with_target(target_fpr, confidence, strict_fpr))
+
+    def _calibrated(
+        self,
+        source: ImageSource,
+        target_fpr: float,
+        confidence: float,
+        strict_fpr: float | None,
+        infeasible: Any,
+    ) -> "Detector":
+        scored = self._scores_of(source)
+        groups = group_names(scored.names, self.group_by) if self.group_by else None
+        calibration = Calibration.fit(
+            scored.totals,
+            target_fpr=target_fpr,
+            confidence=confidence,
+            strict_fpr=strict_fpr,
+            pixel_maxima=scored.pixel_maxima,
+            pixel_median=scored.pixel_median,
+            groups=groups,
+            infeasible=infeasible,
+        )
+        found = [*self.provenance["unreadable"], *scored.unreadable]
+        return self._with(calibration, {"n_calibration": len(scored.names), "unreadable": found})
+
+    def _with(
+        self, calibration: Calibration, provenance: Mapping[str, Any] | None = None
+    ) -> "Detector":
+        return Detector(
+            self.method,
+            self._network,
+            self.config,
+            self.view,
+            self.training,
+            calibration,
+            group_by=self.group_by,
+            provenance={**self.provenance, **(provenance or {})},
+            history=self.history,
+            device=self.device,
+        )
+
+    # Using -----------------------------------------------------------------------------------
+
+    @property
+    def verdict(self) -> str:
+        """Whether training went well, in words."""
+        return str(self.provenance["verdict"])
+
+    def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
+        """Score pictures: a folder, or whatever `ImageSource.of` takes.
+
+        Pictures that cannot be read become results with `decision="error"`; nothing is raised for
+        them.
+
+        Raises:
+            DataError: there are no pictures at all.
+        """
+        return list(self.stream(pictures, maps=maps))
+
+    def stream(self, pictures: Any, *, maps: bool = True, batch_size: int = 32) -> Iterator[Result]:
+        """The same, one result at a time and in order, in memory that does not grow.
+
+        Maps are left out with `maps=False`, and where the method does not localise.
+        """
+        source = ImageSource.of(pictures)
+        for batch in iterate(source, self.view, batch_size, _threads()):
+            yield from self._results(batch, maps)
+
+    def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
+        totals, parts, heat = self._raw(batch)
+        scaled: NDArray[Any] | None = None
+        if maps and heat is not None:
+            scaled = self.calibration.normalise_maps(heat)
+        p_values, decisions = self.calibration.p_values(totals), self.calibration.decide(totals)
+        position = -1
+        for item in batch:
+            if item.size is None:
+                yield Result(item.name, float("nan"), float("nan"), "error", {}, error=item.error)
+                continue
+            position += 1
+            yield Result(
+                item.name,
+                float(totals[position]),
+                float(p_values[position]),
+                str(decisions[position]),
+                {name: float(values[position]) for name, values in parts.items()},
+                None
+                if scaled is None
+                else restore_map(scaled[position].astype(np.float32), item.size),
+            )
+
+    @torch.no_grad()
+    def _raw(
+        self, batch: list[Loaded]
+    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], NDArray[np.float32] | None]:
+        """Totals, parts and smoothed maps of the readable pictures of a batch.
+
+        Always in float32, whatever the precision of training: half the speed of bf16, but scores
+        that do not depend on the processor's matrix units.
+
+        Raises:
+            OnlygoodError: the method gave a score that is not finite.
+        """
+        tensors = [item.tensor for item in batch if item.tensor is not None]
+        if not tensors:
+            return np.zeros(0), {}, None
+        images = to_images(torch.stack(tensors).to(self.device))
+        scores = self._scorer.score(images)
+        totals = scores.total.double().cpu().numpy()
+        if not np.isfinite(totals).all():
+            names = [item.name for item in batch if item.tensor is not None]
+            raise OnlygoodError(
+                f"{names[int(np.argmin(np.isfinite(totals)))]}: the score is not finite; the "
+                "model is damaged or its training diverged, fit anew"
+            )
+        parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
+        if scores.map is None:
+            return totals, parts, None
+        heat = scores.map.float().cpu().numpy()
+        sigma = self.view.smooth * self.view.size
+        return totals, parts, gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
+
+    def _scores_of(self, source: ImageSource) -> _Scored:
+        names: list[str] = []
+        totals, maxima, medians = [np.zeros(0)], [], []
+        unreadable = []
+        for batch in iterate(source, self.view, 32, _threads()):
+            raw, _, heat = self._raw(batch)
+            totals.append(raw)
+            if heat is not None:
+                maxima.append(heat.max((1, 2)).astype(np.float64))
+                medians.append(np.median(heat, (1, 2)))
+            for item in batch:
+                if item.error is None:
+                    names.append(item.name)
+                else:
+                    unreadable.append({"name": item.name, "reason": item.error})
+        if not names:
+            raise DataError(
+                f"none of the {len(source)} calibration pictures can be read; the first: "
+                f"{unreadable[0]['reason']}"
+            )
+        return _Scored(
+            names,
+            np.concatenate(totals),
+            np.concatenate(maxima) if maxima else None,
+            float(np.median(np.concatenate(medians))) if medians else None,
+            unreadable,
+        )
+
+    # Keeping ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file, atomically.
+
+        Raises:
+            ModelFileError: it cannot be written; nothing is left half written.
+        """
+        arrays = self.calibration.arrays()
+        model_file.write(
+            Path(path),
+            {f"method.{name}": tensor for name, tensor in self._network.state_dict().items()}
+            | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()},
+            {
+                "method": self.method,
+                "config": settings.to_json(self.config),
+                "view": settings.to_json(self.view),
+                "training": settings.to_json(self.training),
+                "calibration": self.calibration.settings(),
+                "group_by": self.group_by,
+                "provenance": self.provenance,
+                "history": _thinned(self.history),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> "Detector":
+        """Read a detector that `save` has written.
+
+        Raises:
+            ModelFileError: the file is missing, foreign, damaged, changed, or of another version.
+        """
+        path = Path(path)
+        file = model_file.read(path)
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            facts = file.facts
+            method = _method_named(facts["method"])
+            config = settings.from_json(method.config_class, facts["config"])
+            view = settings.from_json(View, facts["view"])
+            network = method(config, InputShape(view.channels, view.side, view.side))
+            network.load_state_dict(_part(file.tensors, "method."))
+            arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
+            return cls(
+                facts["method"],
+                network,
+                config,
+                view,
+                settings.from_json(Training, facts["training"]),
+                Calibration.from_parts(facts["calibration"], arrays),
+                group_by=facts["group_by"],
+                provenance=facts["provenance"],
+                history=facts["history"],
+                device=where,
+            )
+        except (KeyError, TypeError, RuntimeError, OnlygoodError) as error:
+            raise ModelFileError(
+                f"{path} is whole, but not what this onlygood writes ({error}); load it with "
+                f"onlygood {file.facts.get('provenance', {}).get('onlygood', '?')} or fit anew"
+            ) from error
+
+
+def _method_named(name: str) -> type[Method]:
+    if name not in METHODS:
+        raise ConfigError(f'unknown method "{name}"{settings.alternatives(name, METHODS)}')
+    return METHODS[name]
+
+
+def _resolved(
+    method: str, cls: type[Method], preset: str, overrides: Mapping[str, object] | None
+) -> settings.Resolved:
+    return settings.resolve(
+        method, cls.config_class, cls.presets, preset=preset, overrides=overrides
+    )
+
+
+def _new(cls: type[Method], config: Any, shape: InputShape, seed: int) -> Method:
+    """A method with weights drawn from the seed; the global random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(config, shape)
+
+
+def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
+    """The pictures to learn from, and how that was understood, in words."""
+    if isinstance(pictures, str | os.PathLike) and Path(pictures).is_dir():
+        found = layout(Path(pictures))
+        return found.normal, found.description
+    source = ImageSource.of(pictures)
+    return source, f"{len(source)} pictures, all taken as normal"
+
+
+def _with_channels(view: View, source: ImageSource) -> View:
+    """Settle `channels=0`: grey when the first readable pictures are, else RGB."""
+    if view.channels:
+        return view
+    for picture in list(source)[:32]:
+        try:
+            if picture.load().shape[2] != 1:
+                return replace(view, channels=3)
+        except DataError:
+            continue
+    return replace(view, channels=1)
+
+
+def _parted(
+    source: ImageSource, target_fpr: float, confidence: float, seed: int, group_by: str | None
+) -> Split:
+    """Keep aside a fifth to calibrate, more if the promise needs it, at most half.
+
+    From 100 pictures on a twentieth (64 at most) watches training besides.
+    """
+    n = len(source)
+    if n < 2:
+        raise DataError(
+            f"{n} picture is too few: at least one is needed to learn from and one to calibrate; "
+            "45 to calibrate are needed for 5 % false alarms at 90 % confidence"
+        )
+    wanted = max(n // 5, images_needed(target_fpr, confidence))
+    return split(
+        source.names,
+        calibration=min(wanted, n // 2),
+        validation=min(64, n // 20) if n >= 100 else 0,
+        seed=seed,
+        group_by=group_by,
+    )
+
+
+def _memory(store: PictureStore, network: Method, training: Training, shape: InputShape) -> str:
+    weights = sum(p.numel() for p in network.parameters())
+    # Weights, gradients and the two moments of Adam, in float32.
+    mib = (store.memory_bytes() + 16 * weights) / 2**20
+    kept = (
+        "kept in memory"
+        if store.cached
+        else (f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}")
+    )
+    return f"about {mib:,.0f} MiB for pictures ({kept}) and networks of {weights:,} weights"
+
+
+def _threads() -> int:
+    return os.cpu_count() or 1
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _thinned(records: list[health.Record]) -> list[health.Record]:
+    """At most `MAX_RECORDS` records, evenly chosen, the last one among them."""
+    stride = -(-len(records) // MAX_RECORDS) or 1
+    kept = [records[i] for i in range(len(records) - 1, -1, -stride)][::-1]
+    return [
+        {k: v for k, v in r.items() if not isinstance(v, float) or np.isfinite(v)} for r in kept
+    ]
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""How good scores are, measured on labelled pictures; never a source of thresholds."""

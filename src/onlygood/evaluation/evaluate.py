@@ -1,0 +1,131 @@
+"""How well a detector tells the labelled pictures of a folder apart."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onlygood.core.errors import DataError
+from onlygood.data.layout import Labelled, labelled, read_mask
+from onlygood.data.source import ImageSource
+from onlygood.detector import Detector, Result
+from onlygood.evaluation import metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Figures over all labelled pictures; raw scores, no figure is None unless undefined."""
+
+    auroc: float | None
+    average_precision: float | None
+    max_balanced_accuracy: float | None
+    """Over all thresholds, anomalous pictures pooled; chosen with the labels, hence optimistic."""
+    max_balanced_accuracy_by_kind: float | None
+    """The same with the mean over kinds of defects in place of the pool."""
+    fpr_at_95_tpr: float | None
+    false_positive_rate: float | None
+    """Share of normal pictures above the detector's own threshold."""
+    true_positive_rate: float | None
+    threshold: float
+    parts: dict[str, float | None]
+    """AUROC of each part of the score."""
+    pixel_auroc: float | None
+    aupro: float | None
+    n_normal: int
+    n_anomalous: int
+    n_unreadable: int
+    images_per_second: float
+    """Decoding, preprocessing and scoring, heat maps included where pictures have masks."""
+    description: str
+    """How the folder was understood."""
+    results: list[Result] = field(repr=False)
+    labels: list[bool] = field(repr=False)
+    """True = anomalous, for each of `results`."""
+    source: ImageSource = field(repr=False)
+    """The pictures, for each of `results`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, without the single results."""
+        return {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
+
+
+def evaluate(detector: Detector, folder: str | Path) -> Evaluation:
+    """Score every labelled picture of a folder and compare with the labels.
+
+    Args:
+        detector: What is judged; nothing of it is changed.
+        folder: `good` (`ok`, `normal`) against all other subfolders, or a data set in MVTec
+            layout, with masks where `ground_truth` has them.
+
+    Raises:
+        DataError: there are not both normal and anomalous pictures that can be read.
+    """
+    data = labelled(Path(folder))
+    began = time.perf_counter()
+    results, pixels = _results(detector, data)
+    seconds = time.perf_counter() - began
+    good = [i for i, result in enumerate(results) if result.error is None]
+    labels = data.labels[good]
+    if labels.all() or not labels.any():
+        raise DataError(
+            f"{folder}: only {'anomalous' if labels.any() else 'normal'} pictures can be read; "
+            "evaluation needs both kinds"
+        )
+    scores = np.array([results[i].score for i in good])
+    names = list(results[good[0]].parts)
+    rates = metrics.rates(labels, np.array([results[i].decision for i in good]))
+    kinds = [data.kinds[i] if label else "good" for i, label in zip(good, labels, strict=True)]
+    return Evaluation(
+        auroc=metrics.auroc(labels, scores),
+        average_precision=metrics.average_precision(labels, scores),
+        max_balanced_accuracy=metrics.max_balanced_accuracy(labels, scores),
+        max_balanced_accuracy_by_kind=metrics.max_balanced_accuracy_by_kind(kinds, scores),
+        fpr_at_95_tpr=metrics.fpr_at_tpr(labels, scores),
+        false_positive_rate=rates.false_positive_rate,
+        true_positive_rate=rates.true_positive_rate,
+        threshold=detector.calibration.threshold,
+        parts={
+            name: metrics.auroc(labels, np.array([results[i].parts[name] for i in good]))
+            for name in names
+        },
+        pixel_auroc=pixels[0],
+        aupro=pixels[1],
+        n_normal=int((~labels).sum()),
+        n_anomalous=int(labels.sum()),
+        n_unreadable=len(results) - len(good),
+        images_per_second=len(results) / seconds,
+        description=data.description,
+        results=results,
+        labels=[bool(label) for label in data.labels],
+        source=data.source,
+    )
+
+
+def _results(
+    detector: Detector, data: Labelled
+) -> tuple[list[Result], tuple[float | None, float | None]]:
+    """Results without their maps, and pixel AUROC and AUPRO where there are masks.
+
+    Only then maps are made and kept, at 5 bytes a pixel with their masks: those of normal pictures
+    and of anomalous ones with a mask.
+    """
+    with_masks = any(mask is not None for mask in data.masks)
+    results: list[Result] = []
+    maps: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.bool_]] = []
+    for result, label, mask in zip(
+        detector.stream(data.source, maps=with_masks), data.labels, data.masks, strict=True
+    ):
+        results.append(result._replace(map=None))
+        if result.map is None or (label and mask is None):
+            continue
+        maps.append(result.map)
+        masks.append(
+            read_mask(mask, result.map.shape) if mask else np.zeros(result.map.shape, dtype=bool)
+        )
+    if not any(mask.any() for mask in masks):
+        return results, (None, None)
+    return results, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))

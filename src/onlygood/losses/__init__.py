@@ -1,0 +1,1 @@
+"""Functions from tensors to one number per image; callers reduce over the batch."""

@@ -1,0 +1,41 @@
+"""Distances between a tensor and its reconstruction, per image or per pixel.
+
+The reduction is part of the name: weights do not carry over from a sum to a mean.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from onlygood.core.shapes import Images, Maps, PerImage
+
+Features = Float[Tensor, "B *features"]
+
+
+def l1_sum(a: Features, b: Features) -> PerImage:
+    """Sum of absolute differences of each image: `sum_j |a_j - b_j|`."""
+    return (a - b).abs().flatten(1).sum(1)
+
+
+def l1_mean(a: Features, b: Features) -> PerImage:
+    """Mean absolute difference of each image: `mean_j |a_j - b_j|`."""
+    return (a - b).abs().flatten(1).mean(1)
+
+
+def l2_sum(a: Features, b: Features) -> PerImage:
+    """Sum of squared differences of each image: `sum_j (a_j - b_j)^2`; no factor 1/2."""
+    return (a - b).square().flatten(1).sum(1)
+
+
+def l2_mean(a: Features, b: Features) -> PerImage:
+    """Mean squared difference of each image: `mean_j (a_j - b_j)^2`; no factor 1/2."""
+    return (a - b).square().flatten(1).mean(1)
+
+
+def l1_map(a: Images, b: Images) -> Maps:
+    """Absolute difference of each pixel, summed over channels; its sum is `l1_sum`."""
+    return (a - b).abs().sum(1)
+
+
+def l2_map(a: Images, b: Images) -> Maps:
+    """Squared difference of each pixel, summed over channels; its sum is `l2_sum`."""
+    return (a - b).square().sum(1)

@@ -1,0 +1,91 @@
+"""Autoencoder with squared error: the yardstick beside the adversarial methods.
+
+Same encoder and generator as CBiGAN, so that what the adversarial game adds can be read off. As
+in Bergmann et al., Improving Unsupervised Defect Segmentation by Applying Structural Similarity
+to Autoencoders, VISAPP 2019, arXiv:1807.02011 (the L2 variant), Eq. 1.
+
+Departures from the paper: networks and code size (theirs: plain convolutions, 100 to 500).
+Departures from the authors' code: none known; none was published.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset
+from onlygood.core.shapes import Images
+from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.terms import Loss, Scores
+from onlygood.losses.distances import l2_map, l2_mean, l2_sum
+from onlygood.networks.residual import Encoder, Generator, initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """Settings of the autoencoder."""
+
+    width: int = 16
+    """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
+    latent: int = 64
+    """Size of the code z."""
+    lr: float = 2e-4
+    """Learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's betas."""
+
+
+@final
+class Autoencoder(Method):
+    """Encoder and generator trained to give images back."""
+
+    config_class = AutoencoderConfig
+    localizes = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(summary="objects on a CPU in minutes", training={"minutes": 3}),
+        "texture": Preset(
+            summary="textures on a CPU in minutes: 64 px tiles of 512 px",
+            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
+            training={"minutes": 3},
+        ),
+    }
+
+    def __init__(self, config: AutoencoderConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        c = self.config = config
+        self.encoder = Encoder(shape, c.latent, c.width)
+        self.generator = Generator(shape, c.latent, c.width)
+        initialise(self, "he")
+
+    def forward(self, x: Images) -> Images:
+        """Encode and give back."""
+        return self.generator(self.encoder(x))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Eq. 1: squared error, as a mean over pixels."""
+        x_hat = self(batch.normal)
+        # `reconstruction` is the mean, so that the learning rate does not depend on the size.
+        return Loss.weighted(reconstruction=(1.0, l2_mean(batch.normal, x_hat)))
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage with one update."""
+        c = self.config
+        adam = Adam(lr=c.lr, betas=c.betas)
+        return [
+            Stage(
+                name="reconstruction",
+                updates=[
+                    Update(
+                        name="autoencoder",
+                        trains=(self.encoder, self.generator),
+                        loss=self.loss,
+                        optimizer=adam,
+                    ),
+                ],
+            )
+        ]
+
+    def score(self, x: Images) -> Scores:
+        """Squared error of each image, summed over pixels; kept per pixel as the map."""
+        x_hat = self(x)
+        return Scores.weighted(map=l2_map(x, x_hat), pixels=(1.0, l2_sum(x, x_hat)))

@@ -1,0 +1,245 @@
+"""CBiGAN: a BiGAN whose encoder and generator are held to invert each other.
+
+Carrara, Amato, Brombin, Falchi, Gennaro: Combining GANs and AutoEncoders for Efficient Anomaly
+Detection. ICPR 2020, arXiv:2011.08102. Equation numbers are the paper's.
+
+Departures from the paper:
+- alpha is stated for L1 summed over pixels and averaged over the batch, images in [0, 1]; the
+  paper's 1e-4 is for sums over a batch of 32 as well, so it reads 3.2e-3 here.
+- The sentence under Eq. 13 swaps the ends of alpha; Eq. 13 itself is implemented: alpha = 0 is
+  plain BiGAN (EGBAD), alpha = 1 two autoencoders.
+- The weight of the gradient penalty is not given; 10 as usual.
+
+Departures from the authors' code (branches `paper` = notebook and `tf2`):
+- `notebook` and `tf2` differ from the text and from each other; each is a preset here.
+- tf2 interpolates between (x, z) and (G(z), E(x)) in its penalty; `crossed_penalty` repeats that,
+  the default pairs (x, E(x)) with (G(z), z).
+- tf2 turns textures by any angle (a unit slip) and both cut crops of their own kind; the paper's
+  text is followed.
+- Checkpoints are never chosen by test images; the last weights, or their average, count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, final
+
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset
+from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
+from onlygood.core.terms import Loss, Scores
+from onlygood.losses.adversarial import GAMES
+from onlygood.losses.distances import l1_map, l1_sum
+from onlygood.losses.penalties import between, two_sided, zero_centred
+from onlygood.networks.residual import Encoder, Generator, PairCritic, initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class CBiGANConfig:
+    """Settings of CBiGAN; the defaults are the paper's."""
+
+    alpha: float = 3.2e-3
+    """Weight of consistency against the adversarial loss, Eq. 13; per-image sums, [0, 1] pixels."""
+    width: int = 16
+    """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
+    latent: int = 64
+    """Size of the code z."""
+    game: Literal["wasserstein", "hinge", "non_saturating"] = "wasserstein"
+    """Adversarial losses, Eq. 5 and 6."""
+    penalty: Literal["two_sided", "zero_centred_fake"] = "two_sided"
+    """Gradient penalty: on pairs between real and fake, or on the image of fake pairs alone."""
+    penalty_weight: float = 10.0
+    """Weight of the gradient penalty (of the plain squared norm; no factor 1/2)."""
+    crossed_penalty: bool = False
+    """Repeat the tf2 code's slip: interpolate (x, z) with (G(z), E(x))."""
+    critic_steps: int = 1
+    """Critic updates before each update of encoder and generator, each on a fresh batch."""
+    generator_steps: int = 1
+    """Updates of encoder and generator after those of the critic, each on a fresh batch."""
+    lr: float = 1e-4
+    """Learning rate of all networks."""
+    critic_betas: tuple[float, float] = (0.0, 0.9)
+    """Adam's betas of the critic."""
+    generator_betas: tuple[float, float] = (0.0, 0.9)
+    """Adam's betas of encoder and generator (one optimiser); both authors' codes use (0, 0.1)."""
+    ema_decay: float = 0.0
+    """Average encoder and generator every 10 steps with this decay and score with that; 0: no."""
+    output: Literal["sigmoid", "tanh"] = "sigmoid"
+    """Last activation of G; tanh makes the networks work on [-1, 1]."""
+    initialisation: Literal["he", "glorot"] = "he"
+    """How weights are drawn at first."""
+    biases: Literal["all", "closing"] = "all"
+    """Which layers have biases; `closing` repeats the tf2 code."""
+    score_features: float = 0.1
+    """Weight lambda of the feature distance in the score, Eq. 9; 1 - lambda for pixels."""
+
+
+class Pass(NamedTuple):
+    """Both ways through the networks (Fig. 2): x to z_x to x_hat, and z to x_z to z_hat."""
+
+    x: Images
+    z_x: Latents
+    z: Latents
+    x_z: Images
+
+
+_TEXTURE = {"size": 512, "tile": 64, "rotate": (0.0, 45.0)}
+_NOTEBOOK = {
+    "game": "hinge",
+    "penalty": "zero_centred_fake",
+    "penalty_weight": 2.5,
+    "critic_betas": (0.0, 0.909),
+    "generator_betas": (0.0, 0.099),
+}
+_TF2 = {
+    # Its alpha is 1e-5 for sums over pixels in [-1, 1], averaged over the batch.
+    "alpha": 1e-5,
+    "width": 3,
+    "biases": "closing",
+    "initialisation": "glorot",
+    "output": "tanh",
+    "critic_steps": 5,
+    "generator_betas": (0.0, 0.1),
+    "crossed_penalty": True,
+}
+_PAPER_LENGTH = {"steps": 200_000}
+
+
+@final
+class CBiGAN(Method):
+    """Encoder, generator and a Wasserstein critic of pairs, with L1 consistency both ways."""
+
+    config_class = CBiGANConfig
+    localizes = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(summary="objects on a CPU in minutes (ours)", training={"minutes": 10}),
+        "texture": Preset(
+            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
+            view=_TEXTURE,
+            training={"minutes": 10},
+        ),
+        "paper": Preset(summary="objects as in the paper's text", training=_PAPER_LENGTH),
+        "paper-texture": Preset(
+            summary="textures as in the paper's text", view=_TEXTURE, training=_PAPER_LENGTH
+        ),
+        "notebook": Preset(
+            summary="objects as in the authors' notebook", config=_NOTEBOOK, training=_PAPER_LENGTH
+        ),
+        "notebook-texture": Preset(
+            summary="textures as in the authors' notebook",
+            config=_NOTEBOOK,
+            view=_TEXTURE,
+            training=_PAPER_LENGTH,
+        ),
+        "tf2": Preset(
+            summary="objects as in the authors' later code", config=_TF2, training=_PAPER_LENGTH
+        ),
+        "tf2-texture": Preset(
+            summary="textures as in the authors' later code",
+            config=_TF2,
+            view=_TEXTURE,
+            training=_PAPER_LENGTH,
+        ),
+        "bigan": Preset(
+            summary="no consistency: plain BiGAN, which the paper calls EGBAD",
+            config={"alpha": 0.0},
+            training=_PAPER_LENGTH,
+        ),
+    }
+
+    def __init__(self, config: CBiGANConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        c = self.config = config
+        self.encoder = Encoder(shape, c.latent, c.width, c.biases)
+        self.generator = Generator(shape, c.latent, c.width, c.biases, c.output)
+        self.critic = PairCritic(shape, c.latent, c.width, c.biases)
+        initialise(self, c.initialisation)
+
+    def forward(self, batch: Batch) -> Pass:
+        """Encode the images, and generate as many from fresh codes."""
+        x, z = self._scaled(batch.normal), batch.normals(self.config.latent)
+        return Pass(x, self.encoder(x), z, self.generator(z))
+
+    def critic_loss(self, batch: Batch) -> Loss:
+        """Eq. 6 and the gradient penalty: raise D(x, E(x)), lower D(G(z), z)."""
+        c, p = self.config, self(batch)
+        real, fake = self.critic(p.x, p.z_x).value, self.critic(p.x_z, p.z).value
+        return Loss.weighted(
+            adversarial=(1.0, GAMES[c.game].critic(real, fake)),
+            penalty=(c.penalty_weight, self.gradient_penalty(p, batch.uniforms())),
+        ).watching(real=real, fake=fake)
+
+    def gradient_penalty(self, p: Pass, epsilon: PerImage) -> PerImage:
+        """Squared distance of the critic's slope from 1 on pairs between real and fake, or from 0.
+
+        `epsilon` = 1 is the real pair (x, E(x)), 0 the fake pair (G(z), z).
+        """
+        if self.config.penalty == "zero_centred_fake":
+            return zero_centred(lambda x: self.critic(x, p.z).value, p.x_z)
+        codes = (p.z, p.z_x) if self.config.crossed_penalty else (p.z_x, p.z)
+        return two_sided(
+            lambda x, z: self.critic(x, z).value,
+            between(p.x, p.x_z, epsilon),
+            between(*codes, epsilon),
+        )
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """Eq. 13: `(1 - alpha)` times Eq. 5, `alpha` times the consistency of Eq. 10 to 12."""
+        c, p = self.config, self(batch)
+        game = GAMES[c.game]
+        real, fake = self.critic(p.x, p.z_x).value, self.critic(p.x_z, p.z).value
+        x_hat, z_hat = self.generator(p.z_x), self.encoder(p.x_z)
+        return Loss.weighted(
+            encoder=(1 - c.alpha, game.encoder(real)),
+            generator=(1 - c.alpha, game.generator(fake)),
+            consistency_x=(c.alpha, l1_sum(p.x, x_hat)),
+            consistency_z=(c.alpha, l1_sum(p.z, z_hat)),
+        ).watching(
+            code_norm=p.z_x.norm(dim=1),
+            # Spread of generated images over the batch, pixel by pixel: 0 when modes collapse.
+            diversity=p.x_z.std(0, keepdim=True).mean((1, 2, 3)),
+        )
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage: the critic, then encoder and generator together, each on a fresh batch."""
+        c = self.config
+        return [
+            Stage(
+                name="adversarial",
+                updates=[
+                    Update(
+                        name="critic",
+                        trains=(self.critic,),
+                        loss=self.critic_loss,
+                        optimizer=Adam(lr=c.lr, betas=c.critic_betas),
+                        repeat=c.critic_steps,
+                    ),
+                    Update(
+                        name="generator",
+                        trains=(self.encoder, self.generator),
+                        loss=self.generator_loss,
+                        repeat=c.generator_steps,
+                        optimizer=Adam(lr=c.lr, betas=c.generator_betas),
+                    ),
+                ],
+                ema=Ema(modules=(self.encoder, self.generator), decay=c.ema_decay)
+                if c.ema_decay
+                else None,
+            )
+        ]
+
+    def score(self, x: Images) -> Scores:
+        """Eq. 7 to 9: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
+        c = self.config
+        x = self._scaled(x)
+        z = self.encoder(x)
+        x_hat = self.generator(z)
+        real, fake = self.critic(x, z).features, self.critic(x_hat, z).features
+        return Scores.weighted(
+            map=l1_map(x, x_hat),
+            pixels=(1 - c.score_features, l1_sum(x, x_hat)),
+            features=(c.score_features, l1_sum(real, fake)),
+        )
+
+    def _scaled(self, x: Images) -> Images:
+        return x if self.config.output == "sigmoid" else 2 * x - 1

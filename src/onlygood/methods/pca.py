@@ -1,0 +1,108 @@
+"""PCA on pixels: the yardstick without gradient steps.
+
+Distance of an image from the linear subspace that holds most of the variance of normal images:
+Jackson and Mudholkar, Control Procedures for Residuals Associated With Principal Component
+Analysis, Technometrics 21(3), 1979 (the Q statistic). Computed by scikit-learn.
+
+Departures from the paper: the raw Q statistic, without its normal approximation, as thresholds
+come from calibration. Departures from the authors' code: there is none.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA as ExactPCA
+from sklearn.decomposition import IncrementalPCA
+from torch import Tensor
+
+from onlygood.core.errors import DataError
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset
+from onlygood.core.shapes import Images
+from onlygood.core.stage import Stage
+from onlygood.core.terms import Scores
+from onlygood.losses.distances import l2_map, l2_sum
+
+IN_MEMORY = 2**28
+"""Numbers (images times pixels) up to which the decomposition is exact; 1 GiB of float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PCAConfig:
+    """Settings of PCA."""
+
+    components: int = 30
+    """Dimensions of the normal subspace; fewer are used when there are fewer images."""
+
+
+@final
+class PCA(Method):
+    """Projection on principal components; what they cannot give back is anomalous."""
+
+    config_class = PCAConfig
+    localizes = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(summary="whole pictures, grey or colour", view={"size": 64}),
+        "texture": Preset(
+            summary="tiles of textures", view={"size": 512, "tile": 32}, config={"components": 50}
+        ),
+    }
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, config: PCAConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        pixels = shape.channels * shape.height * shape.width
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("components", torch.zeros(min(config.components, pixels), pixels))
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage without updates: `before` sees the training images once."""
+        return [Stage(name="decomposition", before=self.decompose)]
+
+    def decompose(self, images: Iterable[Images]) -> None:
+        """Mean and leading principal axes of the training images; fills the buffers.
+
+        Raises:
+            DataError: fewer than two images.
+        """
+        rows: list[np.ndarray] = []
+        incremental: IncrementalPCA | None = None
+        for batch in images:
+            rows.append(batch.flatten(1).float().cpu().numpy())
+            held = sum(map(len, rows))
+            if held * len(self.mean) >= IN_MEMORY and held >= 2 * len(self.components):
+                incremental = incremental or IncrementalPCA(len(self.components))
+                incremental.partial_fit(np.concatenate(rows))
+                rows = []
+        if incremental is not None:
+            # What is left after the last full block is too little to update on by itself.
+            if sum(map(len, rows)) >= len(self.components):
+                incremental.partial_fit(np.concatenate(rows))
+            fitted = incremental
+        else:
+            data = np.concatenate(rows) if rows else np.zeros((0, len(self.mean)))
+            if len(data) < 2:
+                raise DataError(f"PCA needs at least 2 training pictures, got {len(data)}")
+            # A mean and n - 1 directions explain n images wholly: keep one direction out.
+            k = min(len(self.components), max(1, len(data) - 2))
+            fitted = ExactPCA(
+                k,
+                svd_solver="covariance_eigh" if len(self.mean) <= 1024 else "auto",
+                random_state=0,
+            ).fit(data)
+        self.mean.copy_(torch.from_numpy(fitted.mean_))
+        self.components.zero_()
+        self.components[: len(fitted.components_)].copy_(torch.from_numpy(fitted.components_))
+
+    def score(self, x: Images) -> Scores:
+        """Squared distance from the subspace, `||(1 - P)(x - mean)||^2`; per pixel as the map."""
+        centred = x.flatten(1).float() - self.mean
+        rest = centred - centred @ self.components.T @ self.components
+        rest = rest.view_as(x)
+        nothing = torch.zeros_like(rest)
+        return Scores.weighted(map=l2_map(rest, nothing), residual=(1.0, l2_sum(rest, nothing)))

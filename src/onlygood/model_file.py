@@ -1,0 +1,103 @@
+"""A detector on disk: one safetensors file, JSON in its header, no pickle anywhere.
+
+The header entry `onlygood` holds the JSON, `sha256` a digest of that JSON and of every tensor. The
+digest finds damage and careless edits; it is no signature.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from onlygood.core.errors import ModelFileError
+from onlygood.core.files import replacing
+
+FORMAT = 1
+"""Raised whenever an older onlygood could misread a newer file."""
+
+
+class ModelFile(NamedTuple):
+    """What a file holds."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    sha256: str
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """Write a model file, atomically; gives its digest.
+
+    Raises:
+        ModelFileError: it cannot be written; what was at `path` is there still.
+    """
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = json.dumps({"format": FORMAT, **facts}, allow_nan=False, sort_keys=True)
+    digest = _digest(whole, header)
+    try:
+        with replacing(path) as temporary:
+            save_file(whole, temporary, {"onlygood": header, "sha256": digest})
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(
+            f"cannot write {path}: {error}; nothing was left half written: free some space or "
+            "choose another folder"
+        ) from error
+    return digest
+
+
+def read(path: Path) -> ModelFile:
+    """Read a model file and check it whole.
+
+    Raises:
+        ModelFileError: it is missing, foreign, truncated, changed, or of a newer format.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        raise ModelFileError(
+            f"{path} is a pickle or zip, which could run code when loaded; onlygood reads only "
+            "files that `onlygood fit` has written"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(
+            f"{path} is damaged or no model of onlygood ({error}); copy it again or fit anew"
+        ) from error
+    if "onlygood" not in header:
+        raise ModelFileError(
+            f"{path} holds tensors, but not of onlygood; give a file that `onlygood fit` has "
+            "written"
+        )
+    if header.get("sha256") != _digest(tensors, header["onlygood"]):
+        raise ModelFileError(
+            f"{path} was changed after it was written: its contents do not match its checksum; "
+            "copy it again or fit anew"
+        )
+    facts: dict[str, Any] = json.loads(header["onlygood"])
+    version = facts.pop("format")
+    if version != FORMAT:
+        raise ModelFileError(
+            f"{path} has format {version}, this onlygood reads format {FORMAT}; "
+            + ("upgrade onlygood" if version > FORMAT else "fit anew")
+        )
+    return ModelFile(tensors, facts, header["sha256"])
+
+
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Heat maps on one scale for all pictures: 0 = normal median, 1 = pixel threshold.
+
+The scale never depends on the picture, so a normal picture stays quiet and two pictures can be
+compared. The colours are `plasma`: even steps for the eye, and for colour-blind eyes.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib import colormaps
+from PIL import Image, ImageFilter
+
+from onlygood.core.errors import ShapeError
+from onlygood.core.files import replacing
+
+Picture = UInt8[np.ndarray, "H W C"]
+"""Grey (C = 1) or RGB (C = 3) values in 0..255."""
+
+HeatMap = Float[np.ndarray, "h w"]
+"""One number for each pixel; 0 = normal median, 1 = pixel threshold."""
+
+QUIET = 0.5
+"""Up to here a map is invisible."""
+
+TOP = 2.0
+"""From here on the colour stays the same."""
+
+_FAINT, _STRONG = 100, 190
+"""Opacity, of 255, just below the pixel threshold and from it on."""
+
+
+def colourise(map: HeatMap) -> Image.Image:
+    """Colour a map: RGBA, `(h, w)`; transparent up to `QUIET`, strong and outlined from 1 on.
+
+    Values above `TOP` look like `TOP`; a NaN is transparent.
+    """
+    level = np.nan_to_num(np.asarray(map, np.float32), nan=0.0).clip(0.0, TOP)
+    hot = level >= 1.0
+    rgba = _palette()[(level * (255 / TOP)).astype(np.uint8)]
+    rgba[hot, 3] = _STRONG
+    rgba[_outline(hot), 3] = 255
+    return Image.fromarray(rgba)
+
+
+def overlay(picture: Picture, map: HeatMap, *, opacity: float = 1.0) -> Image.Image:
+    """Lay a coloured map over its picture: RGB, in the picture's size.
+
+    A map of another size is stretched to the picture (see `fit_map`). `opacity` in [0, 1]
+    multiplies that of `colourise`.
+
+    Raises:
+        ShapeError: the picture is neither grey nor RGB.
+        ValueError: `opacity` is not in [0, 1].
+    """
+    if picture.shape[2] not in (1, 3):
+        raise ShapeError(
+            f"a picture has 1 or 3 channels in its last dimension, got shape {picture.shape}; "
+            "convert it to grey or RGB, rows first"
+        )
+    if not 0.0 <= opacity <= 1.0:
+        raise ValueError(f"opacity must lie between 0 and 1, got {opacity}")
+    below = Image.fromarray(np.broadcast_to(picture, (*picture.shape[:2], 3)).copy())
+    colours = colourise(fit_map(map, below.size))
+    alpha = colours.getchannel("A").point([round(opacity * value) for value in range(256)])
+    below.paste(colours, mask=alpha)
+    return below
+
+
+def fit_map(map: HeatMap, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """Resize a map to `size`, `(width, height)` in pixels.
+
+    Growing is bilinear. Shrinking takes the maximum, so that a defect of a few pixels does not
+    vanish from a thumbnail.
+    """
+    width, height = size
+    fitted = np.asarray(map, np.float32)
+    for axis, pixels in enumerate((height, width)):
+        if pixels < fitted.shape[axis]:
+            starts = np.arange(pixels) * fitted.shape[axis] // pixels
+            fitted = np.fmax.reduceat(fitted, starts, axis=axis)
+    if fitted.shape == (height, width):
+        return fitted
+    return np.asarray(Image.fromarray(fitted).resize(size, Image.Resampling.BILINEAR))
+
+
+def strip(*panels: Image.Image, gap: int = 8) -> Image.Image:
+    """Panels side by side on white, top-aligned, `gap` pixels apart: RGB."""
+    width = sum(panel.width for panel in panels) + gap * (len(panels) - 1)
+    sheet = Image.new("RGB", (width, max(panel.height for panel in panels)), "white")
+    left = 0
+    for panel in panels:
+        sheet.paste(panel, (left, 0))
+        left += panel.width + gap
+    return sheet
+
+
+def save_png(image: Image.Image, path: str | Path) -> None:
+    """Write a picture as PNG, atomically.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    with replacing(Path(path)) as temporary:
+        image.save(temporary, "PNG")
+
+
+@functools.cache
+def _palette() -> UInt8[np.ndarray, "256 4"]:
+    """RGBA of the levels from 0 to `TOP`, with the opacity of those below the threshold."""
+    rgba = colormaps["plasma"](np.arange(256), bytes=True)
+    level = np.linspace(0.0, TOP, 256)
+    rgba[:, 3] = _FAINT * ((level - QUIET) / (1.0 - QUIET)).clip(0.0, 1.0)
+    return rgba
+
+
+def _outline(hot: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The rim of the marked region, as thick as the map's size asks for."""
+    thickness = max(1, round(max(hot.shape) / 250))
+    # A pixel is inside when all its neighbours are hot; the mean of a box tells, at any size.
+    share = Image.fromarray(hot.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(thickness))
+    return hot & (np.asarray(share) < 255)

@@ -1,0 +1,212 @@
+"""One HTML page that works offline: no script, no external resource, pictures inside."""
+
+import base64
+import functools
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from onlygood.core.files import replacing
+from onlygood.report import charts
+from onlygood.report.content import Item, ReportContent
+from onlygood.report.heatmap import TOP, colourise, fit_map
+
+MOST_ANOMALOUS = 24
+MISTAKES = 12
+"""Pictures in each of the two galleries of mistakes."""
+UNREADABLE = 50
+"""Names in the list of unreadable pictures."""
+THUMBNAIL = 320
+"""Longest side in pixels of a picture on the page."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Positions of the pictures that the page shows, in the order of each section."""
+
+    most_anomalous: list[int]
+    false_alarms: list[int]
+    misses: list[int]
+
+
+class Thumbnail(NamedTuple):
+    """A picture and its coloured map, small, as data URIs."""
+
+    width: int
+    height: int
+    photo: str
+    heat: str | None
+
+
+def shown(items: Sequence[Item]) -> set[int]:
+    """Positions of the items whose picture and map the page shows; the others need none."""
+    gallery = _gallery(items)
+    return {*gallery.most_anomalous, *gallery.false_alarms, *gallery.misses}
+
+
+def render(content: ReportContent) -> str:
+    """The report as one HTML document."""
+    gallery = _gallery(content.items)
+    curves = [charts.curve(name, points) for name, points in content.curves.items()]
+    return (
+        _environment()
+        .get_template("template.html.j2")
+        .render(
+            content=content,
+            decision=content.decision,
+            counts=_counts(content.items),
+            histogram=_histogram(content),
+            roc=_roc(content.items),
+            curves=[curve for curve in curves if curve],
+            gallery=gallery,
+            thumbnails={
+                index: thumbnail
+                for index in sorted(shown(content.items))
+                if (thumbnail := _thumbnail(content.items[index]))
+            },
+            unreadable=[item for item in content.items if item.error is not None],
+            max_unreadable=UNREADABLE,
+            colour_bar=_colour_bar(),
+            top=TOP,
+        )
+    )
+
+
+def write_report(content: ReportContent, path: str | Path) -> None:
+    """Write the report to `path`, atomically.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    with replacing(Path(path)) as temporary:
+        # A file name that is not valid text reaches Python with lone surrogates in it.
+        temporary.write_text(render(content), "utf-8", "backslashreplace")
+
+
+def _gallery(items: Sequence[Item]) -> Gallery:
+    """The most anomalous first; false alarms from the highest score, misses from the lowest.
+
+    False alarms and misses are about `threshold`, as the promise is: an unsure picture is above it.
+    """
+    ranked = [
+        (index, item, item.score)
+        for index, item in enumerate(items)
+        if item.error is None and item.score is not None and not math.isnan(item.score)
+    ]
+    ranked.sort(key=lambda each: -each[2])
+    return Gallery(
+        most_anomalous=[index for index, _, _ in ranked[:MOST_ANOMALOUS]],
+        false_alarms=[
+            index
+            for index, item, _ in ranked
+            if item.label is False and item.decision in ("unsure", "anomalous")
+        ][:MISTAKES],
+        misses=[
+            index
+            for index, item, _ in reversed(ranked)
+            if item.label is True and item.decision == "normal"
+        ][:MISTAKES],
+    )
+
+
+def _counts(items: Iterable[Item]) -> dict[str, int]:
+    """How many pictures each decision has, unreadable ones last; only what occurs."""
+    found = Counter("unreadable" if item.error is not None else item.decision for item in items)
+    return {
+        name: found[name] for name in ("normal", "unsure", "anomalous", "unreadable") if found[name]
+    }
+
+
+def _histogram(content: ReportContent) -> charts.Histogram | None:
+    calibration = content.calibration_scores
+    groups: list[tuple[str, str, Iterable[float]]] = [
+        ("Calibration (normal)", "calibration", calibration)
+    ]
+    for label, kind, name in (
+        (False, "normal", "Scored, known normal"),
+        (True, "anomalous", "Scored, known anomalous"),
+        (None, "scored", "Scored"),
+    ):
+        scores = [
+            item.score
+            for item in content.items
+            if item.label is label and item.error is None and item.score is not None
+        ]
+        groups.append((name, kind, scores))
+    decision = content.decision
+    marks = [("threshold", decision.threshold)]
+    if decision.strict_threshold is not None:
+        marks = [
+            ("unsure above", decision.threshold),
+            ("anomalous above", decision.strict_threshold),
+        ]
+    return charts.histogram(groups, calibration, marks)
+
+
+def _roc(items: Iterable[Item]) -> str | None:
+    known = [
+        (item.label, item.score)
+        for item in items
+        if item.error is None and item.label is not None and item.score is not None
+    ]
+    return charts.roc([label for label, _ in known], [score for _, score in known])
+
+
+def _thumbnail(item: Item) -> Thumbnail | None:
+    if item.picture is None:
+        return None
+    photo = item.picture.convert("RGB")
+    photo.thumbnail((THUMBNAIL, THUMBNAIL))
+    heat = None if item.map is None else _data_uri(colourise(fit_map(item.map, photo.size)))
+    return Thumbnail(photo.width, photo.height, _data_uri(photo), heat)
+
+
+def _colour_bar() -> str:
+    """The scale as `colourise` draws it."""
+    return _data_uri(colourise(np.tile(np.linspace(0, TOP, 256), (8, 1))))
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("onlygood.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, sentence=_sentence)
+    return environment
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    """A number for reading, `n/a` where there is none."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:.{digits}g}"
+
+
+def _percent(share: float | None) -> str:
+    """A share as per cent, `n/a` where there is none."""
+    if share is None or not math.isfinite(share):
+        return "n/a"
+    return f"{100 * share:.3g} %"
+
+
+def _sentence(text: str) -> str:
+    """The text with a capital first letter and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

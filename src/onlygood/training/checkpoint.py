@@ -1,0 +1,102 @@
+"""A run on disk: tensors and JSON in one safetensors file, never a pickle, never half a file."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.core.files import replacing
+
+FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """Everything a run needs to go on exactly where it was."""
+
+    tensors: dict[str, Tensor]
+    """`method.*`, `optimizer.UPDATE.*`, `ema.*`."""
+    facts: dict[str, Any]
+    """Fingerprint, stage, steps, batches, seconds, log."""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose names begin with `prefix.`, without it."""
+        start = prefix + "."
+        return {n[len(start) :]: t for n, t in self.tensors.items() if n.startswith(start)}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically.
+
+    Raises:
+        ModelFileError: the file cannot be written (disk full, no permission).
+    """
+    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    header = {"onlygood_checkpoint": json.dumps({"format": FORMAT, **checkpoint.facts})}
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, header)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(
+            f"cannot write the checkpoint {path}: {error}; free some space or name another folder "
+            "with --run-dir"
+        ) from error
+
+
+def load(path: Path, fingerprint: str) -> Checkpoint:
+    """Read a checkpoint of the run that `fingerprint` names.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or of another format.
+        ConfigError: it belongs to a run with other settings or pictures.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["onlygood_checkpoint"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"there is no checkpoint {path} to resume from; start without --resume"
+        ) from error
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ModelFileError(
+            f"{path} is not a checkpoint of onlygood, or is damaged ({error}); "
+            "start without --resume"
+        ) from error
+    if facts.pop("format") != FORMAT:
+        raise ModelFileError(f"{path} was written by another version; start without --resume")
+    if facts["fingerprint"] != fingerprint:
+        raise ConfigError(
+            f"{path} belongs to a run with another method, settings, seed or pictures; repeat "
+            "the command that began it, or start without --resume"
+        )
+    return Checkpoint(tensors, facts)
+
+
+def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser as named tensors: `optimizer.NAME.PARAMETER.ENTRY`."""
+    return {
+        f"optimizer.{name}.{number}.{entry}": value
+        for number, state in optimizer.state_dict()["state"].items()
+        for entry, value in state.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave, without its prefix."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, entry = key.split(".")
+        state.setdefault(int(number), {})[entry] = value
+    whole = optimizer.state_dict()
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
+
+
+def method_tensors(method: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of a method: `method.NAME`."""
+    return {f"method.{name}": tensor for name, tensor in method.state_dict().items()}

@@ -1,0 +1,70 @@
+"""Several processes as one: the same global batch, averaged gradients.
+
+Started by `torchrun`; without it everything here does nothing. No module is wrapped.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from onlygood.core.errors import ConfigError
+
+
+def start() -> None:
+    """Join the process group that `torchrun` has described, if it has and none is joined yet."""
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def rank() -> int:
+    """Number of this process, from 0; 0 when it is alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def check_batch(batch_size: int) -> None:
+    """Refuse a batch that the processes cannot share equally.
+
+    Raises:
+        ConfigError: `batch_size` is not a multiple of the number of processes.
+    """
+    if batch_size % world():
+        raise ConfigError(
+            f"batch_size={batch_size} cannot be shared by {world()} processes; "
+            f"take a multiple of {world()}"
+        )
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Give every process the values of process 0, in place."""
+    if world() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def average(tensors: list[Tensor]) -> None:
+    """Replace tensors by their mean over the processes, in place and in one message."""
+    if world() > 1 and tensors:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= world()
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def agreed(flag: bool) -> bool:
+    """What process 0 says, so that all stop at the same step."""
+    if world() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    decision = torch.tensor(float(flag), device=device)
+    dist.broadcast(decision, 0)
+    return bool(decision.item())

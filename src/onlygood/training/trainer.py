@@ -1,0 +1,548 @@
+"""The one loop: runs the stages of any method.
+
+What it promises is tested in `tests/training`: only the trained modules require gradients, every
+update sees the batch it asked for, the same seed gives the same numbers, a resumed run equals an
+unbroken one bit for bit, several processes equal one, a run that goes wrong stops and says so.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from onlygood.core.errors import (
+    ConfigError,
+    DataError,
+    TrainingDiverged,
+    TrainingInterrupted,
+)
+from onlygood.core.images import TrainingImages
+from onlygood.core.method import Method
+from onlygood.core.settings import Training
+from onlygood.core.shapes import Images
+from onlygood.core.stage import Batch, Progress, Stage, Update
+from onlygood.core.terms import Loss
+from onlygood.training import checkpoint as checkpoints
+from onlygood.training import distributed, health
+from onlygood.training.ema import Averager
+from onlygood.training.plan import Plan, generator_at, seed_of
+from onlygood.training.precision import autocast
+from onlygood.training.reporting import Reporter, Silent
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+RUNAWAY = 1e6
+"""A loss this many times larger than any of its first ones has run away."""
+
+
+class History(NamedTuple):
+    """What a run leaves behind besides the weights."""
+
+    records: list[health.Record]
+    verdict: health.Verdict
+    steps: int
+    images: int
+    seconds: float
+    """Time in the loop, over all resumptions."""
+
+
+@dataclass
+class _Position:
+    """How far the run is; all of it is in the checkpoint."""
+
+    stage: int = 0
+    step: int = 0
+    """Steps of this stage."""
+    batches: int = 0
+    """Batches drawn from the plan, by all stages."""
+    images: int = 0
+    """Images consumed by updates, by all stages."""
+    seconds: float = 0.0
+    stage_images: int = 0
+    stage_seconds: float = 0.0
+    total_steps: int = 0
+
+
+@dataclass
+class _Mover:
+    """An update with its optimiser."""
+
+    update: Update
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    first: list[float] = field(default_factory=list)
+    """Sizes of its first losses, to tell a runaway by."""
+
+
+class Trainer:
+    """Runs the stages of a method on normal pictures.
+
+    Args:
+        training: Budget, batch size, precision, intervals.
+        seed: Fixes order, augmentation, noise and dropout.
+        device: Where to compute; by default the first GPU, else the processor.
+        run_dir: Folder for checkpoint and log; without it neither is written.
+        fingerprint: Names the run; a checkpoint with another one is refused.
+        reporter: Hears of the progress.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        *,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        run_dir: Path | None = None,
+        fingerprint: str = "",
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.training, self.seed, self.fingerprint = training, seed, fingerprint
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.run_dir = run_dir
+        self.reporter: Reporter = reporter or Silent()
+        self._interrupted = False
+
+    def fit(
+        self,
+        method: Method,
+        images: TrainingImages,
+        *,
+        validation: TrainingImages | None = None,
+        anomalous: TrainingImages | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train; the method holds the last (or averaged) weights afterwards, in eval mode.
+
+        Args:
+            method: Fresh, or as it comes: weights are overwritten when resuming.
+            images: Normal pictures to learn from.
+            validation: Normal pictures to look at now and then; they select nothing.
+            anomalous: Known anomalous pictures, for methods that use them.
+            resume: Go on from the checkpoint in `run_dir`.
+
+        Raises:
+            ConfigError: no budget, or a batch that the processes cannot share.
+            DataError: no pictures.
+            TrainingDiverged: a loss became NaN or ran away.
+            TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        """
+        distributed.start()
+        distributed.check_batch(self.training.batch_size)
+        if not len(images):
+            raise DataError("there are no pictures to train on; give at least one normal picture")
+        if resume and self.run_dir is None:
+            raise ConfigError("resuming needs the run folder of the run that was interrupted")
+        method.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        run = _Run(self, method, images, validation, anomalous)
+        with _seeded_globally(self.seed), self._signals():
+            try:
+                return run.go(resume)
+            finally:
+                run.log.close()
+                self.reporter.finish()
+                method.eval()
+                _freeze(method, False)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn SIGINT and SIGTERM into a wish to stop after the step that is running."""
+        self._interrupted = False
+
+        def wish(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+
+        # Python allows handlers in the main thread alone; elsewhere the caller's rules hold.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, wish) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Run:
+    """One call of `Trainer.fit`."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        method: Method,
+        images: TrainingImages,
+        validation: TrainingImages | None,
+        anomalous: TrainingImages | None,
+    ) -> None:
+        self.trainer, self.training, self.device = trainer, trainer.training, trainer.device
+        self.reporter = trainer.reporter
+        self.method, self.images, self.validation = method, images, validation
+        self.plan = self._plan_for(images, 0)
+        self.anomalous = anomalous if anomalous is not None and len(anomalous) else None
+        self.anomalous_plan = self._plan_for(self.anomalous, 1) if self.anomalous else None
+        self.at = _Position()
+        self.log = health.Log(None)
+        self.movers: list[_Mover] = []
+        self.averager: Averager | None = None
+        self.stream: Iterator[Images] = iter(())
+        self.anomalous_stream: Iterator[Images] | None = None
+        self.current: Batch | None = None
+        self.last_checkpoint = ""
+        self.share = 1.0
+        self.validated = -1
+
+    def _plan_for(self, images: TrainingImages, stream: int) -> Plan:
+        return Plan(
+            len(images),
+            self.training.batch_size,
+            images.draws,
+            seed_of(self.trainer.seed, stream),
+            distributed.rank(),
+            distributed.world(),
+        )
+
+    # The run ---------------------------------------------------------------------------------
+
+    def go(self, resume: bool) -> History:
+        stages = self.method.stages()
+        saved = None
+        path = self._file(CHECKPOINT)
+        if resume and path is not None:
+            saved = checkpoints.load(path, self.trainer.fingerprint)
+            self.method.load_state_dict(saved.part("method"))
+            self.at = _Position(**saved.facts["position"])
+            self.last_checkpoint = str(path)
+        distributed.broadcast(self.method.state_dict().values())
+        # Only process 0 writes; the others have the same records.
+        log_path = self._file(LOG) if distributed.rank() == 0 else None
+        if log_path is not None:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.log = health.Log(log_path, saved.facts["log"] if saved else ())
+        for number in range(self.at.stage, len(stages)):
+            stage = stages[number]
+            self.at.stage = number
+            if self.at.step == 0 and stage.before is not None:
+                self._pass(stage.name, stage.before)
+            if stage.updates:
+                self._train(stage, sum(s.share for s in stages if s.updates), saved)
+            saved = None
+            if stage.after is not None:
+                self._pass(stage.name, stage.after)
+            self.at.step = self.at.stage_images = 0
+            self.at.stage_seconds = 0.0
+        at = self.at
+        return History(
+            self.log.records,
+            health.verdict(self.log.records),
+            at.total_steps,
+            at.images,
+            at.seconds,
+        )
+
+    def _pass(self, name: str, visit: Callable[[Iterable[Images]], None]) -> None:
+        """One pass over the training views, in eval mode and without gradients."""
+        self.reporter.start(name)
+        self.method.eval()
+        began = time.perf_counter()
+        with torch.no_grad():
+            visit(self.images.batches(self.plan.once(self.images.views)))
+        self.at.seconds += time.perf_counter() - began
+        self.at.images += len(self.images) * self.images.views
+        self.log.add(
+            {"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds}
+        )
+        self.reporter.finish()
+
+    def _train(self, stage: Stage, shares: float, saved: checkpoints.Checkpoint | None) -> None:
+        self._prepare(stage, saved)
+        self.share = stage.share / shares
+        self.reporter.start(stage.name)
+        self.stream = self.images.batches(self.plan.picks(self.at.batches))
+        if self.anomalous is not None and self.anomalous_plan is not None:
+            self.anomalous_stream = self.anomalous.batches(
+                self.anomalous_plan.picks(self.at.batches)
+            )
+        clock = _Clock(self.at)
+        while not distributed.agreed(self._spent() >= 1):
+            terms = self._step(stage)
+            clock.tick()
+            at, training = self.at, self.training
+            if self.averager is not None:
+                self.averager.update(at.step)
+            if at.step == 1 or at.step % training.log_every == 0:
+                self._record(stage, terms, clock.rate())
+            if at.step % training.validate_every == 0:
+                self._validate(stage)
+            if distributed.agreed(self.trainer._interrupted):
+                self._checkpoint()
+                raise TrainingInterrupted(
+                    f"stopped in stage {stage.name!r} after step {at.step}"
+                    + (
+                        f"; {self.last_checkpoint} is written: repeat the command with --resume "
+                        "to go on"
+                        if self.last_checkpoint
+                        else "; nothing was saved, as the run has no folder (--run-dir)"
+                    )
+                )
+            if at.step % training.checkpoint_every == 0:
+                self._checkpoint()
+        if self.averager is not None:
+            self.averager.finish()
+        self._validate(stage)
+        self.reporter.finish()
+
+    def _prepare(self, stage: Stage, saved: checkpoints.Checkpoint | None) -> None:
+        """Optimisers, averages and modes of a stage, from a checkpoint if there is one."""
+        self.movers = []
+        for update in stage.updates:
+            parameters = [p for module in update.trains for p in module.parameters()]
+            settings = update.optimizer
+            optimizer = torch.optim.Adam(
+                parameters,
+                lr=settings.lr,
+                betas=settings.betas,
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            )
+            if saved is not None:
+                checkpoints.load_optimizer(optimizer, saved.part(f"optimizer.{update.name}"))
+            self.movers.append(_Mover(update, optimizer, parameters))
+        self.averager = Averager(stage.ema) if stage.ema is not None else None
+        if saved is not None and self.averager is not None:
+            self.averager.load(saved.part("ema"))
+        self._modes(stage)
+
+    def _modes(self, stage: Stage) -> None:
+        """Modules that the stage trains are in train mode, all others in eval mode."""
+        self.method.eval()
+        for update in stage.updates:
+            for module in update.trains:
+                module.train()
+
+    # One step --------------------------------------------------------------------------------
+
+    def _step(self, stage: Stage) -> dict[str, Tensor]:
+        """Run the updates that are due; gives their terms, by `UPDATE/TERM`."""
+        self.at.step += 1
+        self.at.total_steps += 1
+        self.current = None
+        logged = self.at.step == 1 or self.at.step % self.training.log_every == 0
+        terms: dict[str, Tensor] = {}
+        waiting: list[tuple[_Mover, list[Tensor | None]]] = []
+        for number, mover in enumerate(self.movers):
+            if self.at.step % mover.update.every:
+                continue
+            for repetition in range(mover.update.repeat):
+                loss = self._gradients(mover, number, repetition)
+                gradients = [p.grad for p in mover.parameters]
+                terms |= {f"{mover.update.name}/{k}": v for k, v in loss.terms.items()}
+                if logged:
+                    norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
+                    terms[f"{mover.update.name}/gradient_norm"] = norm
+                if stage.order == "alternating":
+                    mover.optimizer.step()
+                else:
+                    waiting.append((mover, gradients))
+                mover.optimizer.zero_grad()
+        for mover, gradients in waiting:
+            for parameter, gradient in zip(mover.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            mover.optimizer.step()
+            mover.optimizer.zero_grad()
+        return terms
+
+    def _gradients(self, mover: _Mover, number: int, repetition: int) -> Loss:
+        """Loss and gradients of one update, averaged over processes."""
+        _freeze(self.method, True)
+        for parameter in mover.parameters:
+            parameter.requires_grad_(True)
+        batch = self._batch(mover.update, number, repetition)
+        with autocast(self.training, self.device):
+            loss = mover.update.loss(batch)
+        self._guard(mover, loss)
+        loss.total.backward()
+        distributed.average([p.grad for p in mover.parameters if p.grad is not None])
+        self.at.images += self.training.batch_size
+        self.at.stage_images += self.training.batch_size
+        return loss
+
+    def _batch(self, update: Update, number: int, repetition: int) -> Batch:
+        """The batch that an update asked for, with noise of its own."""
+        at = self.at
+        if update.batch == "fresh" or self.current is None:
+            normal = next(self.stream)
+            anomalous = next(self.anomalous_stream) if self.anomalous_stream else None
+            at.batches += 1
+        else:
+            normal, anomalous = self.current.normal, self.current.anomalous
+        self.current = Batch(
+            normal=normal,
+            anomalous=anomalous,
+            generator=generator_at(
+                self.trainer.seed, 3, at.stage, at.step, number, repetition, device=self.device
+            ),
+            progress=Progress(step=at.step - 1, epoch=self.plan.epoch(at.batches - 1)),
+            rank=distributed.rank(),
+            world=distributed.world(),
+        )
+        # Dropout and the like draw from the global state: tie it to the place in the run too.
+        torch.manual_seed(
+            seed_of(self.trainer.seed, 4, at.stage, at.step, number, repetition, distributed.rank())
+        )
+        return self.current
+
+    # Watching --------------------------------------------------------------------------------
+
+    def _guard(self, mover: _Mover, loss: Loss) -> None:
+        """Stop before a loss that is not finite, or has run away, reaches the weights."""
+        if self.device.type == "cuda" and self.at.step % self.training.log_every:
+            return  # Looking at the number would make the processor wait for the GPU.
+        value = loss.total.item()
+        settled = len(mover.first) == 10
+        if not math.isfinite(value) or (settled and abs(value) > RUNAWAY * max(1.0, *mover.first)):
+            self._diverged(mover.update.name, value)
+        if not settled:
+            mover.first.append(abs(value))
+
+    def _diverged(self, name: str, value: float) -> None:
+        at = self.last_checkpoint
+        raise TrainingDiverged(
+            f"loss of update {name!r} is {value:.3g} at step {self.at.step}; "
+            + (f"last good checkpoint: {at}; " if at else "no checkpoint was written; ")
+            + "try --set precision=float32, a smaller lr or a larger penalty_weight"
+        )
+
+    def _record(self, stage: Stage, terms: dict[str, Tensor], rate: float) -> None:
+        values = torch.stack([value.float() for value in terms.values()])
+        distributed.average([values])
+        numbers = dict(zip(terms, values.tolist(), strict=True))
+        at = self.at
+        self.log.add(
+            {
+                "stage": stage.name,
+                "step": at.step,
+                "images": at.images,
+                "seconds": round(at.seconds, 3),
+                "images_per_second": round(rate, 2),
+                **numbers,
+            }
+        )
+        self.reporter.advance(min(1.0, self._spent()), rate, numbers)
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage) -> None:
+        """Mean score parts of held-out normal pictures, for the log alone."""
+        if self.validation is None or not len(self.validation):
+            return
+        if self.validated == self.at.total_steps:
+            return
+        self.validated = self.at.total_steps
+        self.method.eval()
+        sums: dict[str, float] = {}
+        plan = Plan(
+            len(self.validation),
+            self.training.batch_size,
+            self.validation.draws,
+            seed_of(self.trainer.seed, 5),
+        )
+        with autocast(self.training, self.device):
+            for images in self.validation.batches(plan.once()):
+                scores = self.method.score(images)
+                for name, values in {"total": scores.total, **scores.terms}.items():
+                    sums[name] = sums.get(name, 0.0) + values.sum().item()
+        self.log.add(
+            {
+                "stage": stage.name,
+                "step": self.at.step,
+                "images": self.at.images,
+                "seconds": round(self.at.seconds, 3),
+                **{
+                    f"validation/{name}": value / len(self.validation)
+                    for name, value in sums.items()
+                },
+            }
+        )
+        self._modes(stage)
+
+    def _spent(self) -> float:
+        """Part of this stage's budget that is used up; the scarcest budget counts."""
+        training, at = self.training, self.at
+        used = [
+            done / (whole * self.share)
+            for done, whole in (
+                (at.step, training.steps),
+                (at.stage_images, training.images),
+                (at.stage_seconds, training.minutes * 60),
+            )
+            if whole
+        ]
+        if not used:
+            raise ConfigError("training needs a budget: set minutes, steps or images")
+        return max(used)
+
+    def _checkpoint(self) -> None:
+        path = self._file(CHECKPOINT)
+        if path is None or distributed.rank() != 0:
+            return
+        tensors = checkpoints.method_tensors(self.method)
+        for mover in self.movers:
+            tensors |= checkpoints.optimizer_tensors(mover.update.name, mover.optimizer)
+        if self.averager is not None:
+            tensors |= {f"ema.{name}": t for name, t in self.averager.state().items()}
+        if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+            # The last good one must survive; the next loss will be NaN and stop the run.
+            return
+        facts = {
+            "fingerprint": self.trainer.fingerprint,
+            "position": vars(self.at),
+            "log": self.log.records,
+        }
+        checkpoints.save(path, checkpoints.Checkpoint(tensors, facts))
+        self.last_checkpoint = str(path)
+
+    def _file(self, name: str) -> Path | None:
+        return self.trainer.run_dir / name if self.trainer.run_dir is not None else None
+
+
+class _Clock:
+    """Adds the time of each step to the position; gives the rate since it was last asked."""
+
+    def __init__(self, at: _Position) -> None:
+        self.at = at
+        self.last = self.asked = time.perf_counter()
+        self.images = at.images
+
+    def tick(self) -> None:
+        now = time.perf_counter()
+        self.at.seconds += now - self.last
+        self.at.stage_seconds += now - self.last
+        self.last = now
+
+    def rate(self) -> float:
+        images, seconds = self.at.images - self.images, self.last - self.asked
+        self.images, self.asked = self.at.images, self.last
+        return images / max(seconds, 1e-9)
+
+
+def _freeze(method: nn.Module, frozen: bool) -> None:
+    for parameter in method.parameters():
+        parameter.requires_grad_(not frozen)
+
+
+@contextmanager
+def _seeded_globally(seed: int) -> Iterator[None]:
+    """Fence the global random state: what the run does to it ends with the run."""
+    devices: Sequence[int] = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed_of(seed))
+        yield

@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import FakeDetector, Run
+
+
+def asked(fake: type[FakeDetector], verb: str) -> dict[str, object]:
+    """The one call of that name."""
+    (options,) = [options for name, options in fake.asked if name == verb]
+    return options
+
+
+def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) -> None:
+    model = good.parent / "m.safetensors"
+    done = run("fit", good, "-o", model)
+    assert done.status == 0, done.err
+    options = asked(fake, "fit")
+    assert options.pop("reporter") is not None
+    assert options == {
+        "method": "cbigan",
+        "pictures": good,
+        "preset": "default",
+        "seed": 0,
+        "settings": {},
+        "target_fpr": 0.05,
+        "confidence": 0.9,
+        "group_by": None,
+        "run_dir": None,
+        "resume": False,
+    }
+    assert model.read_text() == "model"
+    assert model.with_suffix(".html").read_text() == "fitted"
+    assert "at most 5 % of normal pictures are called anomalous" in done.out
+    assert "training went well" in done.err
+
+
+def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) -> None:
+    words = "--preset texture --seed 5 --minutes 2 --steps 9 --target-fpr 0.1 --confidence 0.8"
+    words += " --set alpha=3e-3 --set game=hinge --group-by (.*)_ --resume"
+    done = run("fit", "pca", good, "-o", good / "m", "--run-dir", good / "run", *words.split())
+    assert done.status == 0, done.err
+    options = asked(fake, "fit")
+    assert options["method"] == "pca"
+    assert (options["preset"], options["seed"], options["resume"]) == ("texture", 5, True)
+    assert (options["target_fpr"], options["confidence"]) == (0.1, 0.8)
+    assert (options["group_by"], options["run_dir"]) == ("(.*)_", good / "run")
+    assert options["settings"] == {"alpha": "3e-3", "game": "hinge", "minutes": 2.0, "steps": 9}
+
+
+def test_the_command_line_beats_the_file(run: Run, good: Path, fake: type[FakeDetector]) -> None:
+    file = good / "run.toml"
+    file.write_text('method = "autoencoder"\npreset = "texture"\nsize = 64\nlatent = 8\n')
+    run("fit", good, "-o", good / "m", "--config", file, "--set", "size=32", "--preset", "default")
+    options = asked(fake, "fit")
+    assert (options["method"], options["preset"]) == ("autoencoder", "default")
+    assert options["settings"] == {"size": "32", "latent": 8}
+
+
+def test_json(run: Run, good: Path) -> None:
+    model = good.parent / "m.safetensors"
+    done = run("fit", good, "-o", model, "--json", "--seed", 3)
+    answer = done.answer
+    assert (answer["model"], answer["report"]) == (str(model), str(model.with_suffix(".html")))
+    assert (answer["method"], answer["seed"], answer["n_calibration"]) == ("cbigan", 3, 200)
+    assert answer["threshold"] == 194.0
+
+
+def test_quiet_leaves_only_the_answer(run: Run, good: Path) -> None:
+    done = run("fit", good, "-o", good / "m", "--quiet", "--no-report")
+    assert (done.status, done.err) == (0, "")
+    assert list(good.glob("*.html")) == []
+
+
+def test_only_the_first_process_of_several_writes(
+    run: Run, good: Path, fake: type[FakeDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    done = run("fit", good, "-o", good / "m", "--json")
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert [name for name, _ in fake.asked] == ["fit"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "fit needs a folder of normal pictures"),
+        (["cbigan"], "the folder of normal pictures comes last: onlygood fit cbigan FOLDER -o"),
+        (["GOOD", "pca"], "the folder of normal pictures comes last: onlygood fit pca GOOD -o"),
+        (["nowhere"], "there is no nowhere"),
+        (["cbigam", "GOOD"], 'unknown method "cbigam"; did you mean "cbigan"? known: cbigan,'),
+        (["GOOD", "--resume"], "--resume goes on with the run in a folder"),
+        (["GOOD", "--set", "alpha"], "a setting is written field=value"),
+        (["GOOD", "--config", "none.toml"], "cannot read the settings file none.toml"),
+    ],
+)
+def test_refused_before_training(
+    run: Run, good: Path, fake: type[FakeDetector], words: list[str], says: str
+) -> None:
+    named = [str(good) if word == "GOOD" else word for word in words]
+    done = run("fit", *named, "-o", good.parent / "m")
+    assert done.status == 1
+    assert done.err.startswith(f"error: {says.replace('GOOD', str(good))}")
+    assert fake.asked == []
+
+
+def test_a_model_is_not_replaced_by_accident(run: Run, good: Path, model: Path) -> None:
+    model.write_text("precious")
+    done = run("fit", good, "-o", model)
+    assert done.status == 1
+    assert "say --overwrite to replace it" in done.err
+    assert model.read_text() == "precious"
+    assert run("fit", good, "-o", model, "--overwrite").status == 0
+    assert model.read_text() == "model"
+
+
+@pytest.mark.parametrize("option", ["-o", "--report"])
+def test_what_cannot_be_written_is_refused_before_training(
+    run: Run, good: Path, fake: type[FakeDetector], option: str
+) -> None:
+    (good.parent / "file").touch()
+    words = ["-o", good.parent / "m", option, good.parent / "file" / "x"]
+    done = run("fit", good, *words)
+    assert done.status == 1
+    assert "is no folder that you may write to" in done.err
+    assert fake.asked == []
+
+
+def test_a_folder_is_no_model(run: Run, good: Path) -> None:
+    assert "is a folder; name a file in it" in run("fit", good, "-o", good).err

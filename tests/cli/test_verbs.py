@@ -1,0 +1,167 @@
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from onlygood.core.errors import DataError
+from onlygood.methods import METHODS
+from tests.cli.conftest import FakeDetector, FakeEvaluation, Run
+
+
+def test_evaluate_json(run: Run, model: Path, good: Path) -> None:
+    done = run("evaluate", model, good.parent, "--json")
+    assert done.status == 0
+    assert done.answer == FakeEvaluation().to_json()
+
+
+def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
+    done = run("evaluate", model, good.parent, "--report", good / "r.html")
+    assert "AUROC of part pixels" in done.out
+    assert "pixel AUROC" not in done.out  # there are no masks
+    assert (good / "r.html").read_text() == "evaluated"
+
+
+def test_evaluate_needs_its_folder(run: Run, model: Path) -> None:
+    assert "there is no nowhere" in run("evaluate", model, "nowhere").err
+
+
+def test_calibrate_keeps_what_is_not_said(run: Run, model: Path, fake: type[FakeDetector]) -> None:
+    done = run("calibrate", model, "--target-fpr", "0.1", "--json")
+    assert fake.asked == [
+        (
+            "calibrate",
+            {"pictures": None, "target_fpr": 0.1, "confidence": 0.9, "strict_fpr": None},
+        ),
+        ("save", {"path": model}),
+    ]
+    assert (done.answer["model"], done.answer["target_fpr"]) == (str(model), 0.1)
+    assert done.answer["threshold"] < done.answer["previous_threshold"] == 194.0
+
+
+def test_calibrate_into_another_file(
+    run: Run, model: Path, good: Path, fake: type[FakeDetector]
+) -> None:
+    words = ["--confidence", "0.8", "--strict-fpr", "0.02", "-o", good / "m2"]
+    done = run("calibrate", model, good, *words)
+    assert done.status == 0, done.err
+    assert fake.asked[0][1] == {
+        "pictures": good,
+        "target_fpr": 0.05,
+        "confidence": 0.8,
+        "strict_fpr": 0.02,
+    }
+    assert (good / "m2").exists()
+    assert "called unsure or anomalous" in done.out
+    assert run("calibrate", model, "-o", good / "m2").status == 1
+
+
+def test_calibrate_says_what_cannot_be_promised(run: Run, model: Path) -> None:
+    model.write_text("old")
+    done = run("calibrate", model, "--target-fpr", "0.001")
+    assert done.status == 1
+    assert "needs 2302 normal pictures" in done.err
+    assert model.read_text() == "old"
+
+
+def test_methods_lists_all(run: Run) -> None:
+    listed = run("methods", "--json").answer["methods"]
+    assert [method["name"] for method in listed] == list(METHODS)
+    assert listed[0]["localizes"] is True
+    assert "texture" in listed[0]["presets"]
+    out = run("methods").out
+    assert all(name in out for name in METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_shows_its_paper_presets_and_settings(run: Run, name: str) -> None:
+    answer = run("methods", name, "--json").answer
+    assert list(answer["presets"]) == list(METHODS[name].presets)
+    assert list(answer["settings"]) == [name, "pictures", "training"]
+    done = run("methods", name)
+    assert answer["page"].splitlines()[0] in done.out
+    for group in answer["settings"].values():
+        assert all(setting["name"] in done.out for setting in group)
+
+
+def test_unknown_method(run: Run) -> None:
+    assert 'unknown method "pcb"; did you mean "pca"?' in run("methods", "pcb").err
+
+
+def readers(monkeypatch: pytest.MonkeyPatch, **content: object) -> None:
+    module = ModuleType("onlygood.data.readers")
+    vars(module).update(content)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+class Summary(NamedTuple):
+    name: str
+    folder: Path
+    train: int = 3
+    test_normal: int = 1
+    test_anomalous: int = 2
+    description: str = "a toy"
+
+
+def test_data(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(name: str, folder: Path, *, source: Path | None) -> Summary:
+        assert source == Path("there")
+        return Summary(name, folder)
+
+    readers(monkeypatch, write_dataset=write)
+    words = ("data", "toy", tmp_path, "--source", "there")
+    assert run(*words, "--json").answer == {
+        "name": "toy",
+        "folder": str(tmp_path),
+        "train": 3,
+        "test_normal": 1,
+        "test_anomalous": 2,
+        "description": "a toy",
+    }
+    done = run(*words)
+    assert "3 in train/good, 1 normal and 2 anomalous in test" in done.out
+    assert done.err == "a toy\n"
+
+
+class Dataset(NamedTuple):
+    found: bool
+
+    def read(self, source: Path | None) -> None:
+        assert source is None
+        if not self.found:
+            raise DataError("not here")
+
+
+def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers(monkeypatch, DATASETS={"toy-a": Dataset(True), "other-0": Dataset(False)})
+    answer = run("doctor", "--json").answer
+    assert answer["datasets"] == {"toy": True, "other": False}
+    assert answer["cores"] >= 1
+    assert answer["memory_gib"] > answer["free_memory_gib"] > 0
+    assert answer["extras"]["parquet"] is True
+    assert set(answer["versions"]) > {"onlygood", "torch", "numpy", "scikit-learn"}
+    done = run("doctor")
+    assert done.status == 0
+    assert "bf16 in hardware" in done.out
+
+
+def test_demo_compares_and_says_who_wins(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
+) -> None:
+    readers(monkeypatch, write_dataset=lambda name, folder: folder.mkdir(parents=True))
+    aurocs = iter([0.7, 0.9, 0.8])
+    monkeypatch.setattr(
+        FakeEvaluation,
+        "to_json",
+        lambda self, of=FakeEvaluation.to_json: of(self) | {"auroc": next(aurocs)},
+    )
+    done = run("demo", tmp_path / "demo", "--minutes", "0.5", "--seed", "4")
+    assert done.status == 0, done.err
+    assert "autoencoder wins here" in done.out
+    assert str(tmp_path / "demo" / "cbigan.html") in done.out
+    fits = [options for name, options in fake.asked if name == "fit"]
+    assert [options["method"] for options in fits] == ["cbigan", "autoencoder", "pca"]
+    assert all(options["settings"] == {"minutes": 0.5} for options in fits)
+    assert all(options["seed"] == 4 for options in fits)
+    assert len({options["pictures"] for options in fits}) == 1

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onlygood.core.errors import DataError
+from onlygood.data.layout import labelled, layout, read_mask
+from tests.data.pictures import write
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    for name in ("train/good/000", "train/good/001", "test/good/000", "test/scratch/000",
+                 "test/scratch/001", "test/dent/000", "ground_truth/scratch/000_mask",
+                 "ground_truth/dent/000_mask"):  # fmt: skip
+        write(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def test_mvtec_for_fitting(mvtec: Path):
+    found = layout(mvtec)
+    assert found.kind == "mvtec"
+    assert found.normal.names == ["train/good/000.png", "train/good/001.png"]
+    assert found.description.endswith("taken as an MVTec layout, 2 pictures from train/good")
+
+
+def test_mvtec_says_what_of_train_it_leaves_out(mvtec: Path):
+    write(mvtec / "train/scratch/000.png")
+    write(mvtec / "train/loose.png")
+    found = layout(mvtec)
+    assert len(found.normal) == 2
+    assert found.description.endswith(
+        "; not used for fitting: scratch 1; 1 in no subfolder left out"
+    )
+
+
+def test_mvtec_for_evaluation(mvtec: Path):
+    found = labelled(mvtec)
+    assert found.source.names == [
+        "test/good/000.png", "test/dent/000.png", "test/scratch/000.png", "test/scratch/001.png",
+    ]  # fmt: skip
+    assert found.labels.tolist() == [False, True, True, True]
+    assert found.kinds == ["good", "dent", "scratch", "scratch"]
+    truth = mvtec / "ground_truth"
+    assert found.masks == [
+        None, truth / "dent/000_mask.png", truth / "scratch/000_mask.png", None,
+    ]  # fmt: skip
+    assert found.description.endswith(
+        "test: 1 normal pictures from good, 3 anomalous (dent 1, scratch 2), 2 with masks"
+    )
+
+
+def test_the_test_folder_of_mvtec_finds_its_masks(mvtec: Path):
+    found = labelled(mvtec / "test")
+    assert found.source.names[0] == "good/000.png"
+    assert found.masks == labelled(mvtec).masks
+
+
+@pytest.mark.parametrize("name", ["good", "OK", "Normal"])
+def test_a_labelled_folder(name: str, tmp_path: Path):
+    for file in (f"{name}/a.png", f"{name}/deep/b.png", "crack/c.png", "hole/d.png", "loose.png"):
+        write(tmp_path / file)
+    fit, check = layout(tmp_path), labelled(tmp_path)
+    assert fit.kind == "labelled"
+    assert fit.normal.names == [f"{name}/a.png", f"{name}/deep/b.png"]
+    assert fit.description.endswith(
+        f"2 pictures from {name}; not used for fitting: crack 1, hole 1; 1 in no subfolder left out"
+    )
+    assert check.kinds == [name, name, "crack", "hole"]
+    assert check.labels.tolist() == [False, False, True, True]
+    assert check.description.endswith("0 with masks; 1 in no subfolder left out")
+
+
+def test_a_flat_folder_is_all_normal(tmp_path: Path):
+    for file in ("a.png", "monday/b.png", "tuesday/c.png"):
+        write(tmp_path / file)
+    found = layout(tmp_path)
+    assert found.kind == "flat"
+    assert found.normal.names == ["a.png", "monday/b.png", "tuesday/c.png"]
+    assert found.description.endswith("3 pictures, in monday, tuesday, all taken as normal")
+
+
+def test_folders_without_what_is_needed_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist"):
+        layout(tmp_path / "gone")
+    with pytest.raises(DataError, match="is a file; give a folder"):
+        labelled(write(tmp_path / "a.png"))
+    with pytest.raises(DataError, match=r"no labels; needs a subfolder good or .*found none"):
+        labelled(tmp_path)
+    (tmp_path / "good").mkdir()
+    with pytest.raises(DataError, match="there are no pictures in good"):
+        layout(tmp_path)
+    write(tmp_path / "good/a.png")
+    with pytest.raises(DataError, match="no anomalous pictures in its subfolders"):
+        labelled(tmp_path)
+    write(tmp_path / "crack/a.png")
+    (tmp_path / "good/a.png").unlink()
+    with pytest.raises(DataError, match=r"no normal pictures in its subfolders \(good\)"):
+        labelled(tmp_path)
+
+
+def test_masks_are_anomalous_where_not_zero(tmp_path: Path):
+    assert read_mask(write(tmp_path / "m.png", value=1, side=8), (8, 8)).all()
+    assert not read_mask(write(tmp_path / "m.png", value=0, side=8), (8, 8)).any()
+    assert read_mask(write(tmp_path / "m.png", value=255, side=8), (8, 8)).dtype == np.bool_
+    with pytest.raises(DataError, match="the mask is 8 x 8, its picture 9 x 8"):
+        read_mask(tmp_path / "m.png", (8, 9))

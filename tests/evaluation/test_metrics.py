@@ -1,0 +1,239 @@
+"""Metrics against hand-computed cases, scikit-learn and brute force."""
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from onlygood.core.errors import DataError, ShapeError
+from onlygood.evaluation.metrics import (
+    aupro,
+    auroc,
+    average_precision,
+    fpr_at_tpr,
+    max_balanced_accuracy,
+    max_balanced_accuracy_by_kind,
+    pixel_auroc,
+    rate_interval,
+    rates,
+)
+
+LABELS = [0, 0, 0, 1, 1]
+SCORES = [0.1, 0.2, 0.8, 0.5, 0.9]
+OF_SCORES = [auroc, average_precision, max_balanced_accuracy, fpr_at_tpr]
+
+
+def test_hand_computed() -> None:
+    assert auroc(LABELS, SCORES) == pytest.approx(5 / 6)
+    assert average_precision(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
+    assert max_balanced_accuracy(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
+    assert fpr_at_tpr(LABELS, SCORES) == pytest.approx(1 / 3)
+    assert fpr_at_tpr(LABELS, SCORES, tpr=0.5) == 0.0
+
+
+def test_ties_count_half() -> None:
+    assert auroc([0, 1], [3.0, 3.0]) == 0.5
+    assert max_balanced_accuracy([0, 1], [3.0, 3.0]) == 0.5
+    assert fpr_at_tpr([0, 1], [3.0, 3.0]) == 1.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e30, 1e-30])
+def test_large_raw_scores_that_separate_are_perfect(scale: float) -> None:
+    scores = scale * (1000 + np.arange(10.0))
+    labels = np.arange(10) >= 6
+    assert auroc(labels, scores) == 1.0
+    assert average_precision(labels, scores) == 1.0
+    assert max_balanced_accuracy(labels, scores) == 1.0
+    assert fpr_at_tpr(labels, scores) == 0.0
+
+
+def test_infinite_scores_have_an_order() -> None:
+    assert auroc([0, 0, 1, 1], [-np.inf, 1.0, 2.0, np.inf]) == 1.0
+
+
+@pytest.mark.parametrize("metric", OF_SCORES)
+@pytest.mark.parametrize("labels", [[0, 0], [1, 1], []])
+def test_one_kind_alone_is_undefined(metric, labels: list[int]) -> None:
+    assert metric(labels, [1.0, 2.0][: len(labels)]) is None
+
+
+@pytest.mark.parametrize("metric", OF_SCORES)
+@pytest.mark.parametrize(
+    ("labels", "scores", "words"),
+    [
+        ([0, 1], [1.0, np.nan], "1 of 2 scores are NaN"),
+        ([0, 1, 1], [1.0, 2.0], "one for each picture"),
+        ([-1, 1], [1.0, 2.0], "labels are 0"),
+        (["0", "1"], [1.0, 2.0], "labels are 0"),
+    ],
+)
+def test_spoilt_input_is_refused(metric, labels: list, scores: list[float], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        metric(labels, scores)
+
+
+def test_balanced_accuracy_by_kind_by_hand() -> None:
+    kinds = ["good", "good", "good", "good", "hole", "hole", "hole", "cut"]
+    scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 2.5]
+    # above 2: good 2/4, hole 1, cut 1; above 4: good 1, hole 1, cut 0
+    assert max_balanced_accuracy_by_kind(kinds, scores) == pytest.approx((0.5 + 1) / 2)
+    assert max_balanced_accuracy_by_kind(kinds[:7], scores[:7]) == 1.0
+    # pooled, the one cut weighs a quarter: above 4, (1 + 3/4) / 2
+    labels = [kind != "good" for kind in kinds]
+    assert max_balanced_accuracy(labels, scores) == pytest.approx(0.875)
+
+
+def test_balanced_accuracy_by_kind_of_equally_frequent_kinds_is_the_pooled_one() -> None:
+    rng = np.random.default_rng(0)
+    kinds = ["good"] * 30 + ["hole", "cut", "spot"] * 10
+    scores = rng.integers(0, 12, 60) + np.repeat([0, 3], 30)
+    labels = np.arange(60) >= 30
+    by_kind = max_balanced_accuracy_by_kind(kinds, scores)
+    assert by_kind == pytest.approx(max_balanced_accuracy(labels, scores))
+    assert 0.5 < by_kind < 1
+
+
+def test_balanced_accuracy_by_kind_needs_both() -> None:
+    assert max_balanced_accuracy_by_kind(["good", "good"], [1.0, 2.0]) is None
+    assert max_balanced_accuracy_by_kind(["hole", "cut"], [1.0, 2.0]) is None
+    assert max_balanced_accuracy_by_kind(["ok", "cut"], [1.0, 2.0], normal="ok") == 1.0
+
+
+def test_rates_count_unsure_as_not_normal() -> None:
+    decisions = ["normal", "unsure", "normal", "anomalous", "normal", "unsure"]
+    assert rates([0, 0, 0, 0, 1, 1], decisions) == (0.5, 0.5)
+    assert rates([1, 1], ["normal", "anomalous"]) == (None, 0.5)
+    assert rates([0], np.array(["normal"])) == (0.0, None)
+    with pytest.raises(DataError, match="got \\['good'\\]"):
+        rates([0], ["good"])
+    with pytest.raises(DataError, match="one for each picture"):
+        rates([0, 1], ["normal"])
+
+
+def test_fpr_at_tpr_needs_a_share() -> None:
+    with pytest.raises(DataError, match="tpr must be above 0"):
+        fpr_at_tpr([0, 1], [0.0, 1.0], tpr=0.0)
+
+
+def test_interval_of_a_rate() -> None:
+    assert rate_interval(0, 30, 0.9) == (0.0, pytest.approx(1 - 0.05 ** (1 / 30)))
+    assert rate_interval(30, 30, 0.9) == (pytest.approx(0.05 ** (1 / 30)), 1.0)
+    low, high = rate_interval(5, 20)
+    assert stats.binom.sf(4, 20, low) == pytest.approx(0.025)
+    assert stats.binom.cdf(5, 20, high) == pytest.approx(0.025)
+    with pytest.raises(DataError, match="count=3, total=2"):
+        rate_interval(3, 2)
+
+
+def pictures(seed: int, levels: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Masks with blobs and maps that see them dimly; few levels make many ties."""
+    rng = np.random.default_rng(seed)
+    masks, maps = [], []
+    for height, width in [(24, 32), (16, 16), (20, 28)]:
+        mask = ndimage.gaussian_filter(rng.normal(size=(height, width)), 2) > 0.2
+        noise = ndimage.gaussian_filter(rng.normal(size=(height, width)), 1)
+        maps.append(np.round((mask + 3 * noise) * levels).astype(np.float32) / levels)
+        masks.append((mask * 255).astype(np.uint8))
+    masks.append(np.zeros((8, 8), np.uint8))
+    maps.append(rng.normal(size=(8, 8)).astype(np.float32))
+    return masks, maps
+
+
+def brute_aupro(masks: list[np.ndarray], maps: list[np.ndarray], max_fpr: float) -> float:
+    """The definition, threshold by threshold, integrated on a fine grid."""
+    regions = []
+    for mask, heat in zip(masks, maps, strict=True):
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [heat[labels == i + 1] for i in range(count)]
+    normal = np.concatenate([heat[mask == 0] for mask, heat in zip(masks, maps, strict=True)])
+    thresholds = np.unique(np.concatenate([heat.ravel() for heat in maps]))[::-1]
+    fpr = [0.0] + [(normal >= t).mean() for t in thresholds]
+    pro = [0.0] + [np.mean([(region >= t).mean() for region in regions]) for t in thresholds]
+    grid = np.linspace(0, max_fpr, 200_001)
+    # vertical steps: at one rate the higher overlap counts, so keep the last of equal rates
+    last = np.append(np.diff(fpr) > 0, True)
+    steps = np.interp(grid, np.array(fpr)[last], np.array(pro)[last])
+    return float(np.trapezoid(steps, grid) / max_fpr)
+
+
+@pytest.mark.parametrize("levels", [2, 100_000])
+def test_pixel_auroc_equals_scikit_learn(levels: int) -> None:
+    masks, maps = pictures(0, levels)
+    truth = np.concatenate([mask.ravel() > 0 for mask in masks])
+    values = np.concatenate([heat.ravel() for heat in maps])
+    expected = roc_auc_score(truth, values)
+    assert 0.5 < expected < 0.95
+    assert pixel_auroc(masks, maps) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("max_fpr", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_aupro_equals_its_definition(seed: int, max_fpr: float) -> None:
+    masks, maps = pictures(seed, 3)
+    expected = brute_aupro(masks, maps, max_fpr)
+    assert 0.05 < expected < 0.95
+    assert aupro(masks, maps, max_fpr) == pytest.approx(expected, abs=2e-5)
+
+
+def test_aupro_by_hand() -> None:
+    mask = np.array([[1, 0, 0, 0, 0], [0, 0, 0, 1, 1]], dtype=bool)
+    heat = np.array([[9.0, 5.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 7.0, 3.0]])
+    # regions {9} and {7, 3}; 7 normal pixels, one of them (5) above the 3:
+    # the overlap is 3/4 up to the rate 1/7, then 1
+    assert aupro(mask[None], heat[None], 1.0) == pytest.approx((3 / 4 + 6) / 7)
+    assert aupro(mask[None], heat[None], 2 / 7) == pytest.approx((3 / 4 + 1) / 2)
+    assert aupro(mask[None], heat[None], 1 / 14) == pytest.approx(3 / 4)
+
+
+def test_regions_weigh_the_same_and_corners_connect() -> None:
+    diagonal = np.eye(3, dtype=np.uint8)
+    heat = np.diag([4.0, 4.0, 0.0])
+    # one region, two thirds of it found at rate 0; its last pixel ties with all 6 normal ones
+    assert aupro([diagonal], [heat], 1.0) == pytest.approx((2 / 3 + 1) / 2)
+    apart = np.array([[1, 0, 1, 1, 1]], dtype=np.uint8)
+    heat = np.array([[0.0, 1.0, 2.0, 2.0, 2.0]])
+    assert aupro([apart], [heat], 1.0) == pytest.approx(1 / 2)
+    assert pixel_auroc([apart], [heat]) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("max_fpr", [0.05, 0.3, 0.7, 1.0])
+def test_perfect_maps_reach_one_and_not_more(max_fpr: float) -> None:
+    masks = np.zeros((3, 7, 7), dtype=bool)
+    masks[0, 1:3, 1:4] = masks[0, 5:, 5:] = masks[1, :, 0] = True
+    noise = np.random.default_rng(0).random(masks.shape)
+    assert aupro(masks, masks + 0.5 * noise, max_fpr) == 1.0
+    assert pixel_auroc(masks, masks + 0.5 * noise) == 1.0
+    assert aupro(masks, -(masks + 0.5 * noise), max_fpr) == 0.0
+
+
+@pytest.mark.parametrize("metric", [pixel_auroc, aupro])
+def test_pixel_metrics_need_both_kinds_of_pixel(metric) -> None:
+    heat = [np.ones((2, 2))]
+    assert metric([np.zeros((2, 2))], heat) is None
+    assert metric([np.ones((2, 2))], heat) is None
+    assert metric([], []) is None
+
+
+@pytest.mark.parametrize("metric", [pixel_auroc, aupro])
+def test_spoilt_maps_are_refused(metric) -> None:
+    mask, heat = np.eye(2), np.ones((2, 2))
+    with pytest.raises(DataError, match="2 masks and 1 maps"):
+        metric([mask, mask], [heat])
+    with pytest.raises(ShapeError, match=r"picture 1 must both be \(H, W\)"):
+        metric([mask, mask], [heat, np.ones((2, 3))])
+    with pytest.raises(ShapeError, match=r"picture 0 must both be \(H, W\)"):
+        metric([mask[None]], [heat[None]])
+    with pytest.raises(DataError, match="map of picture 0 holds NaN"):
+        metric([mask], [np.full((2, 2), np.nan)])
+
+
+def test_aupro_needs_a_share() -> None:
+    with pytest.raises(DataError, match="max_fpr must be above 0"):
+        aupro([np.eye(2)], [np.eye(2)], 0.0)
+
+
+def test_average_precision_equals_scikit_learn_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 200), rng.integers(0, 9, 200)
+    expected = average_precision_score(labels, scores)
+    assert average_precision(labels, scores) == pytest.approx(expected)

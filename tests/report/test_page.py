@@ -1,0 +1,300 @@
+"""The page: complete, closed to the outside, and unimpressed by odd input."""
+
+import dataclasses
+import math
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onlygood.report import page
+from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
+
+DECISION = DecisionSummary(
+    threshold=2.0,
+    target_fpr=0.05,
+    confidence=0.9,
+    promised_fpr=0.05,
+    guarantee="at most 5 % of normal pictures are called anomalous, with 90 % confidence",
+    n_calibration=200,
+)
+BARE = ReportContent(
+    title="Nuts",
+    created="2026-11-22T10:00:00+00:00",
+    method="pca",
+    method_summary="principal components",
+    decision=DECISION,
+)
+EVALUATION = EvaluationSummary(
+    auroc=0.91,
+    average_precision=0.8,
+    max_balanced_accuracy=0.85,
+    false_positive_rate=0.04,
+    true_positive_rate=0.7,
+    n_normal=3,
+    n_anomalous=3,
+    parts={"reconstruction": 0.9},
+)
+
+VOID = {"meta", "img", "br", "input"}
+
+
+class _Page(HTMLParser):
+    """Tags, attributes, text and headings; fails on tags that do not close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+        self.text += " " if tag in {"dt", "dd", "th", "td"} else ""
+
+    def handle_data(self, data) -> None:
+        self.text += "" if self.open and self.open[-1] == "style" else data
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def _item(name: str, score: float, label: bool | None = None, **more) -> Item:
+    decision = "anomalous" if score > DECISION.threshold else "normal"
+    return Item(name=name, score=score, p_value=0.1, decision=decision, label=label, **more)
+
+
+def _pictured(name: str, score: float, label: bool | None = None) -> Item:
+    return _item(
+        name,
+        score,
+        label,
+        picture=Image.new("L", (16, 12), 90),
+        map=np.full((12, 16), 1.2, np.float32),
+    )
+
+
+def _full() -> ReportContent:
+    return dataclasses.replace(
+        BARE,
+        calibration_scores=[0.5, 1.0, 1.5],
+        items=[
+            _pictured("a.png", 3.0, True),
+            _pictured("b.png", 2.5, False),
+            _pictured("c.png", 0.5, True),
+            _item("d.png", 0.4, False),
+            Item(name="e.png", error="the file is empty"),
+        ],
+        curves={"critic.real": [(0, 1.0), (10, 2.0)]},
+        verdict="Healthy.",
+        provenance={"seed": 0},
+        evaluation=EVALUATION,
+    )
+
+
+def test_bare_content_shows_the_decision_and_no_empty_section() -> None:
+    parsed = _Page(page.render(BARE))
+    assert parsed.headings == ["Decision", "How to read this page"]
+    assert (
+        "At most 5 % of normal pictures are called anomalous, with 90 % confidence." in parsed.text
+    )
+
+
+def test_full_content_has_every_section_with_the_promise_first() -> None:
+    parsed = _Page(page.render(_full()))
+    assert parsed.headings == [
+        "Decision",
+        "Scores",
+        "Against known labels",
+        "Most anomalous",
+        "False alarms",
+        "Misses",
+        "Unreadable pictures",
+        "Training",
+        "Provenance",
+        "How to read this page",
+    ]
+    words = " ".join(parsed.text.split())
+    assert "False alarms promised, at most 5 %" in words
+    assert "False alarms found on 3 normal pictures 4 %" in words
+    assert "score 3 (1.5 × threshold) p = 0.1 · known anomalous" in words
+    for ids in (value.split() for _, name, value in parsed.attributes if name == "aria-labelledby"):
+        assert all(("h2", "id", each) in parsed.attributes for each in ids)
+
+
+def test_counts_name_every_state_that_occurs() -> None:
+    items = [*_full().items, Item(name="f", score=2.1, p_value=0.01, decision="unsure")]
+    words = " ".join(_Page(page.render(dataclasses.replace(BARE, items=items))).text.split())
+    assert "normal 2 unsure 1 anomalous 2 unreadable 1" in words
+
+
+def test_nothing_comes_from_outside_and_no_script_can_run() -> None:
+    html = page.render(_full())
+    parsed = _Page(html)
+    tags = {tag for tag, _, _ in parsed.attributes}
+    assert not tags & {"script", "link", "iframe", "object", "base", "a"}
+    for _, name, value in parsed.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/webp;base64,", "#"))
+    assert "url(" not in html and "@import" not in html and "http" not in html.replace("http-", "")
+    policy = next(value for _, _, value in parsed.attributes if "default-src" in value)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert "script-src" not in policy
+
+
+def test_every_reference_in_the_page_resolves() -> None:
+    parsed = _Page(page.render(_full()))
+    ids = [value for _, name, value in parsed.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    used = {value[1:] for tag, name, value in parsed.attributes if tag == "use" and name == "href"}
+    assert used and used <= set(ids)
+
+
+def test_names_and_words_are_escaped_everywhere() -> None:
+    evil = "<img src=x onerror=alert(1)>'\".png"
+    content = dataclasses.replace(
+        BARE,
+        title=evil,
+        created=evil,
+        method=evil,
+        method_summary=evil,
+        verdict=evil,
+        decision=dataclasses.replace(DECISION, guarantee=evil, note=evil),
+        calibration_scores=[1.0],
+        items=[
+            _pictured(evil, 3.0, False),
+            _pictured(evil, 1.0, True),
+            Item(name=evil, error=evil),
+        ],
+        curves={evil: [(0, 1.0)]},
+        provenance={evil: evil},
+        evaluation=dataclasses.replace(EVALUATION, parts={evil: 0.5}),
+    )
+    html = page.render(content)
+    assert "<img src=x" not in html
+    parsed = _Page(html)
+    assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+    assert parsed.text.count("<img src=x onerror=alert(1)>") > 10
+
+
+def test_numbers_that_are_none_or_not_finite_never_break_the_page() -> None:
+    odd = (math.nan, math.inf, -math.inf)
+    items = [
+        Item(name=f"{value}", score=value, p_value=value, label=bool(index % 2))
+        for index, value in enumerate(odd)
+    ]
+    content = dataclasses.replace(
+        BARE,
+        decision=dataclasses.replace(
+            DECISION, threshold=math.nan, promised_fpr=math.nan, strict_threshold=math.inf
+        ),
+        calibration_scores=odd,
+        items=[*items, Item(name="nothing known"), _item("sound", 1.0, True)],
+        curves={"gone": [(0, math.nan)], "part": [(0, 1.0), (1, math.inf)]},
+        provenance={"loss": math.nan},
+        evaluation=EvaluationSummary(
+            auroc=math.nan,
+            average_precision=math.nan,
+            max_balanced_accuracy=math.nan,
+            false_positive_rate=math.nan,
+            true_positive_rate=math.inf,
+            n_normal=0,
+            n_anomalous=0,
+            parts={"code": math.nan},
+            pixel_auroc=math.nan,
+            aupro=math.nan,
+        ),
+    )
+    parsed = _Page(page.render(content))
+    geometry = {"x", "x1", "x2", "y", "y1", "y2", "cx", "cy", "width", "height", "points", "style"}
+    for _, name, value in parsed.attributes:
+        if name in geometry:
+            assert "nan" not in value and "inf" not in value
+    zero = dataclasses.replace(
+        BARE, decision=dataclasses.replace(DECISION, threshold=0.0), items=[_item("a", 1.0)]
+    )
+    assert "× threshold" not in page.render(zero)
+
+
+def test_galleries_are_ordered_and_bounded() -> None:
+    items = [_item(f"normal {i}", 3.0 + i, False) for i in range(30)]
+    items += [_item(f"anomalous {i}", 1.0 - i / 100, True) for i in range(30)]
+    items += [Item(name="nan", score=math.nan), Item(name="broken", score=99.0, error="damaged")]
+    gallery = page._gallery(items)
+    assert gallery.most_anomalous == list(range(29, 5, -1))
+    assert gallery.false_alarms == list(range(29, 17, -1))
+    assert gallery.misses == list(range(59, 47, -1))
+    assert page.shown(items) == {*range(6, 30), *range(48, 60)}
+
+
+def test_unsure_pictures_are_above_the_threshold() -> None:
+    items = [
+        Item(name=f"{label}", score=2.2, decision="unsure", label=label) for label in (False, True)
+    ]
+    gallery = page._gallery(items)
+    assert gallery.false_alarms == [0] and gallery.misses == []
+
+
+def test_pictures_shrink_and_a_picture_on_two_lists_is_stored_once() -> None:
+    large = _item(
+        "a",
+        5.0,
+        False,
+        picture=Image.new("CMYK", (2000, 1000)),
+        map=np.zeros((2000, 1000), np.float32),
+    )
+    html = page.render(dataclasses.replace(BARE, items=[large]))
+    assert 'viewBox="0 0 320 160"' in html
+    assert html.count("<image ") == 2
+    assert html.count('href="#photo-0"') == 4
+
+
+def test_five_thousand_pictures_render_fast_into_a_small_file(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8))
+    map = rng.normal(0.5, 0.5, (64, 64)).astype(np.float32)
+    items = [
+        _item(f"line/{i:05}.png", float(score), bool(i % 2), picture=picture, map=map)
+        for i, score in enumerate(rng.normal(2.0, 1.0, 5000))
+    ]
+    items += [Item(name=f"broken/{i}.png", error="damaged") for i in range(5000)]
+    content = dataclasses.replace(
+        _full(),
+        items=items,
+        calibration_scores=rng.normal(1.0, 0.3, 5000).tolist(),
+        curves={"loss": [(i, float(i)) for i in range(50_000)]},
+    )
+    start = time.perf_counter()
+    page.write_report(content, tmp_path / "report.html")
+    assert time.perf_counter() - start < 3
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_write_is_atomic_and_takes_names_that_are_not_text(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "report.html"
+    page.write_report(dataclasses.replace(BARE, items=[_item("bad\udcff.png", 3.0)]), target)
+    written = target.read_text("utf-8")
+    assert "bad\\udcff.png" in written
+
+    def fail(*_) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("onlygood.core.files.os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        page.write_report(BARE, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert target.read_text("utf-8") == written

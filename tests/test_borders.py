@@ -1,0 +1,150 @@
+"""Who may import whom, and who may do what. The table is the picture of the architecture."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "onlygood"
+
+BELOW: dict[str, set[str]] = {
+    "core": set(),
+    "settings": {"core"},
+    "losses": {"core"},
+    "networks": {"core"},
+    "methods": {"core", "losses", "networks"},
+    "training": {"core"},
+    "data": {"core"},
+    "decision": {"core"},
+    "report": {"core"},
+    "evaluation.metrics": {"core"},
+    "model_file": {"core", "settings", "decision"},
+    "detector": {"core", "settings", "methods", "training", "data", "decision", "model_file"},
+    "evaluation": {"core", "data", "decision", "detector", "evaluation.metrics"},
+    "reporting": {"core", "data", "decision", "detector", "evaluation", "report"},
+    "cli": {
+        *("core", "settings", "methods", "training", "data", "decision", "detector"),
+        *("evaluation", "report", "reporting"),
+    },
+}
+"""Rooms, and the rooms below them that they may import."""
+
+THE_LOOP = {"backward", "step", "zero_grad", "requires_grad_", "autocast", "all_reduce"}
+"""Called by the trainer alone."""
+
+PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+MACHINE_PATH = re.compile(r"(?<![\w./])/(home|root|tmp|work|Users|mnt)/|\b[A-Z]:\\")
+
+FILES = {
+    path.relative_to(SRC).as_posix(): ast.parse(path.read_text("utf-8"))
+    for path in sorted(SRC.rglob("*.py"))
+}
+each_file = pytest.mark.parametrize("file", FILES)
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of modules, and of what is taken from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    """The longest room name that `module`, without `onlygood.`, lies in."""
+    parts = module.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((name for name in names if name in BELOW), None)
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_rooms_are_stacked() -> None:
+    placed: set[str] = set()
+    for name, below in BELOW.items():
+        assert below <= placed, f"{name} imports what stands above it: {below - placed}"
+        placed.add(name)
+
+
+@each_file
+def test_imports_only_what_is_below(file: str) -> None:
+    if file == "__init__.py":
+        return  # the façade names its parts, and imports none until it is asked for
+    here = room(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    assert here is not None, f"{file} stands in no room; add one to BELOW"
+    for name in imports(FILES[file]):
+        if name.startswith("onlygood."):
+            there = room(name.removeprefix("onlygood."))
+            allowed = there == here or there in BELOW[here] or name == "onlygood.__version__"
+            assert allowed, f"{here} may not import {name}"
+
+
+@each_file
+def test_the_loop_is_in_training_alone(file: str) -> None:
+    if not file.startswith("training/"):
+        called = {
+            node.func.attr for node in calls(FILES[file]) if isinstance(node.func, ast.Attribute)
+        }
+        assert not called & THE_LOOP
+
+
+@each_file
+def test_nothing_is_unpickled(file: str) -> None:
+    assert not {name.split(".")[0] for name in imports(FILES[file])} & PICKLERS
+    assert "torch.load" not in {ast.unparse(node.func) for node in calls(FILES[file])}
+
+
+@each_file
+def test_no_guessing_by_attribute_and_no_bare_except(file: str) -> None:
+    assert "hasattr" not in {ast.unparse(node.func) for node in calls(FILES[file])}
+    handlers = [node for node in ast.walk(FILES[file]) if isinstance(node, ast.ExceptHandler)]
+    assert all(handler.type is not None for handler in handlers)
+
+
+@each_file
+def test_annotations_are_not_postponed(file: str) -> None:
+    # That would turn the shape checks of the tests off without a word.
+    assert "__future__.annotations" not in set(imports(FILES[file]))
+
+
+@each_file
+def test_no_path_of_one_machine(file: str) -> None:
+    strings = [
+        node.value
+        for node in ast.walk(FILES[file])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in strings if MACHINE_PATH.search(text)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import onlygood",
+        "import onlygood.settings, onlygood.core.settings, onlygood.core.errors",
+        "import onlygood.decision.calibration, onlygood.decision.thresholds",
+        "from onlygood.cli import main; main(['--help'])",
+        "from onlygood.cli import main; main(['fit', '--help'])",
+    ],
+)
+def test_is_free_of_torch(code: str) -> None:
+    check = f"{code}\nimport sys\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_no_numbers_either() -> None:
+    check = "from onlygood.cli import main; main(['--help'])\nimport sys\n" + (
+        "assert not {'numpy', 'PIL', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
