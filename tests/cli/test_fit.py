@@ -26,13 +26,22 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
         "target_fpr": 0.05,
         "confidence": 0.9,
         "group_by": None,
-        "run_dir": None,
+        "run_dir": model.with_suffix(".run"),
         "resume": False,
     }
     assert model.read_text() == "model"
     assert model.with_suffix(".html").read_text() == "fitted"
     assert "at most 5 % of normal pictures are called anomalous" in done.out
     assert "training went well" in done.err
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_only_a_run_folder_without_a_name_is_removed(run: Run, good: Path, named: bool) -> None:
+    model, folder = good / "m.safetensors", good / "m.run"
+    folder.mkdir()
+    (folder / "checkpoint.safetensors").touch()
+    assert run("fit", good, "-o", model, *(["--run-dir", folder] if named else [])).status == 0
+    assert folder.exists() == named
 
 
 def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) -> None:
@@ -89,7 +98,6 @@ def test_only_the_first_process_of_several_writes(
         (["GOOD", "pca"], "the folder of normal pictures comes last: onlygood fit pca GOOD -o"),
         (["nowhere"], "there is no nowhere"),
         (["cbigam", "GOOD"], 'unknown method "cbigam"; did you mean "cbigan"? known: cbigan,'),
-        (["GOOD", "--resume"], "--resume goes on with the run in a folder"),
         (["GOOD", "--set", "alpha"], "a setting is written field=value"),
         (["GOOD", "--config", "none.toml"], "cannot read the settings file none.toml"),
     ],

@@ -1,5 +1,6 @@
 """`onlygood fit`."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -44,10 +45,14 @@ def fit(
         typer.Option(metavar="REGEX", help="Pattern in a file name that tells the part it shows."),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints and the health log.")
+        Path | None,
+        typer.Option(
+            help="Folder for checkpoints and the health log; kept.",
+            show_default="MODEL.run, removed when the model is written",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run of --run-dir.")
+        bool, typer.Option("--resume", help="Go on with the run that was interrupted.")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Report to write.", show_default="MODEL.html")
@@ -59,7 +64,6 @@ def fit(
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
     from onlygood.cli.files import check_new, check_writable
-    from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
     # Refused before torch is imported: such mistakes should cost no time.
@@ -67,8 +71,7 @@ def fit(
     page = None if no_report else report or model.with_suffix(".html")
     if page is not None:
         check_writable(page)
-    if resume and run_dir is None:
-        raise ConfigError("--resume goes on with the run in a folder; name it with --run-dir")
+    run = model.with_suffix(".run") if run_dir is None else run_dir
     method, folder, from_file, preset = _request(first, second, config, preset)
     settings = from_file | _from_command_line(assignments or [], minutes, steps)
 
@@ -83,13 +86,15 @@ def fit(
         target_fpr=target_fpr,
         confidence=confidence,
         group_by=group_by,
-        run_dir=run_dir,
+        run_dir=run,
         resume=resume,
         reporter=voice.reporter(),
     )
     if not voice.first:
         return
     detector.save(model)
+    if run_dir is None:
+        shutil.rmtree(run, ignore_errors=True)
     if page is not None:
         from onlygood.report.page import write_report
         from onlygood.reporting import fit_report
