@@ -94,6 +94,9 @@ class Detector:
         self.history = history
         self.device = device
         self._network = method.to(device).eval()
+        # As in training: in another format sums are taken in another order, and the scores of a
+        # loaded detector would differ from those of the fresh one in their last digits.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._scorer = Tiled(method, view) if view.tile else method
 
     # Making ----------------------------------------------------------------------------------
@@ -327,10 +330,8 @@ class Detector:
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
-        totals, parts, heat = self._raw(batch)
-        scaled: NDArray[Any] | None = None
-        if maps and heat is not None:
-            scaled = self.calibration.normalise_maps(heat)
+        totals, parts, heat = self._raw(batch, maps)
+        scaled = None if heat is None else self.calibration.normalise_maps(heat)
         p_values, decisions = self.calibration.p_values(totals), self.calibration.decide(totals)
         position = -1
         for item in batch:
@@ -351,9 +352,9 @@ class Detector:
 
     @torch.no_grad()
     def _raw(
-        self, batch: list[Loaded]
+        self, batch: list[Loaded], maps: bool
     ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], NDArray[np.float32] | None]:
-        """Totals, parts and smoothed maps of the readable pictures of a batch.
+        """Totals, parts and, where wanted, smoothed maps of the readable pictures of a batch.
 
         Always in float32, whatever the precision of training: half the speed of bf16, but scores
         that do not depend on the processor's matrix units.
@@ -374,7 +375,7 @@ class Detector:
                 "model is damaged or its training diverged, fit anew"
             )
         parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
-        if scores.map is None:
+        if not maps or scores.map is None:
             return totals, parts, None
         heat = scores.map.float().cpu().numpy()
         sigma = self.view.smooth * self.view.size
@@ -385,7 +386,7 @@ class Detector:
         totals, maxima, medians = [np.zeros(0)], [], []
         unreadable = []
         for batch in iterate(source, self.view, 32, _threads()):
-            raw, _, heat = self._raw(batch)
+            raw, _, heat = self._raw(batch, True)
             totals.append(raw)
             if heat is not None:
                 maxima.append(heat.max((1, 2)).astype(np.float64))
@@ -463,10 +464,14 @@ class Detector:
                 history=facts["history"],
                 device=where,
             )
-        except (KeyError, TypeError, RuntimeError, OnlygoodError) as error:
+        except (AttributeError, KeyError, TypeError, RuntimeError, OnlygoodError) as error:
+            # Of weights that do not fit torch says more than a line.
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            provenance = file.facts.get("provenance")
+            writer = provenance.get("onlygood", "?") if isinstance(provenance, dict) else "?"
             raise ModelFileError(
-                f"{path} is whole, but not what this onlygood writes ({error}); load it with "
-                f"onlygood {file.facts.get('provenance', {}).get('onlygood', '?')} or fit anew"
+                f"{path} is whole, but not what this onlygood writes ({what}); load it with "
+                f"onlygood {writer} or fit anew"
             ) from error
 
 
@@ -518,7 +523,8 @@ def _parted(
 ) -> Split:
     """Keep aside a fifth to calibrate, more if the promise needs it, at most half.
 
-    From 100 pictures on a twentieth (64 at most) watches training besides.
+    With `group_by` the promise is about parts, and needs as many of these. From 100 pictures on a
+    twentieth (64 at most) watches training besides.
     """
     n = len(source)
     if n < 2:
@@ -526,7 +532,9 @@ def _parted(
             f"{n} picture is too few: at least one is needed to learn from and one to calibrate; "
             "45 to calibrate are needed for 5 % false alarms at 90 % confidence"
         )
-    wanted = max(n // 5, images_needed(target_fpr, confidence))
+    parts = len(set(group_names(source.names, group_by))) if group_by else n
+    needed = -(-images_needed(target_fpr, confidence) * n // parts)
+    wanted = max(n // 5, needed)
     return split(
         source.names,
         calibration=min(wanted, n // 2),

@@ -54,23 +54,24 @@ def read(path: Path) -> ModelFile:
     """Read a model file and check it whole.
 
     Raises:
-        ModelFileError: it is missing, foreign, truncated, changed, or of a newer format.
+        ModelFileError: it is missing, foreign, truncated, changed, or of another format.
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        raise ModelFileError(
-            f"{path} is a pickle or zip, which could run code when loaded; onlygood reads only "
-            "files that `onlygood fit` has written"
-        )
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
+        # Only of what is no safetensors file: it begins with a length, any 8 bytes, then a brace.
+        if start.startswith((b"PK", b"\x80")) and start[8:] not in (b"", b"{"):
+            raise ModelFileError(
+                f"{path} is a pickle or zip, which could run code when loaded; onlygood reads only "
+                "files that `onlygood fit` has written"
+            ) from error
         raise ModelFileError(
             f"{path} is damaged or no model of onlygood ({error}); copy it again or fit anew"
         ) from error
@@ -79,19 +80,29 @@ def read(path: Path) -> ModelFile:
             f"{path} holds tensors, but not of onlygood; give a file that `onlygood fit` has "
             "written"
         )
+    facts = _facts(header["onlygood"])
+    version = facts.pop("format", FORMAT)
+    # Before the checksum, which another format may take in another way.
+    if version != FORMAT:
+        raise ModelFileError(
+            f"{path} has format {version}, this onlygood reads format {FORMAT}; upgrade onlygood, "
+            "or fit anew"
+        )
     if header.get("sha256") != _digest(tensors, header["onlygood"]):
         raise ModelFileError(
             f"{path} was changed after it was written: its contents do not match its checksum; "
             "copy it again or fit anew"
         )
-    facts: dict[str, Any] = json.loads(header["onlygood"])
-    version = facts.pop("format")
-    if version != FORMAT:
-        raise ModelFileError(
-            f"{path} has format {version}, this onlygood reads format {FORMAT}; "
-            + ("upgrade onlygood" if version > FORMAT else "fit anew")
-        )
     return ModelFile(tensors, facts, header["sha256"])
+
+
+def _facts(header: str) -> dict[str, Any]:
+    """What the header says; nothing where it says nothing that makes sense."""
+    try:
+        facts = json.loads(header)
+    except json.JSONDecodeError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _digest(tensors: Mapping[str, Tensor], header: str) -> str:

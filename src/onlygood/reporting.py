@@ -5,7 +5,6 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from onlygood.core.errors import DataError
@@ -14,7 +13,8 @@ from onlygood.detector import Detector, Result
 from onlygood.evaluation.evaluate import Evaluation
 from onlygood.methods import METHODS
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
-from onlygood.report.page import shown
+from onlygood.report.heatmap import fit_map
+from onlygood.report.page import THUMBNAIL, shown
 from onlygood.training import health
 
 
@@ -98,6 +98,9 @@ def _item(result: Result, label: bool, picture: Image.Image | None = None) -> It
     if result.error is not None:
         return Item(name=result.name, label=label, error=result.error)
     decision: Any = result.decision
+    map = None
+    if picture is not None and result.map is not None:
+        map = fit_map(result.map, picture.size)
     return Item(
         name=result.name,
         score=result.score,
@@ -105,15 +108,16 @@ def _item(result: Result, label: bool, picture: Image.Image | None = None) -> It
         decision=decision,
         label=label,
         picture=picture,
-        map=result.map if picture is not None else None,
+        map=map,
     )
 
 
 def _picture(source: ImageSource, position: int) -> Image.Image | None:
+    """A picture as small as the page shows it: dozens in camera resolution would fill memory."""
     try:
         pixels = source[position].load()
     except DataError:
         return None
-    return Image.fromarray(
-        np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    )
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return picture

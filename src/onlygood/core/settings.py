@@ -3,9 +3,11 @@
 Plain data without torch, so that the command line can read it fast.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from onlygood.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,8 @@ class Training:
     """Images of one update, summed over all processes."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 autocast where the processor has it in hardware, else float32."""
-    checkpoint_every: int = 500
-    """Steps between two checkpoints (written only when there is a run folder)."""
+    checkpoint_every: int = 100
+    """Steps between two checkpoints; written when there is a run folder, and when a stage ends."""
     log_every: int = 20
     """Steps between two lines of the health log."""
     validate_every: int = 200
@@ -67,3 +69,21 @@ class Preset:
     config: Mapping[str, Any] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
+    """Refuse numbers among the fields of a dataclass, or in their tuples, that break a rule.
+
+    Args:
+        settings: The dataclass; calls this in its `__post_init__`.
+        names: Fields, parted by spaces.
+        rule: What holds for them, in words: `width must be {rule}`.
+        holds: Whether it does for a number.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for name in names.split():
+        value = getattr(settings, name)
+        if not all(map(holds, value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(f"{name} must be {rule}, got {value}")

@@ -82,7 +82,7 @@ def max_balanced_accuracy_by_kind(
     Raises:
         DataError: a score is NaN, or the numbers of kinds and scores differ.
 
-    Source: the protocol behind Table II of Carrara et al. 2021 (CBiGAN), arXiv:2011.07491.
+    Source: the protocol behind Table II of Carrara et al. 2020 (CBiGAN), arXiv:2011.08102.
     """
     names = np.asarray(kinds, dtype=np.str_)
     anomalous, ranks = _labelled(names != normal, scores)

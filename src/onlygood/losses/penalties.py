@@ -14,10 +14,13 @@ from torch import Tensor
 
 from onlygood.core.shapes import PerImage
 
-Points = Float[Tensor, "B *features"]
+Points = Float[Tensor, "B ..."]
+"""Images, codes or features: a row for each image; the parts of a pair differ in shape."""
+
+Ends = Float[Tensor, "B *features"]
 
 
-def between(real: Points, fake: Points, epsilon: PerImage) -> Points:
+def between(real: Ends, fake: Ends, epsilon: PerImage) -> Ends:
     """`epsilon real + (1 - epsilon) fake`, one epsilon in [0, 1] per image.
 
     Use the same epsilon for both parts of a pair, so that epsilon = 1 is exactly the real pair.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset
+from onlygood.core.settings import Preset, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -29,10 +29,16 @@ class AutoencoderConfig:
     """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
     latent: int = 64
     """Size of the code z."""
-    lr: float = 2e-4
+    lr: float = 3e-4
     """Learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's betas."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "width latent", "1 or more", lambda v: v >= 1)
+        require(self, "betas", "in [0, 1)", lambda v: 0 <= v < 1)
+        require(self, "lr", "more than 0", lambda v: v > 0)
 
 
 @final
@@ -42,11 +48,18 @@ class Autoencoder(Method):
     config_class = AutoencoderConfig
     localizes = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(summary="objects on a CPU in minutes", training={"minutes": 3}),
+        "default": Preset(
+            summary="objects on a CPU in minutes", view={"size": 64}, training={"minutes": 10}
+        ),
+        "small": Preset(
+            summary="the same, coarser and four times as fast",
+            view={"size": 32},
+            training={"minutes": 10},
+        ),
         "texture": Preset(
             summary="textures on a CPU in minutes: 64 px tiles of 512 px",
             view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 3},
+            training={"minutes": 10},
         ),
     }
 

@@ -20,14 +20,17 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset
+from onlygood.core.settings import Preset, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.distances import l2_map, l2_sum
 
 IN_MEMORY = 2**28
-"""Numbers (images times pixels) up to which the decomposition is exact; 1 GiB of float32."""
+"""Numbers (images times pixels) up to which all are decomposed at once; 1 GiB of float32."""
+
+NO_VARIANCE, LITTLE_VARIANCE = 1e-10, 1e-6
+"""Up to here, absolutely or as a share of the largest, rounding of float32 makes an axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class PCAConfig:
 
     components: int = 30
     """Dimensions of the normal subspace; fewer are used when there are fewer images."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "components", "1 or more", lambda v: v >= 1)
 
 
 @final
@@ -70,6 +77,17 @@ class PCA(Method):
         Raises:
             DataError: fewer than two images.
         """
+        # Of images that are all alike scikit-learn takes a ratio of variances that nobody reads.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fitted = self._decomposed(images)
+        variances = fitted.explained_variance_
+        # Axes along which the images do not vary are arbitrary: they would hide what lies there.
+        axes = fitted.components_[variances > max(NO_VARIANCE, LITTLE_VARIANCE * variances[0])]
+        self.mean.copy_(torch.from_numpy(fitted.mean_))
+        self.components.zero_()
+        self.components[: len(axes)].copy_(torch.from_numpy(axes))
+
+    def _decomposed(self, images: Iterable[Images]) -> ExactPCA | IncrementalPCA:
         rows: list[np.ndarray] = []
         incremental: IncrementalPCA | None = None
         for batch in images:
@@ -83,21 +101,21 @@ class PCA(Method):
             # What is left after the last full block is too little to update on by itself.
             if sum(map(len, rows)) >= len(self.components):
                 incremental.partial_fit(np.concatenate(rows))
-            fitted = incremental
-        else:
-            data = np.concatenate(rows) if rows else np.zeros((0, len(self.mean)))
-            if len(data) < 2:
-                raise DataError(f"PCA needs at least 2 training pictures, got {len(data)}")
+            return incremental
+        data = np.concatenate(rows) if rows else np.zeros((0, len(self.mean)), np.float32)
+        if len(data) < 2:
+            raise DataError(f"PCA needs at least 2 training pictures, got {len(data)}")
+        # The covariance solver squares before it centres: in float32 that leaves noise.
+        centre = data.mean(0, dtype=np.float64).astype(np.float32)
+        data -= centre
+        exact = ExactPCA(
             # A mean and n - 1 directions explain n images wholly: keep one direction out.
-            k = min(len(self.components), max(1, len(data) - 2))
-            fitted = ExactPCA(
-                k,
-                svd_solver="covariance_eigh" if len(self.mean) <= 1024 else "auto",
-                random_state=0,
-            ).fit(data)
-        self.mean.copy_(torch.from_numpy(fitted.mean_))
-        self.components.zero_()
-        self.components[: len(fitted.components_)].copy_(torch.from_numpy(fitted.components_))
+            min(len(self.components), max(1, len(data) - 2)),
+            svd_solver="covariance_eigh" if len(self.mean) <= 1024 else "auto",
+            random_state=0,
+        ).fit(data)
+        exact.mean_ += centre
+        return exact
 
     def score(self, x: Images) -> Scores:
         """Squared distance from the subspace, `||(1 - P)(x - mean)||^2`; per pixel as the map."""

@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
     """`method.*`, `optimizer.UPDATE.*`, `ema.*`."""
     facts: dict[str, Any]
-    """Fingerprint, stage, steps, batches, seconds, log."""
+    """Fingerprint, position in the run, sizes of first losses, log."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose names begin with `prefix.`, without it."""
@@ -86,11 +86,17 @@ def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, 
     }
 
 
+@torch.no_grad()
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, without its prefix."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, entry = key.split(".")
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape:
+            # Fused Adam walks through memory without a look at strides, and the file has none.
+            value = torch.empty_like(parameter).copy_(value)
         state.setdefault(int(number), {})[entry] = value
     whole = optimizer.state_dict()
     whole["state"] = state

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-Record = dict[str, float | str]
+Record = dict[str, int | float | str]
 
 
 class Log:
@@ -130,7 +130,8 @@ def _overfitted(records: Sequence[Record]) -> list[str]:
     complaints = []
     for name in names(records):
         values = [value for _, value in series(records, name)]
-        if name == "validation/total" and len(values) >= 5 and values[-1] > 1.5 * min(values):
+        # "So many times as large" means nothing of scores that can be zero or negative.
+        if name == "validation/total" and len(values) >= 5 and values[-1] > 1.5 * min(values) > 0:
             complaints.append(
                 f"held-out normal pictures score {values[-1] / min(values):.1f} times their best: "
                 "the networks learn the training pictures by heart; train shorter or on more"

@@ -130,11 +130,14 @@ class Trainer:
             resume: Go on from the checkpoint in `run_dir`.
 
         Raises:
-            ConfigError: no budget, or a batch that the processes cannot share.
+            ConfigError: no budget, a number out of range, a batch that the processes cannot share,
+                or a checkpoint of another run.
             DataError: no pictures.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
+            ModelFileError: the checkpoint is missing or damaged, or cannot be written.
         """
+        _check(self.training)
         distributed.start()
         distributed.check_batch(self.training.batch_size)
         if not len(images):
@@ -142,6 +145,7 @@ class Trainer:
         if resume and self.run_dir is None:
             raise ConfigError("resuming needs the run folder of the run that was interrupted")
         method.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        required = [parameter.requires_grad for parameter in method.parameters()]
         run = _Run(self, method, images, validation, anomalous)
         with _seeded_globally(self.seed), self._signals():
             try:
@@ -150,7 +154,8 @@ class Trainer:
                 run.log.close()
                 self.reporter.finish()
                 method.eval()
-                _freeze(method, False)
+                for parameter, was in zip(method.parameters(), required, strict=True):
+                    parameter.requires_grad_(was)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -198,7 +203,6 @@ class _Run:
         self.current: Batch | None = None
         self.last_checkpoint = ""
         self.share = 1.0
-        self.validated = -1
 
     def _plan_for(self, images: TrainingImages, stream: int) -> Plan:
         return Plan(
@@ -214,6 +218,11 @@ class _Run:
 
     def go(self, resume: bool) -> History:
         stages = self.method.stages()
+        training = self.training
+        if any(stage.updates for stage in stages) and not (
+            training.steps or training.images or training.minutes
+        ):
+            raise ConfigError("training needs a budget: set minutes, steps or images")
         saved = None
         path = self._file(CHECKPOINT)
         if resume and path is not None:
@@ -254,13 +263,28 @@ class _Run:
         self.method.eval()
         began = time.perf_counter()
         with torch.no_grad():
-            visit(self.images.batches(self.plan.once(self.images.views)))
+            visit(self._views(name))
         self.at.seconds += time.perf_counter() - began
         self.at.images += len(self.images) * self.images.views
         self.log.add(
             {"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds}
         )
         self.reporter.finish()
+
+    def _views(self, name: str) -> Iterator[Images]:
+        for images in self.images.batches(self.plan.once(self.images.views)):
+            if self.trainer._interrupted:
+                raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
+            yield images
+
+    def _interruption(self, where: str) -> TrainingInterrupted:
+        if self.last_checkpoint:
+            what = f"{self.last_checkpoint} is written: repeat the command with --resume to go on"
+        elif self.trainer.run_dir is None:
+            what = "nothing was saved, as the run has no folder (--run-dir)"
+        else:
+            what = "nothing was saved, as there is nothing yet to go on from"
+        return TrainingInterrupted(f"stopped {where}; {what}")
 
     def _train(self, stage: Stage, shares: float, saved: checkpoints.Checkpoint | None) -> None:
         self._prepare(stage, saved)
@@ -272,7 +296,8 @@ class _Run:
                 self.anomalous_plan.picks(self.at.batches)
             )
         clock = _Clock(self.at)
-        while not distributed.agreed(self._spent() >= 1):
+        # Shares are rounded fractions: without the tolerance they could add a step.
+        while not distributed.agreed(self._spent() >= 1 - 1e-9):
             terms = self._step(stage)
             clock.tick()
             at, training = self.at, self.training
@@ -284,20 +309,15 @@ class _Run:
                 self._validate(stage)
             if distributed.agreed(self.trainer._interrupted):
                 self._checkpoint()
-                raise TrainingInterrupted(
-                    f"stopped in stage {stage.name!r} after step {at.step}"
-                    + (
-                        f"; {self.last_checkpoint} is written: repeat the command with --resume "
-                        "to go on"
-                        if self.last_checkpoint
-                        else "; nothing was saved, as the run has no folder (--run-dir)"
-                    )
-                )
+                raise self._interruption(f"in stage {stage.name!r} after step {at.step}")
             if at.step % training.checkpoint_every == 0:
                 self._checkpoint()
+        # Before averages replace the weights: a finished run can be resumed with a larger budget.
+        self._checkpoint()
         if self.averager is not None:
             self.averager.finish()
-        self._validate(stage)
+        if self.averager is not None or self.at.step % self.training.validate_every:
+            self._validate(stage)
         self.reporter.finish()
 
     def _prepare(self, stage: Stage, saved: checkpoints.Checkpoint | None) -> None:
@@ -314,9 +334,11 @@ class _Run:
                 weight_decay=settings.weight_decay,
                 fused=True,
             )
+            mover = _Mover(update, optimizer, parameters)
             if saved is not None:
                 checkpoints.load_optimizer(optimizer, saved.part(f"optimizer.{update.name}"))
-            self.movers.append(_Mover(update, optimizer, parameters))
+                mover.first += saved.facts["first"][update.name]
+            self.movers.append(mover)
         self.averager = Averager(stage.ema) if stage.ema is not None else None
         if saved is not None and self.averager is not None:
             self.averager.load(saved.part("ema"))
@@ -363,7 +385,8 @@ class _Run:
 
     def _gradients(self, mover: _Mover, number: int, repetition: int) -> Loss:
         """Loss and gradients of one update, averaged over processes."""
-        _freeze(self.method, True)
+        for parameter in self.method.parameters():
+            parameter.requires_grad_(False)
         for parameter in mover.parameters:
             parameter.requires_grad_(True)
         batch = self._batch(mover.update, number, repetition)
@@ -396,7 +419,7 @@ class _Run:
             world=distributed.world(),
         )
         # Dropout and the like draw from the global state: tie it to the place in the run too.
-        torch.manual_seed(
+        _seed_globally(
             seed_of(self.trainer.seed, 4, at.stage, at.step, number, repetition, distributed.rank())
         )
         return self.current
@@ -407,7 +430,9 @@ class _Run:
         """Stop before a loss that is not finite, or has run away, reaches the weights."""
         if self.device.type == "cuda" and self.at.step % self.training.log_every:
             return  # Looking at the number would make the processor wait for the GPU.
-        value = loss.total.item()
+        total = loss.total.detach().clone()
+        distributed.average([total])  # All processes stop, or none.
+        value = total.item()
         settled = len(mover.first) == 10
         if not math.isfinite(value) or (settled and abs(value) > RUNAWAY * max(1.0, *mover.first)):
             self._diverged(mover.update.name, value)
@@ -423,9 +448,11 @@ class _Run:
         )
 
     def _record(self, stage: Stage, terms: dict[str, Tensor], rate: float) -> None:
-        values = torch.stack([value.float() for value in terms.values()])
-        distributed.average([values])
-        numbers = dict(zip(terms, values.tolist(), strict=True))
+        numbers: dict[str, float] = {}
+        if terms:  # Else no update was due.
+            values = torch.stack([value.float() for value in terms.values()])
+            distributed.average([values])
+            numbers = dict(zip(terms, values.tolist(), strict=True))
         at = self.at
         self.log.add(
             {
@@ -444,9 +471,6 @@ class _Run:
         """Mean score parts of held-out normal pictures, for the log alone."""
         if self.validation is None or not len(self.validation):
             return
-        if self.validated == self.at.total_steps:
-            return
-        self.validated = self.at.total_steps
         self.method.eval()
         sums: dict[str, float] = {}
         plan = Plan(
@@ -486,8 +510,6 @@ class _Run:
             )
             if whole
         ]
-        if not used:
-            raise ConfigError("training needs a budget: set minutes, steps or images")
         return max(used)
 
     def _checkpoint(self) -> None:
@@ -505,6 +527,7 @@ class _Run:
         facts = {
             "fingerprint": self.trainer.fingerprint,
             "position": vars(self.at),
+            "first": {mover.update.name: mover.first for mover in self.movers},
             "log": self.log.records,
         }
         checkpoints.save(path, checkpoints.Checkpoint(tensors, facts))
@@ -534,9 +557,13 @@ class _Clock:
         return images / max(seconds, 1e-9)
 
 
-def _freeze(method: nn.Module, frozen: bool) -> None:
-    for parameter in method.parameters():
-        parameter.requires_grad_(not frozen)
+def _check(training: Training) -> None:
+    for name, least in {
+        **dict.fromkeys(("batch_size", "log_every", "validate_every", "checkpoint_every"), 1),
+        **dict.fromkeys(("steps", "images", "minutes"), 0),
+    }.items():
+        if getattr(training, name) < least:
+            raise ConfigError(f"{name} is at least {least}, got {getattr(training, name)}")
 
 
 @contextmanager
@@ -544,5 +571,13 @@ def _seeded_globally(seed: int) -> Iterator[None]:
     """Fence the global random state: what the run does to it ends with the run."""
     devices: Sequence[int] = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed_of(seed))
+        _seed_globally(seed_of(seed))
         yield
+
+
+def _seed_globally(seed: int) -> None:
+    # Not `torch.manual_seed`: for each kind of device that has not started yet it keeps the call,
+    # with a stack trace, for later; once an update that is slow, and a leak.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)

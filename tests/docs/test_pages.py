@@ -1,0 +1,97 @@
+import inspect
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+
+from onlygood.cli import app
+from onlygood.core.method import InputShape
+from onlygood.core.stage import Batch
+from onlygood.methods import METHODS
+from onlygood.settings import describe
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+each_method = pytest.mark.parametrize("name", METHODS)
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / "methods" / f"{name}.md").read_text("utf-8")
+
+
+def commands(path: Path) -> list[str]:
+    """Lines of code blocks that call onlygood, without their comments."""
+    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("onlygood ")]
+
+
+@each_method
+def test_settings_are_those_of_the_code(name: str) -> None:
+    rows = [f"| `{f.name}` | {f.default} | {f.doc} |" for f in describe(METHODS[name].config_class)]
+    expected = "\n".join(["| field | default | meaning |", "| --- | --- | --- |", *rows])
+    assert expected in page(name), f"docs/methods/{name}.md should have:\n{expected}"
+
+
+@each_method
+def test_presets_are_those_of_the_code(name: str) -> None:
+    rows = []
+    for key, preset in METHODS[name].presets.items():
+        bundles = (preset.config, preset.view, preset.training)
+        settings = ", ".join(f"{k}={v}" for bundle in bundles for k, v in bundle.items())
+        rows.append(f"| `{key}` | {preset.summary} | {settings} |")
+    expected = "\n".join(["| preset | what it is | its settings |", "| --- | --- | --- |", *rows])
+    assert expected in page(name), f"docs/methods/{name}.md should have:\n{expected}"
+
+
+@each_method
+def test_stages_are_shown_in_full(name: str) -> None:
+    source = textwrap.dedent(inspect.getsource(METHODS[name].stages)).rstrip()
+    assert source in page(name), f"docs/methods/{name}.md should have:\n{source}"
+
+
+@each_method
+def test_every_logged_term_is_explained(name: str) -> None:
+    cls = METHODS[name]
+    method = cls(cls.config_class(), InputShape(1, 32, 32))
+    x = torch.rand(2, 1, 32, 32)
+    logged: set[str] = set()
+    for stage in method.stages():
+        for update in stage.updates:
+            batch = Batch(normal=x, generator=torch.Generator().manual_seed(0))
+            terms = {*update.loss(batch).terms, "gradient_norm"}
+            logged |= {f"{update.name}/{term}" for term in terms}
+    if logged:
+        logged |= {f"validation/{term}" for term in {"total", *method.score(x).terms}}
+    section = page(name).partition("## What the log should look like")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\| (`[^|]+`) \|", section, re.M)
+    assert set(re.findall(r"`([^`]+)`", " ".join(first_cells))) == logged
+
+
+def test_every_method_has_a_page_and_every_page_a_method() -> None:
+    assert {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} == set(METHODS)
+
+
+def test_guide_has_commands() -> None:
+    assert len(commands(ROOT / "docs" / "guides" / "first-detector.md")) > 10
+
+
+@each_page
+def test_commands_are_understood(path: Path) -> None:
+    cli = typer.main.get_command(app)
+    for line in commands(path):
+        words = shlex.split(line, comments=True)[1:]
+        verb = cli.get_command(cli.make_context("onlygood", words[:1]), words[0])
+        assert verb is not None, line
+        verb.make_context(words[0], words[1:]).close()
+
+
+@each_page
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", path.read_text("utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"

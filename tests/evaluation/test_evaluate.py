@@ -1,0 +1,174 @@
+"""Labelled folders in, figures out; the detector is real, the pictures are made up."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from onlygood import Detector
+from onlygood.core.errors import DataError
+from onlygood.evaluation.evaluate import evaluate
+from onlygood.methods import METHODS
+from tests import parts
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return parts.fit()
+
+
+def dark(n: int) -> np.ndarray:
+    """A second kind of defect: a dull corner, harder to see."""
+    pictures = parts.normal(n, seed=6)
+    pictures[:, 16:, 14:] -= 30
+    return pictures
+
+
+def mask(path: Path, size: tuple[int, int] = (20, 24), row: int = 10) -> None:
+    """Marks the scratch, which is in row 10."""
+    marked = np.zeros(size[::-1], np.uint8)
+    marked[row : row + 3, 4:15] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(marked).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """20 normal pictures, 6 with a scratch, 4 with a dark corner."""
+    parts.write(parts.normal(20, seed=5), tmp_path / "good")
+    parts.write(parts.scratched(6), tmp_path / "scratched")
+    parts.write(dark(4), tmp_path / "dark")
+    return tmp_path
+
+
+def test_figures_are_those_of_the_scores(detector: Detector, folder: Path) -> None:
+    evaluation = evaluate(detector, folder)
+    labels, scores = evaluation.labels, [result.score for result in evaluation.results]
+    assert (evaluation.n_normal, evaluation.n_anomalous, evaluation.n_unreadable) == (20, 10, 0)
+    assert sum(labels) == 10
+    assert evaluation.auroc == roc_auc_score(labels, scores)
+    assert evaluation.parts == {"residual": evaluation.auroc}
+    assert evaluation.auroc > 0.9
+    assert evaluation.threshold == detector.calibration.threshold
+    above = np.array(scores) > evaluation.threshold
+    assert evaluation.false_positive_rate == above[~np.array(labels)].mean()
+    assert evaluation.true_positive_rate == above[np.array(labels)].mean()
+    assert evaluation.average_precision is not None
+    assert evaluation.max_balanced_accuracy is not None
+    assert evaluation.fpr_at_95_tpr is not None
+    assert 0.5 < evaluation.max_balanced_accuracy <= 1
+    assert evaluation.images_per_second > 0
+    assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)
+
+
+def test_kinds_of_defects_weigh_the_same(detector: Detector, folder: Path) -> None:
+    parts.write(parts.normal(20, seed=11), folder / "invisible")
+    evaluation = evaluate(detector, folder)
+    pooled, by_kind = evaluation.max_balanced_accuracy, evaluation.max_balanced_accuracy_by_kind
+    assert pooled is not None
+    assert by_kind is not None
+    # 20 of 30 defects cannot be seen, but only one kind of three.
+    assert by_kind > pooled
+
+
+def test_results_and_labels_belong_to_the_source(detector: Detector, folder: Path) -> None:
+    evaluation = evaluate(detector, folder)
+    assert [result.name for result in evaluation.results] == evaluation.source.names
+    for name, label in zip(evaluation.source.names, evaluation.labels, strict=True):
+        assert label == (not name.startswith("good/"))
+    assert all(result.map is None for result in evaluation.results)
+
+
+def test_figures_are_json(detector: Detector, folder: Path) -> None:
+    figures = evaluate(detector, folder).to_json()
+    assert not {"results", "labels", "source"} & set(figures)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert (
+        "20 normal pictures from good, 10 anomalous (dark 4, scratched 6)" in figures["description"]
+    )
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    parts.write(parts.normal(5), tmp_path / "train" / "good")
+    parts.write(parts.normal(10, seed=5), tmp_path / "test" / "good")
+    for path in parts.write(parts.scratched(4), tmp_path / "test" / "scratched"):
+        mask(tmp_path / "ground_truth" / "scratched" / f"{path.stem}_mask.png")
+    return tmp_path
+
+
+def test_masks_judge_the_heat_maps(detector: Detector, mvtec: Path) -> None:
+    evaluation = evaluate(detector, mvtec)
+    assert (evaluation.n_normal, evaluation.n_anomalous) == (10, 4)
+    assert evaluation.pixel_auroc is not None
+    assert evaluation.aupro is not None
+    assert evaluation.pixel_auroc > 0.9
+    assert 0.5 < evaluation.aupro <= 1
+    # Masks of the wrong place are found out.
+    for path in (mvtec / "ground_truth" / "scratched").iterdir():
+        mask(path, row=20)
+    wrong = evaluate(detector, mvtec)
+    assert wrong.auroc == evaluation.auroc
+    assert wrong.pixel_auroc is not None
+    assert wrong.aupro is not None
+    assert wrong.pixel_auroc < evaluation.pixel_auroc - 0.05
+    assert wrong.aupro < evaluation.aupro - 0.05
+
+
+def test_pictures_without_a_mask_do_not_count_as_normal_pixels(
+    detector: Detector, mvtec: Path
+) -> None:
+    masked = evaluate(detector, mvtec)
+    for path in parts.write(parts.scratched(20, seed=3), mvtec / "test" / "unmarked"):
+        assert path.exists()
+    more = evaluate(detector, mvtec)
+    assert more.n_anomalous == 24
+    assert more.pixel_auroc == pytest.approx(masked.pixel_auroc)
+
+
+def test_a_method_without_maps_is_evaluated_without_pixels(
+    mvtec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = METHODS["pca"].score
+    monkeypatch.setattr(METHODS["pca"], "score", lambda self, x: whole(self, x)._replace(map=None))
+    evaluation = evaluate(parts.fit(), mvtec)
+    assert evaluation.auroc is not None
+    assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)
+
+
+def test_a_mask_of_another_size_is_refused_by_name(detector: Detector, mvtec: Path) -> None:
+    mask(mvtec / "ground_truth" / "scratched" / "002_mask.png", size=(20, 25))
+    with pytest.raises(DataError, match=r"002_mask.png: the mask is 20 x 25, its picture 20 x 24"):
+        evaluate(detector, mvtec)
+
+
+def test_unreadable_pictures_are_counted_and_left_out(detector: Detector, folder: Path) -> None:
+    whole = evaluate(detector, folder)
+    (folder / "good" / "zzz.png").write_bytes(b"no picture")
+    (folder / "dark" / "zzz.png").write_bytes(b"no picture")
+    evaluation = evaluate(detector, folder)
+    assert (evaluation.n_normal, evaluation.n_anomalous, evaluation.n_unreadable) == (20, 10, 2)
+    assert evaluation.auroc == whole.auroc
+    errors = [result.name for result in evaluation.results if result.error is not None]
+    assert errors == ["good/zzz.png", "dark/zzz.png"]
+
+
+@pytest.mark.parametrize(("kind", "others"), [("good", "anomalous"), ("scratched", "normal")])
+def test_both_kinds_must_be_readable(
+    detector: Detector, tmp_path: Path, kind: str, others: str
+) -> None:
+    for name in ("good", "scratched"):
+        for path in parts.write(parts.normal(3), tmp_path / name):
+            if name == kind:
+                path.write_bytes(b"")
+    with pytest.raises(DataError, match=f"only {others} pictures can be read; evaluation needs"):
+        evaluate(detector, tmp_path)
+
+
+def test_a_folder_of_normal_pictures_alone_is_refused(detector: Detector, tmp_path: Path) -> None:
+    parts.write(parts.normal(3), tmp_path / "good")
+    with pytest.raises(DataError, match="no anomalous pictures in its subfolders"):
+        evaluate(detector, tmp_path)

@@ -1,0 +1,72 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from onlygood.training import distributed
+from tests.training import two_ranks
+
+
+def test_alone_nothing_is_shared():
+    distributed.start()
+    assert (distributed.rank(), distributed.world()) == (0, 1)
+    tensor = torch.tensor([1.0, 2.0])
+    distributed.broadcast([tensor])
+    distributed.average([tensor])
+    assert tensor.tolist() == [1.0, 2.0]
+    assert distributed.agreed(True) is True
+    assert distributed.agreed(False) is False
+    distributed.check_batch(7)
+
+
+def process(folder: Path, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", two_ranks.__file__, str(folder)],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # Neither the network nor GPUs of this machine.
+        | {"GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
+        | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def saved(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [process(tmp_path, RANK=str(rank), **together) for rank in range(2)]
+    try:
+        outputs = [p.communicate(timeout=120)[0] for p in processes]
+    finally:
+        for p in processes:
+            p.kill()
+            p.wait()
+    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    (first, words), (second, also) = (saved(tmp_path / f"{rank}-of-2") for rank in range(2))
+    assert words["refused"] == "batch_size=3 cannot be shared by 2 processes; take a multiple of 2"
+    # What goes wrong in one process stops both.
+    assert "loss of update 'one' is nan at step 2" in words["diverged"]
+    assert words == also
+
+    with torch.random.fork_rng():
+        two_ranks.main(tmp_path)
+    alone, _ = saved(tmp_path / "0-of-1")
+    for name, tensor in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], tensor, rtol=1e-4, atol=1e-6, msg=name)

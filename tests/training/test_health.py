@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from onlygood.core.stage import Adam, Stage
+from onlygood.training.health import Log, Record, names, series, verdict
+from onlygood.training.trainer import LOG
+from tests.training.toys import Toy, fit, numbered
+
+
+def run(**curves: list[float]) -> list[Record]:
+    """Records of a run; `game__real` is the entry `game/real`."""
+    length = max(map(len, curves.values()))
+    return [
+        {"stage": "s", "step": step}
+        | {name.replace("__", "/"): curve[step] for name, curve in curves.items()}
+        for step in range(length)
+    ]
+
+
+FALLING = [10.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.0]
+FLAT = [10.0] * 10
+
+
+def test_sound():
+    assert verdict(run(g__consistency_x=FALLING, g__diversity=[0.2] * 10)) == (
+        True,
+        "training looks sound: g/consistency_x fell from 10 to 1.05",
+    )
+
+
+def test_sound_without_reconstruction():
+    assert verdict(run(g__loss=FLAT)) == (True, "training looks sound: all losses finite")
+
+
+@pytest.mark.parametrize("curve", [FLAT, FALLING[::-1], [10.0] * 8 + [9.5, 9.5]])
+@pytest.mark.parametrize("name", ["g__reconstruction", "g__consistency_x"])
+def test_not_learnt(name: str, curve: list[float]):
+    healthy, words = verdict(run(**{name: curve}))
+    assert not healthy
+    assert f"{name.replace('__', '/')} did not fall" in words
+    assert "train longer" in words
+
+
+def test_collapsed():
+    healthy, words = verdict(run(g__consistency_x=FALLING, g__diversity=[0.2] * 7 + [0.001] * 3))
+    assert not healthy
+    assert "generated pictures are all alike (spread 0.001" in words
+    assert "did not fall" not in words
+
+
+def test_runaway_gap():
+    healthy, words = verdict(run(c__real=[1.0] * 8 + [1e5] * 2, c__fake=[0.5] * 8 + [-1e5] * 2))
+    assert not healthy
+    assert "the critic's gap ran away (2e+05)" in words
+
+
+def test_a_gap_that_grows_a_little_is_no_runaway():
+    assert verdict(run(c__real=[1.0] * 8 + [50.0] * 2, c__fake=[0.5] * 8 + [-50.0] * 2)).healthy
+
+
+def test_overfitted():
+    healthy, words = verdict(run(validation__total=[5.0, 3.0, 2.0, 2.5, 4.0]))
+    assert not healthy
+    assert "score 2.0 times their best" in words
+    assert "by heart" in words
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        [5.0, 3.0, 2.0, 2.5, 2.9],
+        [5.0, 3.0, 2.0, 9.0],  # Too few to say anything.
+        # Scores may be zero or negative; then there is no "times as large".
+        [-5.0, -5.2, -5.1, -5.0, -4.9],
+        [1.0, 0.0, 1.0, 1.0, 1.0],
+    ],
+)
+def test_not_overfitted(curve: list[float]):
+    assert verdict(run(validation__total=curve)).healthy
+
+
+def test_all_complaints_are_told():
+    healthy, words = verdict(run(g__reconstruction=FLAT, g__diversity=[0.0] * 10))
+    assert not healthy
+    assert words.count("; ") >= 1
+    assert "did not fall" in words and "all alike" in words
+
+
+@pytest.mark.parametrize("records", [[], [{"stage": "s", "step": 0, "images": 10}]])
+def test_no_gradient_steps(records: list[Record]):
+    assert verdict(records) == (True, "fitted without gradient steps")
+
+
+def test_a_short_run_is_not_judged():
+    assert verdict(run(g__reconstruction=[1.0, 2.0, 3.0])).healthy
+
+
+def test_series_and_names():
+    records: list[Record] = [
+        {"stage": "s", "step": 1, "g/a": 1.0},
+        {"stage": "s", "step": 2, "validation/total": 5.0},
+        {"stage": "s", "step": 3, "g/a": 2.0, "g/b": 0.0},
+    ]
+    assert names(records) == ["g/a", "validation/total", "g/b"]
+    assert series(records, "g/a") == [(1, 1.0), (3, 2.0)]
+
+
+# The log -------------------------------------------------------------------------------------
+
+
+def two_updates() -> Toy:
+    return Toy(
+        lambda t: [
+            Stage(
+                name="only",
+                updates=[t.update("one", t.one), t.update("two", t.two, every=2)],
+                before=list,
+            )
+        ]
+    )
+
+
+def test_the_log_has_the_documented_entries(tmp_path: Path):
+    history = fit(
+        two_updates(),
+        validation=numbered(3),
+        run_dir=tmp_path,
+        steps=5,
+        log_every=2,
+        validate_every=4,
+    )
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert lines == history.records
+    passed, *rest = lines
+    assert set(passed) == {"stage", "step", "images", "seconds"}
+    place = {"stage", "step", "images", "seconds"}
+    one = {"one/value", "one/gradient_norm"}
+    trained = [line for line in rest if "images_per_second" in line]
+    assert [line["step"] for line in trained] == [1, 2, 4]
+    assert set(trained[0]) == place | {"images_per_second"} | one
+    assert set(trained[1]) == set(trained[0]) | {"two/value", "two/gradient_norm"}
+    validated = [line for line in rest if "validation/total" in line]
+    # The last look is at the end, whatever the interval.
+    assert [line["step"] for line in validated] == [4, 5]
+    assert set(validated[0]) == place | {"validation/total", "validation/grey"}
+    assert [line["images"] for line in trained] == [10 + 4, 10 + 12, 10 + 24]
+    assert all(line["stage"] == "only" for line in lines)
+
+
+def test_what_is_logged_is_the_batch_mean_and_the_size_of_the_gradient():
+    toy = two_updates()
+    history = fit(toy, steps=2, log_every=1)
+    grey = [sum(seen.numbers) / len(seen.numbers) / 100 for seen in toy.seen]
+    first = history.records[1]
+    assert first["one/value"] == pytest.approx(2.0 * grey[0])
+    assert first["one/gradient_norm"] == pytest.approx(grey[0])
+    assert "two/value" not in first
+    assert history.records[2]["two/gradient_norm"] == pytest.approx(grey[2])
+
+
+def test_of_repetitions_the_last_is_logged():
+    adam = Adam(lr=0.1, betas=(0.0, 0.0))
+    toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one, adam=adam, repeat=3)])])
+    history = fit(toy, steps=1)
+    grey = sum(toy.seen[2].numbers) / 400
+    # Without memory each step of Adam is lr long; two went before.
+    assert history.records[0]["one/value"] == pytest.approx((2.0 - 0.2) * grey, rel=1e-5)
+
+
+def test_validation_is_the_mean_over_pictures_not_over_batches():
+    # Five pictures in batches of four: the last one must not count for four.
+    history = fit(
+        Toy(lambda t: [Stage(name="only", updates=[t.update("two", t.two)])]),
+        validation=numbered(5),
+        steps=1,
+    )
+    last = history.records[-1]
+    assert last["validation/total"] == pytest.approx(2.0 * 0.02)
+
+
+def test_what_is_no_number_is_left_out_of_the_file(tmp_path: Path):
+    log = Log(tmp_path / "log.jsonl")
+    log.add({"stage": "s", "step": 1, "a": float("nan"), "b": float("inf"), "c": 1.0})
+    log.close()
+    text = (tmp_path / "log.jsonl").read_text()
+    assert json.loads(text) == {"stage": "s", "step": 1, "c": 1.0}
+
+
+def test_records_reach_the_disk_at_once(tmp_path: Path):
+    log = Log(tmp_path / "log.jsonl", [{"step": 1}])
+    log.add({"step": 2})
+    assert (tmp_path / "log.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+    log.close()
+
+
+def test_without_a_folder_the_log_is_in_memory():
+    log = Log(None)
+    log.add({"step": 1})
+    log.close()
+    assert log.records == [{"step": 1}]

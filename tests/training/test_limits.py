@@ -1,0 +1,295 @@
+"""When a run ends: by its budget, by a loss gone wrong, or before it begins."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from onlygood.core.errors import ConfigError, DataError, TrainingDiverged
+from onlygood.core.stage import Batch, Stage
+from onlygood.training import checkpoint as checkpoints
+from onlygood.training.trainer import CHECKPOINT
+from tests.training.toys import Toy, fit, numbered, stop
+
+
+def staged(*shares: float) -> Toy:
+    return Toy(
+        lambda t: [
+            Stage(name=str(i), updates=[t.update(str(i), t.one)], share=share)
+            for i, share in enumerate(shares)
+        ]
+    )
+
+
+def steps_of(toy: Toy) -> list[int]:
+    names = [seen.update for seen in toy.seen]
+    return [names.count(name) for name in dict.fromkeys(names)]
+
+
+# Budgets -------------------------------------------------------------------------------------
+
+
+def test_a_budget_in_steps():
+    toy = staged(1.0)
+    assert fit(toy, steps=7).steps == 7
+    assert steps_of(toy) == [7]
+
+
+def test_a_budget_in_images_counts_every_update():
+    toy = Toy(
+        lambda t: [
+            Stage(name="s", updates=[t.update("one", t.one, repeat=2), t.update("two", t.two)])
+        ]
+    )
+    # A step consumes 12; the step that passes 30 is the last.
+    history = fit(toy, steps=0, images=30)
+    assert (history.steps, history.images) == (3, 36)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds pass between two looks at the clock."""
+
+    def times() -> Iterator[float]:
+        now = 1000.0
+        while True:
+            yield now
+            now += 10
+
+    clock = times()
+    fake = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr("onlygood.training.trainer.time", fake)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_budget_in_minutes():
+    history = fit(staged(1.0), steps=0, minutes=1.0)
+    assert (history.steps, history.seconds) == (6, 60.0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_stages_share_the_minutes():
+    toy = staged(1.0, 2.0)
+    history = fit(toy, steps=0, minutes=1.5)
+    assert steps_of(toy) == [3, 6]
+    assert history.seconds == 90
+
+
+@pytest.mark.usefixtures("clock")
+def test_passes_over_the_pictures_do_not_use_up_the_minutes():
+    toy = Toy(
+        lambda t: [Stage(name="s", updates=[t.update("one", t.one)], before=list, after=list)]
+    )
+    history = fit(toy, steps=0, minutes=1.0)
+    assert (history.steps, history.seconds) == (6, 80.0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_time_before_an_interruption_counts(tmp_path: Path):
+    def build(t: Toy) -> list[Stage]:
+        def term(batch: Batch) -> Tensor:
+            if batch.progress.step == 3:
+                stop()
+            return t.one.weight * batch.normal.mean((1, 2, 3))
+
+        return [Stage(name="s", updates=[t.update("one", t.one, term=term)])]
+
+    with pytest.raises(Exception, match="stopped in stage"):
+        fit(Toy(build), steps=0, minutes=1.0, run_dir=tmp_path)
+    rest = Toy(build)
+    assert fit(rest, steps=0, minutes=1.0, run_dir=tmp_path, resume=True).steps == 6
+    assert len(rest.seen) == 2
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("budgets", "steps"),
+    [
+        ({"steps": 2, "images": 100, "minutes": 9.0}, 2),
+        ({"steps": 90, "images": 12, "minutes": 9.0}, 3),
+        ({"steps": 90, "images": 1000, "minutes": 0.5}, 3),
+    ],
+)
+def test_the_first_budget_that_is_used_up_ends_the_run(budgets: dict[str, float], steps: int):
+    assert fit(staged(1.0), **budgets).steps == steps
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ((1.0, 1.0), [4, 4]),
+        ((1.0, 3.0), [2, 6]),
+        # In floating point 0.7 / (0.7 + 0.1) * 8 is a little more than 7.
+        ((0.7, 0.1), [7, 1]),
+        ((0.1, 0.7), [1, 7]),
+    ],
+)
+def test_stages_share_the_steps(shares: tuple[float, ...], expected: list[int]):
+    toy = staged(*shares)
+    assert fit(toy, steps=8).steps == 8
+    assert steps_of(toy) == expected
+
+
+def test_stages_share_the_images():
+    toy = staged(1.0, 1.0)
+    fit(toy, steps=0, images=40)
+    assert steps_of(toy) == [5, 5]
+
+
+def test_a_stage_without_updates_takes_no_share():
+    toy = Toy(
+        lambda t: [
+            Stage(name="look", before=list, share=10.0),
+            Stage(name="train", updates=[t.update("one", t.one)]),
+        ]
+    )
+    fit(toy, steps=5)
+    assert steps_of(toy) == [5]
+
+
+# Sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fewer_pictures_than_the_batch(n: int):
+    toy = staged(1.0)
+    history = fit(toy, numbered(n), steps=3, batch_size=8)
+    assert history.images == 24
+    assert all(len(seen.numbers) == 8 for seen in toy.seen)
+    assert {number for seen in toy.seen for number in seen.numbers} == set(range(n))
+
+
+def test_no_pictures():
+    with pytest.raises(DataError, match="give at least one normal picture"):
+        fit(staged(1.0), numbered(0))
+
+
+def test_no_validation_pictures():
+    assert fit(staged(1.0), validation=numbered(0)).steps == 4
+
+
+# Before it begins ----------------------------------------------------------------------------
+
+
+def test_no_budget_is_found_before_any_work(tmp_path: Path):
+    def look(images: object) -> None:
+        raise AssertionError("the pictures were read for nothing")
+
+    toy = Toy(lambda t: [Stage(name="s", updates=[t.update("one", t.one)], before=look)])
+    with pytest.raises(ConfigError, match="set minutes, steps or images"):
+        fit(toy, steps=0, run_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "given"),
+    [
+        ("batch_size", 1, 0),
+        ("log_every", 1, 0),
+        ("validate_every", 1, 0),
+        ("checkpoint_every", 1, 0),
+        ("steps", 0, -1),
+        ("images", 0, -1),
+        ("minutes", 0, -0.5),
+    ],
+)
+def test_numbers_out_of_range(name: str, least: int, given: float):
+    with pytest.raises(ConfigError, match=f"{name} is at least {least}, got {given}"):
+        fit(staged(1.0), **{name: given})
+
+
+# Losses gone wrong ---------------------------------------------------------------------------
+
+
+def going(values: Callable[[int], float]) -> Toy:
+    """A loss that is `values(step)`, with a gradient of 0."""
+
+    def build(t: Toy) -> list[Stage]:
+        def term(batch: Batch) -> Tensor:
+            return (0 * t.one.weight + values(batch.progress.step + 1)).expand(len(batch.normal))
+
+        return [Stage(name="s", updates=[t.update("one", t.one, term=term)])]
+
+    return Toy(build)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_at_the_last_good_checkpoint(
+    tmp_path: Path, bad: float
+):
+    toy = going(lambda step: bad if step == 5 else 1.0)
+    with pytest.raises(TrainingDiverged) as caught:
+        fit(toy, steps=9, checkpoint_every=2, run_dir=tmp_path)
+    path = tmp_path / CHECKPOINT
+    assert f"loss of update 'one' is {bad} at step 5; last good checkpoint: {path}" in str(
+        caught.value
+    )
+    assert "smaller lr" in str(caught.value)
+    good = checkpoints.load(path, "toy")
+    assert good.facts["position"]["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in good.tensors.values())
+    assert toy.one.weight.isfinite()
+
+
+def test_without_a_checkpoint_it_says_so():
+    with pytest.raises(TrainingDiverged, match="no checkpoint was written"):
+        fit(going(lambda step: float("nan")))
+
+
+@pytest.mark.parametrize(("size", "stops"), [(9e5, False), (1.1e6, True), (-1.1e6, True)])
+def test_a_runaway_is_measured_by_the_first_ten_losses(size: float, stops: bool):
+    toy = going(lambda step: size if step == 11 else 0.5)
+    if stops:
+        with pytest.raises(TrainingDiverged, match="at step 11"):
+            fit(toy, steps=12)
+    else:
+        assert fit(toy, steps=12).steps == 12
+
+
+def test_losses_that_begin_large_may_stay_so():
+    assert fit(going(lambda step: 1e7), steps=15).steps == 15
+
+
+def test_a_resumed_run_remembers_the_first_losses(tmp_path: Path):
+    def values(step: int) -> float:
+        if step == 11:
+            stop()
+        return 1.1e6 if step == 12 else 0.5
+
+    with pytest.raises(Exception, match="stopped in stage"):
+        fit(going(values), steps=20, run_dir=tmp_path)
+    with pytest.raises(TrainingDiverged, match="at step 12"):
+        fit(going(values), steps=20, run_dir=tmp_path, resume=True)
+
+
+def test_weights_that_are_no_numbers_do_not_replace_a_good_checkpoint(tmp_path: Path):
+    def build(t: Toy) -> list[Stage]:
+        def term(batch: Batch) -> Tensor:
+            # From step 3 on a finite loss with a gradient that is none: 0 / 0 in the root.
+            flat = (0 * t.one.weight).sqrt()
+            return (flat if batch.progress.step >= 2 else t.one.weight).expand(4)
+
+        return [Stage(name="s", updates=[t.update("one", t.one, term=term)])]
+
+    with pytest.raises(TrainingDiverged, match="at step 4; last good checkpoint"):
+        fit(Toy(build), steps=9, checkpoint_every=1, run_dir=tmp_path)
+    good = checkpoints.load(tmp_path / CHECKPOINT, "toy")
+    assert good.facts["position"]["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in good.tensors.values())
+
+
+def test_a_run_can_go_on_from_the_last_good_checkpoint(tmp_path: Path):
+    with pytest.raises(TrainingDiverged):
+        fit(
+            going(lambda step: float("nan") if step == 5 else 1.0),
+            steps=9,
+            checkpoint_every=2,
+            run_dir=tmp_path,
+        )
+    toy = going(lambda step: 1.0)
+    assert fit(toy, steps=9, run_dir=tmp_path, resume=True).steps == 9
+    assert len(toy.seen) == 5
+    assert torch.isfinite(toy.one.weight)

@@ -1,0 +1,332 @@
+"""Same seed, same numbers; and a run that was broken off ends as if it had not been."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onlygood.core.errors import ConfigError, ModelFileError, TrainingInterrupted
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Training
+from onlygood.core.stage import Stage
+from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
+from onlygood.training import History, Trainer
+from onlygood.training import checkpoint as checkpoints
+from onlygood.training.trainer import CHECKPOINT, LOG
+from tests.training.toys import Moment, Small, Toy, fit, numbered, stop, textures
+
+INTERVALS = {"batch_size": 4, "log_every": 2, "validate_every": 3, "checkpoint_every": 3}
+TIMES = ("seconds", "images_per_second")
+
+
+class Crash(Exception):
+    """What nobody expects."""
+
+
+def train(
+    method: Method,
+    folder: Path | None = None,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    validation: bool = True,
+    **training: Any,
+) -> History:
+    settings = {"steps": 12, "precision": "float32", **INTERVALS, **training}
+    return Trainer(
+        Training(**settings), seed=seed, device="cpu", run_dir=folder, fingerprint="small"
+    ).fit(
+        method,
+        textures(7, 4, 2, draws=2, views=2),
+        validation=textures(3, 4, 2, seed=1, draws=1) if validation else None,
+        anomalous=textures(2, 4, 2, seed=2),
+        resume=resume,
+    )
+
+
+def timeless(history: History) -> list[dict[str, Any]]:
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in history.records]
+
+
+def assert_same(one: Method, two: Method) -> None:
+    a, b = one.state_dict(), two.state_dict()
+    assert list(a) == list(b)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def unlike(one: Method, two: Method) -> bool:
+    a, b = one.state_dict(), two.state_dict()
+    return any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def broken_off(folder: Path, moment: Moment, *, crash: bool = False) -> Small:
+    """A run that ends early, by Ctrl-C or without a word, the first time `moment` comes."""
+    method = Small()
+
+    def at_moment(now: Moment) -> None:
+        if now == moment:
+            if crash:
+                raise Crash
+            stop()
+
+    method.at_moment = at_moment
+    with pytest.raises(Crash if crash else TrainingInterrupted):
+        train(method, folder)
+    return method
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, History]:
+    method = Small()
+    return method, train(method, tmp_path_factory.mktemp("unbroken"))
+
+
+def test_the_same_seed_gives_the_same_numbers(unbroken: tuple[Small, History]):
+    method, history = unbroken
+    again = Small()
+    torch.manual_seed(123)  # Whatever the caller did before.
+    assert timeless(train(again)) == timeless(history)
+    assert_same(again, method)
+
+
+def test_another_seed_gives_others(unbroken: tuple[Small, History]):
+    other = Small()
+    train(other, seed=1)
+    assert unlike(other, unbroken[0])
+
+
+def test_the_global_random_states_are_untouched():
+    # Not Python's: the checks of annotations draw from it.
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()
+    train(Small(), steps=4)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+
+
+def test_validation_does_not_change_the_weights(unbroken: tuple[Small, History]):
+    method = Small()
+    history = train(method, validation=False)
+    assert_same(method, unbroken[0])
+    assert not any("validation/total" in record for record in history.records)
+
+
+def test_the_small_run_is_worth_comparing(unbroken: tuple[Small, History]):
+    method, history = unbroken
+    assert (history.steps, history.seconds > 0) == (12, True)
+    assert unlike(method, Small())
+    assert method.mean.any() and method.error > 0
+    # Images: two passes over 7 pictures of 2 views, 6 updates of 4, then 6 * 2 + 3 of 4.
+    assert history.images == 2 * 14 + (6 + 15) * 4
+
+
+INTERRUPTIONS = [
+    ("autoencoder", 2),
+    ("autoencoder", 3),  # Just where a checkpoint is due anyway.
+    ("autoencoder", 6),  # The last step of the first stage.
+    ("critic", 1),  # The first step of the second stage.
+    ("critic", 3),
+    ("encoder", 4),
+    ("encoder", 6),  # The very last step.
+]
+
+
+@pytest.mark.parametrize("moment", INTERRUPTIONS)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    tmp_path: Path, moment: Moment, unbroken: tuple[Small, History]
+):
+    interrupted = broken_off(tmp_path, moment)
+    assert unlike(interrupted, unbroken[0])
+    resumed = Small(seed=9)  # What it begins with is overwritten.
+    history = train(resumed, tmp_path, resume=True)
+    assert_same(resumed, unbroken[0])
+    assert timeless(history) == timeless(unbroken[1])
+    assert (history.steps, history.images) == (unbroken[1].steps, unbroken[1].images)
+
+
+# Step 5 of the second stage is three steps into it; the passes stand between two checkpoints.
+@pytest.mark.parametrize("moment", [("autoencoder", 5), ("critic", 5), ("critic", 1), ("after", 0)])
+def test_a_crashed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, moment: Moment, unbroken: tuple[Small, History]
+):
+    broken_off(tmp_path, moment, crash=True)
+    resumed = Small(seed=9)
+    history = train(resumed, tmp_path, resume=True)
+    assert_same(resumed, unbroken[0])
+    assert timeless(history) == timeless(unbroken[1])
+    # Also on disk there is no line twice.
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [(r["stage"], r["step"]) for r in lines] == [
+        (r["stage"], r["step"]) for r in unbroken[1].records
+    ]
+
+
+def test_a_run_can_be_interrupted_again_and_again(tmp_path: Path, unbroken: tuple[Small, History]):
+    broken_off(tmp_path, ("autoencoder", 1))
+    for moment in INTERRUPTIONS[1:]:
+        method = Small(seed=3)
+        method.at_moment = lambda now, moment=moment: stop() if now == moment else None
+        with pytest.raises(TrainingInterrupted):
+            train(method, tmp_path, resume=True)
+    resumed = Small()
+    assert timeless(train(resumed, tmp_path, resume=True)) == timeless(unbroken[1])
+    assert_same(resumed, unbroken[0])
+
+
+def test_the_time_of_all_parts_is_added_up(tmp_path: Path):
+    broken_off(tmp_path, ("critic", 3))
+    first = checkpoints.load(tmp_path / CHECKPOINT, "small").facts["position"]["seconds"]
+    assert train(Small(), tmp_path, resume=True).seconds > first > 0
+
+
+def test_a_longer_budget_makes_a_run_of_one_stage_longer(tmp_path: Path):
+    long, short = (Toy(lambda t: [Stage(name="s", updates=[t.update("one", t.one)])]) for _ in "12")
+    fit(long, steps=8)
+    fit(short, steps=5, checkpoint_every=5, run_dir=tmp_path)
+    fit(short, steps=8, run_dir=tmp_path, resume=True)
+    assert_same(long, short)
+
+
+@pytest.mark.parametrize("config", [{}, {"ema_decay": 0.5, "critic_steps": 2}])
+def test_a_method_of_the_package_goes_on_bit_for_bit(tmp_path: Path, config: dict[str, Any]):
+    pictures = textures(5, 32, 1, draws=1)
+
+    def method(interrupt_at: int = 0) -> CBiGAN:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            new = CBiGAN(CBiGANConfig(width=2, latent=4, **config), InputShape(1, 32, 32))
+
+        def watch(*_: object) -> None:
+            new.passes += 1
+            if new.passes == interrupt_at:
+                stop()
+
+        new.passes = 0
+        new.register_forward_pre_hook(watch)
+        return new
+
+    def run(new: CBiGAN, resume: bool = False) -> None:
+        settings = Training(steps=6, batch_size=4, precision="float32")
+        Trainer(settings, device="cpu", run_dir=tmp_path).fit(new, pictures, resume=resume)
+
+    whole, part, rest = method(), method(interrupt_at=7), method()
+    run(whole)
+    with pytest.raises(TrainingInterrupted):
+        run(part)
+    run(rest, resume=True)
+    assert_same(whole, rest)
+
+
+# What an interruption says ---------------------------------------------------------------------
+
+
+def toy_that_stops(at: int, number: int = signal.SIGINT) -> Toy:
+    def build(t: Toy) -> list[Stage]:
+        def term(batch):
+            if batch.progress.step + 1 == at:
+                stop(number)
+            return t.one.weight * batch.normal.mean((1, 2, 3))
+
+        return [Stage(name="only", updates=[t.update("one", t.one, term=term)])]
+
+    return Toy(build)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_step_write_a_checkpoint_and_say_how_to_go_on(tmp_path: Path, number: int):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(TrainingInterrupted) as caught:
+        fit(toy_that_stops(2, number), run_dir=tmp_path)
+    path = tmp_path / CHECKPOINT
+    assert "'only' after step 2" in str(caught.value)
+    assert f"{path} is written: repeat the command with --resume" in str(caught.value)
+    assert checkpoints.load(path, "toy").facts["position"]["step"] == 2
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_without_a_folder_nothing_is_saved_and_that_is_said():
+    with pytest.raises(TrainingInterrupted, match="nothing was saved, as the run has no folder"):
+        fit(toy_that_stops(2))
+
+
+def test_a_trainer_can_be_used_again_after_an_interruption():
+    trainer = Trainer(Training(steps=3, batch_size=4, precision="float32"), device="cpu")
+    with pytest.raises(TrainingInterrupted):
+        trainer.fit(toy_that_stops(2), numbered(10))
+    assert trainer.fit(toy_that_stops(0), numbered(10)).steps == 3
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_pass_can_be_interrupted(tmp_path: Path, where: str):
+    seen = 0
+
+    def look(batches) -> None:
+        nonlocal seen
+        for _ in batches:
+            seen += 1
+            stop()
+
+    def build(t: Toy) -> list[Stage]:
+        return [Stage(name="only", updates=[t.update("one", t.one)], **{where: look})]
+
+    with pytest.raises(TrainingInterrupted, match="in a pass over all pictures") as caught:
+        fit(Toy(build), run_dir=tmp_path, checkpoint_every=2)
+    assert seen == 1
+    ending = {"before": "nothing yet to go on from", "after": "with --resume to go on"}
+    assert ending[where] in str(caught.value)
+
+
+def test_runs_in_a_thread_too():
+    # Signal handlers are for the main thread alone.
+    done: list[History] = []
+    toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one)])])
+    thread = threading.Thread(target=lambda: done.append(fit(toy)))
+    thread.start()
+    thread.join()
+    assert done[0].steps == 4
+
+
+# What is refused -------------------------------------------------------------------------------
+
+
+def test_resuming_needs_a_folder():
+    with pytest.raises(ConfigError, match="needs the run folder"):
+        fit(toy_that_stops(0), resume=True)
+
+
+def test_resuming_needs_a_checkpoint(tmp_path: Path):
+    with pytest.raises(ModelFileError, match="resume from; start without --resume"):
+        fit(toy_that_stops(0), run_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str):
+    fit(toy_that_stops(0), run_dir=tmp_path, checkpoint_every=2)
+    path = tmp_path / CHECKPOINT
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-7], "empty": b"", "foreign": b"\x00" * 1000}[damage])
+    with pytest.raises(ModelFileError, match="is damaged"):
+        fit(toy_that_stops(0), run_dir=tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
+    fit(toy_that_stops(0), run_dir=tmp_path, checkpoint_every=2)
+    other = Trainer(Training(steps=4), device="cpu", run_dir=tmp_path, fingerprint="other")
+    toy = toy_that_stops(0)
+    with pytest.raises(ConfigError, match="another method, settings, seed or pictures"):
+        other.fit(toy, numbered(10), resume=True)
+    assert toy.one.weight.item() == 2.0
+
+
+def test_a_refused_checkpoint_and_its_log_stay_as_they_are(tmp_path: Path):
+    fit(toy_that_stops(0), run_dir=tmp_path, checkpoint_every=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = Trainer(Training(steps=4), device="cpu", run_dir=tmp_path, fingerprint="other")
+    with pytest.raises(ConfigError):
+        other.fit(toy_that_stops(0), numbered(10), resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
