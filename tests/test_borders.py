@@ -23,9 +23,13 @@ BELOW: dict[str, set[str]] = {
     "report": {"core"},
     "evaluation.metrics": {"core"},
     "model_file": {"core", "settings", "decision"},
-    "detector": {"core", "settings", "methods", "training", "data", "decision", "model_file"},
+    "raw_scores": {"core", "data"},
+    "detector": {
+        *("core", "settings", "methods", "training", "data", "decision", "model_file"),
+        "raw_scores",
+    },
     "evaluation": {"core", "data", "decision", "detector", "evaluation.metrics"},
-    "reporting": {"core", "data", "decision", "detector", "evaluation", "report"},
+    "reporting": {"core", "data", "detector", "evaluation", "methods", "report", "training"},
     "cli": {
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
         *("evaluation", "report", "reporting"),

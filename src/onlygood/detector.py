@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -14,27 +15,27 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from onlygood import model_file, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
-from onlygood.data.preprocess import restore_map, to_images
+from onlygood.data.preprocess import restore_map
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
 from onlygood.data.store import Loaded, PictureStore, iterate
-from onlygood.data.tiling import Tiled
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.methods import METHODS
+from onlygood.raw_scores import BATCH, RawScorer, Survey, threads
 from onlygood.training import Trainer, health
+from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
-MAX_RECORDS = 500
-"""Lines of the training log that a model file keeps."""
+MAX_RECORDS = 250
+"""Lines of each kind of the training log that a model file keeps."""
 
 
 class Result(NamedTuple):
@@ -55,16 +56,6 @@ class Result(NamedTuple):
     """Why the picture could not be scored."""
 
 
-class _Scored(NamedTuple):
-    """Raw scores of readable pictures, in their order."""
-
-    names: list[str]
-    totals: NDArray[np.float64]
-    pixel_maxima: NDArray[np.float64] | None
-    pixel_median: float | None
-    unreadable: list[dict[str, str]]
-
-
 @final
 class Detector:
     """Finds anomalous pictures, and the places in them.
@@ -75,29 +66,22 @@ class Detector:
     def __init__(
         self,
         name: str,
-        method: Method,
+        scorer: RawScorer,
         config: Any,
-        view: View,
         training: Training,
         calibration: Calibration,
         *,
         group_by: str | None,
         provenance: dict[str, Any],
         history: list[health.Record],
-        device: torch.device,
     ) -> None:
         self.method = name
-        self.config, self.view, self.training = config, view, training
+        self.config, self.view, self.training = config, scorer.view, training
         self.calibration = calibration
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
-        self.device = device
-        self._network = method.to(device).eval()
-        # As in training: in another format sums are taken in another order, and the scores of a
-        # loaded detector would differ from those of the fresh one in their last digits.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._scorer = Tiled(method, view) if view.tile else method
+        self._scorer = scorer
 
     # Making ----------------------------------------------------------------------------------
 
@@ -152,17 +136,16 @@ class Detector:
         source, words = _normal_pictures(pictures)
         reporter.note(words)
         view = _with_channels(view, source)
-        shape = InputShape(view.channels, view.side, view.side)
-        network = _new(cls_of_method, config, shape, seed)
+        network = _new(cls_of_method, config, view, seed)
         parts = _parted(source, target_fpr, confidence, seed, group_by)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = torch.device(device) if device else default_device()
         stores = [
             PictureStore(
                 source.subset(part),
                 view,
                 device=where,
                 cache_gib=training.cache_gib,
-                threads=_threads(),
+                threads=threads(),
                 on_error="skip",
             )
             if len(part)
@@ -173,8 +156,7 @@ class Detector:
         assert train is not None  # `split` leaves at least one picture to train on.
         reporter.note(
             f"{len(parts.train)} pictures to learn from, {len(parts.validation)} to watch "
-            f"training, {len(parts.calibration)} to calibrate; "
-            + _memory(train, network, training, shape)
+            f"training, {len(parts.calibration)} to calibrate; " + _memory(train, network, training)
         )
         reporter.start("reading pictures")
         filled = train.fill(lambda n: reporter.advance(n / len(parts.train), 0.0, {}))
@@ -197,14 +179,13 @@ class Detector:
             reporter=reporter,
             fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         ).fit(network, train, validation=validation, resume=resume)
+        scorer = RawScorer(network, view, where)
+        survey = scorer.survey(source.subset(parts.calibration))
+        calibration = _calibration(
+            survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
+        )
         provenance = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "onlygood": version("onlygood"),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": _device_name(where),
+            **_circumstances(where),
             "threads": torch.get_num_threads(),
             "precision": "bf16" if uses_bf16(training.precision, where) else "float32",
             "preset": preset,
@@ -212,28 +193,24 @@ class Detector:
             "pictures": words,
             "n_train": len(train),
             "n_validation": len(validation) if validation else 0,
+            "n_calibration": len(survey.names),
             "training_pictures_sha256": filled.digest,
-            "unreadable": [picture._asdict() for picture in unreadable],
+            "unreadable": [p._asdict() for p in (*unreadable, *survey.unreadable)],
             "steps": history.steps,
             "images": history.images,
             "training_seconds": round(history.seconds, 3),
             "healthy": history.verdict.healthy,
             "verdict": history.verdict.words,
         }
-        detector = cls(
+        return cls(
             method,
-            network,
+            scorer,
             config,
-            view,
             training,
-            Calibration.fit([0.0], infeasible="best"),
+            calibration,
             group_by=group_by,
             provenance=provenance,
             history=history.records,
-            device=where,
-        )
-        return detector._calibrated(
-            source.subset(parts.calibration), target_fpr, confidence, None, "best"
         )
 
     def calibrate(
@@ -257,52 +234,40 @@ class Detector:
             CalibrationError: there are too few pictures for the promise; says how many it needs.
             DataError: none of the pictures can be read.
         """
-        if pictures is not None:
-            return self._calibrated(
-                _normal_pictures(pictures)[0], target_fpr, confidence, strict_fpr, "raise"
+        provenance = dict(self.provenance)
+        if pictures is None:
+            calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
+        else:
+            survey = self._scorer.survey(_normal_pictures(pictures)[0])
+            calibration = _calibration(
+                survey,
+                self.group_by,
+                target_fpr=target_fpr,
+                confidence=confidence,
+                strict_fpr=strict_fpr,
             )
-        return self._with(self.calibration.with_target(target_fpr, confidence, strict_fpr))
-
-    def _calibrated(
-        self,
-        source: ImageSource,
-        target_fpr: float,
-        confidence: float,
-        strict_fpr: float | None,
-        infeasible: Any,
-    ) -> "Detector":
-        scored = self._scores_of(source)
-        groups = group_names(scored.names, self.group_by) if self.group_by else None
-        calibration = Calibration.fit(
-            scored.totals,
-            target_fpr=target_fpr,
-            confidence=confidence,
-            strict_fpr=strict_fpr,
-            pixel_maxima=scored.pixel_maxima,
-            pixel_median=scored.pixel_median,
-            groups=groups,
-            infeasible=infeasible,
-        )
-        found = [*self.provenance["unreadable"], *scored.unreadable]
-        return self._with(calibration, {"n_calibration": len(scored.names), "unreadable": found})
-
-    def _with(
-        self, calibration: Calibration, provenance: Mapping[str, Any] | None = None
-    ) -> "Detector":
+            provenance["n_calibration"] = len(survey.names)
+            provenance["unreadable"] = [
+                *provenance["unreadable"],
+                *(p._asdict() for p in survey.unreadable),
+            ]
         return Detector(
             self.method,
-            self._network,
+            self._scorer,
             self.config,
-            self.view,
             self.training,
             calibration,
             group_by=self.group_by,
-            provenance={**self.provenance, **(provenance or {})},
+            provenance=provenance,
             history=self.history,
-            device=self.device,
         )
 
     # Using -----------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._scorer.device
 
     @property
     def verdict(self) -> str:
@@ -320,94 +285,36 @@ class Detector:
         """
         return list(self.stream(pictures, maps=maps))
 
-    def stream(self, pictures: Any, *, maps: bool = True, batch_size: int = 32) -> Iterator[Result]:
+    def stream(
+        self, pictures: Any, *, maps: bool = True, batch_size: int = BATCH
+    ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
         Maps are left out with `maps=False`, and where the method does not localise.
         """
         source = ImageSource.of(pictures)
-        for batch in iterate(source, self.view, batch_size, _threads()):
+        for batch in iterate(source, self.view, batch_size, threads()):
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
-        totals, parts, heat = self._raw(batch, maps)
-        scaled = None if heat is None else self.calibration.normalise_maps(heat)
-        p_values, decisions = self.calibration.p_values(totals), self.calibration.decide(totals)
-        position = -1
+        raw = self._scorer.score(batch, maps=maps)
+        heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
+        p_values = self.calibration.p_values(raw.totals)
+        decisions = self.calibration.decide(raw.totals)
+        readable = iter(range(len(raw.totals)))
         for item in batch:
             if item.size is None:
-                yield Result(item.name, float("nan"), float("nan"), "error", {}, error=item.error)
+                yield Result(item.name, math.nan, math.nan, "error", {}, error=item.error)
                 continue
-            position += 1
+            i = next(readable)
             yield Result(
                 item.name,
-                float(totals[position]),
-                float(p_values[position]),
-                str(decisions[position]),
-                {name: float(values[position]) for name, values in parts.items()},
-                None
-                if scaled is None
-                else restore_map(scaled[position].astype(np.float32), item.size),
+                float(raw.totals[i]),
+                float(p_values[i]),
+                str(decisions[i]),
+                {name: float(values[i]) for name, values in raw.parts.items()},
+                None if heat is None else restore_map(heat[i].astype(np.float32), item.size),
             )
-
-    @torch.no_grad()
-    def _raw(
-        self, batch: list[Loaded], maps: bool
-    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], NDArray[np.float32] | None]:
-        """Totals, parts and, where wanted, smoothed maps of the readable pictures of a batch.
-
-        Always in float32, whatever the precision of training: half the speed of bf16, but scores
-        that do not depend on the processor's matrix units.
-
-        Raises:
-            OnlygoodError: the method gave a score that is not finite.
-        """
-        tensors = [item.tensor for item in batch if item.tensor is not None]
-        if not tensors:
-            return np.zeros(0), {}, None
-        images = to_images(torch.stack(tensors).to(self.device))
-        scores = self._scorer.score(images)
-        totals = scores.total.double().cpu().numpy()
-        if not np.isfinite(totals).all():
-            names = [item.name for item in batch if item.tensor is not None]
-            raise OnlygoodError(
-                f"{names[int(np.argmin(np.isfinite(totals)))]}: the score is not finite; the "
-                "model is damaged or its training diverged, fit anew"
-            )
-        parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
-        if not maps or scores.map is None:
-            return totals, parts, None
-        heat = scores.map.float().cpu().numpy()
-        sigma = self.view.smooth * self.view.size
-        return totals, parts, gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
-
-    def _scores_of(self, source: ImageSource) -> _Scored:
-        names: list[str] = []
-        totals, maxima, medians = [np.zeros(0)], [], []
-        unreadable = []
-        for batch in iterate(source, self.view, 32, _threads()):
-            raw, _, heat = self._raw(batch, True)
-            totals.append(raw)
-            if heat is not None:
-                maxima.append(heat.max((1, 2)).astype(np.float64))
-                medians.append(np.median(heat, (1, 2)))
-            for item in batch:
-                if item.error is None:
-                    names.append(item.name)
-                else:
-                    unreadable.append({"name": item.name, "reason": item.error})
-        if not names:
-            raise DataError(
-                f"none of the {len(source)} calibration pictures can be read; the first: "
-                f"{unreadable[0]['reason']}"
-            )
-        return _Scored(
-            names,
-            np.concatenate(totals),
-            np.concatenate(maxima) if maxima else None,
-            float(np.median(np.concatenate(medians))) if medians else None,
-            unreadable,
-        )
 
     # Keeping ---------------------------------------------------------------------------------
 
@@ -420,7 +327,7 @@ class Detector:
         arrays = self.calibration.arrays()
         model_file.write(
             Path(path),
-            {f"method.{name}": tensor for name, tensor in self._network.state_dict().items()}
+            {f"method.{name}": tensor for name, tensor in self._scorer.network.state_dict().items()}
             | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()},
             {
                 "method": self.method,
@@ -443,26 +350,24 @@ class Detector:
         """
         path = Path(path)
         file = model_file.read(path)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = torch.device(device) if device else default_device()
         try:
             facts = file.facts
             method = _method_named(facts["method"])
             config = settings.from_json(method.config_class, facts["config"])
             view = settings.from_json(View, facts["view"])
-            network = method(config, InputShape(view.channels, view.side, view.side))
+            network = _new(method, config, view, seed=0)
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
             return cls(
                 facts["method"],
-                network,
+                RawScorer(network, view, where),
                 config,
-                view,
                 settings.from_json(Training, facts["training"]),
                 Calibration.from_parts(facts["calibration"], arrays),
                 group_by=facts["group_by"],
                 provenance=facts["provenance"],
                 history=facts["history"],
-                device=where,
             )
         except (AttributeError, KeyError, TypeError, RuntimeError, OnlygoodError) as error:
             # Of weights that do not fit torch says more than a line.
@@ -489,11 +394,34 @@ def _resolved(
     )
 
 
-def _new(cls: type[Method], config: Any, shape: InputShape, seed: int) -> Method:
+def _new(cls: type[Method], config: Any, view: View, seed: int) -> Method:
     """A method with weights drawn from the seed; the global random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return cls(config, shape)
+        torch.default_generator.manual_seed(seed)
+        return cls(config, InputShape(view.channels, view.side, view.side))
+
+
+def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:
+    return Calibration.fit(
+        survey.totals,
+        pixel_maxima=survey.pixel_maxima,
+        pixel_median=survey.pixel_median,
+        groups=group_names(survey.names, group_by) if group_by else None,
+        **promise,
+    )
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    """When, with what and on what."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "onlygood": version("onlygood"),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": _device_name(device),
+    }
 
 
 def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
@@ -544,7 +472,7 @@ def _parted(
     )
 
 
-def _memory(store: PictureStore, network: Method, training: Training, shape: InputShape) -> str:
+def _memory(store: PictureStore, network: Method, training: Training) -> str:
     weights = sum(p.numel() for p in network.parameters())
     # Weights, gradients and the two moments of Adam, in float32.
     mib = (store.memory_bytes() + 16 * weights) / 2**20
@@ -556,10 +484,6 @@ def _memory(store: PictureStore, network: Method, training: Training, shape: Inp
     return f"about {mib:,.0f} MiB for pictures ({kept}) and networks of {weights:,} weights"
 
 
-def _threads() -> int:
-    return os.cpu_count() or 1
-
-
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -567,11 +491,19 @@ def _device_name(device: torch.device) -> str:
 
 
 def _thinned(records: list[health.Record]) -> list[health.Record]:
-    """At most `MAX_RECORDS` records, evenly chosen, the last one among them."""
-    stride = -(-len(records) // MAX_RECORDS) or 1
-    kept = [records[i] for i in range(len(records) - 1, -1, -stride)][::-1]
+    """Evenly chosen records, at most `MAX_RECORDS` of training and as many of validation."""
+    kept: list[int] = []
+    for validation in (True, False):
+        places = [
+            i
+            for i, record in enumerate(records)
+            if validation == any(name.startswith("validation/") for name in record)
+        ]
+        # Counted from the end: the last one says how the run came out.
+        kept += places[:: -(-(-len(places) // MAX_RECORDS) or 1)]
     return [
-        {k: v for k, v in r.items() if not isinstance(v, float) or np.isfinite(v)} for r in kept
+        {k: v for k, v in records[i].items() if not isinstance(v, float) or math.isfinite(v)}
+        for i in sorted(kept)
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     voice = Voice(json="--json" in words)
+    # Odd but readable pictures (damaged EXIF, say) are no business of the user's.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         # Not standalone: Typer would exit with 2 on a misspelt option, and 2 means anomalies here.
         status = app(words or ["--help"], prog_name="onlygood", standalone_mode=False) or 0

@@ -1,6 +1,6 @@
 """`onlygood fit`."""
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +64,7 @@ def fit(
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
     from onlygood.cli.files import check_new, check_writable
+    from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
     # Refused before torch is imported: such mistakes should cost no time.
@@ -72,6 +73,11 @@ def fit(
     if page is not None:
         check_writable(page)
     run = model.with_suffix(".run") if run_dir is None else run_dir
+    if model in (page, run):
+        raise ConfigError(
+            f"{model} would be the model and its {'report' if model == page else 'run folder'} at "
+            f"once; name the model {model.with_suffix('.safetensors')}"
+        )
     method, folder, from_file, preset = _request(first, second, config, preset)
     settings = from_file | _from_command_line(assignments or [], minutes, steps)
 
@@ -94,7 +100,7 @@ def fit(
         return
     detector.save(model)
     if run_dir is None:
-        shutil.rmtree(run, ignore_errors=True)
+        _discard(run)
     if page is not None:
         from onlygood.report.page import write_report
         from onlygood.reporting import fit_report
@@ -166,3 +172,13 @@ def _from_command_line(
     if steps is not None:
         settings["steps"] = steps
     return settings
+
+
+def _discard(run: Path) -> None:
+    """Remove what training has written to a folder, and the folder if that was all."""
+    from onlygood.training.trainer import CHECKPOINT, LOG
+
+    for name in (CHECKPOINT, LOG):
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it holds other files, or was never made
+        run.rmdir()

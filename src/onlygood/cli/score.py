@@ -109,7 +109,7 @@ def _show(
         voice.show(f"... and {len(rows) - SHOWN} with lower scores")
     names = {"error": "unreadable"}
     summary = ", ".join(f"{n} {names.get(key, key)}" for key, n in counts.items() if n)
-    voice.show(f"{len(rows)} pictures: {summary or 'none'}")
+    voice.show(f"{len(rows)} picture{'s' if len(rows) != 1 else ''}: {summary or 'none'}")
     if output is not None:
         voice.show(f"all of them: {output}")
 

@@ -13,9 +13,18 @@ from torch import distributed as dist
 from onlygood.core.errors import ConfigError
 
 
+def default_device() -> torch.device:
+    """The GPU that belongs to this process, where there are GPUs, else the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
 def start() -> None:
     """Join the process group that `torchrun` has described, if it has and none is joined yet."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(default_device())
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 

@@ -93,7 +93,7 @@ class ProgressBar:
 
     def note(self, words: str) -> None:
         """Print a sentence above the bar."""
-        self.console.print(words, highlight=False, markup=False)
+        self.console.print(words, highlight=False, markup=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Leave the line as it is."""

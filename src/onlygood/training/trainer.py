@@ -106,7 +106,7 @@ class Trainer:
         reporter: Reporter | None = None,
     ) -> None:
         self.training, self.seed, self.fingerprint = training, seed, fingerprint
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device else distributed.default_device()
         self.run_dir = run_dir
         self.reporter: Reporter = reporter or Silent()
         self._interrupted = False

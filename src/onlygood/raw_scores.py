@@ -1,0 +1,120 @@
+"""From pictures to raw scores: a trained network behind the view it was trained with."""
+
+import os
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from onlygood.core.errors import DataError, OnlygoodError
+from onlygood.core.method import Method
+from onlygood.core.settings import View
+from onlygood.data.preprocess import to_images
+from onlygood.data.source import ImageSource
+from onlygood.data.store import Loaded, Unreadable, iterate
+from onlygood.data.tiling import Tiled
+
+BATCH = 32
+"""Pictures that are scored at a time."""
+
+
+class RawScores(NamedTuple):
+    """What a method says of the readable pictures of a batch, in their order."""
+
+    totals: NDArray[np.float64]
+    parts: dict[str, NDArray[np.float64]]
+    maps: NDArray[np.float32] | None
+    """`(B, size, size)`, smoothed; None where not wanted or not to be had."""
+
+
+class Survey(NamedTuple):
+    """What calibration needs to know of normal pictures."""
+
+    names: list[str]
+    """Of the readable pictures."""
+    totals: NDArray[np.float64]
+    pixel_maxima: NDArray[np.float64] | None
+    """Largest value of each map."""
+    pixel_median: float | None
+    """Median over pictures of the median of their maps."""
+    unreadable: list[Unreadable]
+
+
+@final
+class RawScorer:
+    """Scores pictures without judging them.
+
+    Always in float32, whatever the precision of training: half the speed of bf16, but scores that
+    do not depend on the processor's matrix units.
+    """
+
+    def __init__(self, network: Method, view: View, device: torch.device) -> None:
+        self.view, self.device = view, device
+        self.network = network.to(device).eval()
+        # As in training: in another format sums are taken in another order, and the scores of a
+        # loaded detector would differ from those of the fresh one in their last digits.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._tiled = Tiled(network, view)
+
+    @torch.no_grad()
+    def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:
+        """Score the readable pictures of a batch.
+
+        Raises:
+            OnlygoodError: the method gave a score that is not finite.
+        """
+        readable = [(item.name, item.tensor) for item in batch if item.tensor is not None]
+        if not readable:
+            return RawScores(np.zeros(0), {}, None)
+        names, tensors = zip(*readable, strict=True)
+        scores = self._tiled.score(to_images(torch.stack(tensors).to(self.device)))
+        totals = scores.total.double().cpu().numpy()
+        if not np.isfinite(totals).all():
+            raise OnlygoodError(
+                f"{names[int(np.argmin(np.isfinite(totals)))]}: the score is not finite; the "
+                "model is damaged or its training diverged, fit anew"
+            )
+        parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
+        heat = None
+        if maps and scores.map is not None:
+            heat = scores.map.float().cpu().numpy()
+            sigma = self.view.smooth * self.view.size
+            heat = gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
+        return RawScores(totals, parts, heat)
+
+    def survey(self, source: ImageSource) -> Survey:
+        """Score pictures and sum their maps up.
+
+        Raises:
+            DataError: none of them can be read.
+        """
+        names: list[str] = []
+        unreadable: list[Unreadable] = []
+        totals, maxima, medians = [], [], []
+        for batch in iterate(source, self.view, BATCH, threads()):
+            raw = self.score(batch, maps=True)
+            totals.append(raw.totals)
+            if raw.maps is not None:
+                maxima.append(raw.maps.max((1, 2)).astype(np.float64))
+                medians.append(np.median(raw.maps, (1, 2)))
+            names += [item.name for item in batch if item.error is None]
+            unreadable += [Unreadable(i.name, i.error) for i in batch if i.error is not None]
+        if not names:
+            raise DataError(
+                f"none of the {len(source)} calibration pictures can be read; the first: "
+                f"{unreadable[0].reason}"
+            )
+        return Survey(
+            names,
+            np.concatenate(totals),
+            np.concatenate(maxima) if maxima else None,
+            float(np.median(np.concatenate(medians))) if medians else None,
+            unreadable,
+        )
+
+
+def threads() -> int:
+    """Threads that decode pictures beside the one that scores them."""
+    return os.cpu_count() or 1
