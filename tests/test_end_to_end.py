@@ -125,6 +125,16 @@ def test_fit_in_json(
     assert answer["threshold"] == Detector.load(tmp_path / "m").calibration.threshold
 
 
+def test_words_are_not_folded(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    done = run("fit", "pca", data, "-o", tmp_path / "m", *PCA)
+    assert f"{data}: taken as an MVTec layout, 60 pictures from train/good" in done.err
+    assert done.out.startswith(f"{tmp_path / 'm'}: at most")
+    assert f"\nreport: {tmp_path / 'm.html'}\n" in done.out
+
+
 def test_the_default_is_cbigan(run: Run, data: Path, tmp_path: Path) -> None:
     done = run("fit", data, "-o", tmp_path / "m.safetensors", *CBIGAN, "--no-report")
     assert done.status == 0, done.err

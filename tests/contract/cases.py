@@ -32,25 +32,22 @@ class Case(NamedTuple):
     """Settings to learn the digit 0 with, in a few seconds."""
     auroc: float
     """Reached there against the other digits, with room; untrained networks stay below."""
+    preset: str = "default"
+    """What these settings start from."""
 
+
+# In float32, so that the figures do not depend on the processor.
+_DIGITS = {"width": 2, "latent": 8, "lr": 3e-3, "batch_size": 8, "precision": "float32"}
 
 CASES = {
     "cbigan": Case(
-        tiny={"width": 2, "latent": 4, "ema_decay": 0.5},
-        digits={
-            "width": 2,
-            "latent": 8,
-            "alpha": 3e-2,
-            "lr": 3e-3,
-            "batch_size": 8,
-            "steps": 60,
-        },
+        tiny={"width": 2, "latent": 4, "generator_steps": 2, "ema_decay": 0.5},
+        digits={**_DIGITS, "alpha": 3e-2, "steps": 60},
         auroc=0.95,
+        preset="paper",
     ),
     "autoencoder": Case(
-        tiny={"width": 2, "latent": 4},
-        digits={"width": 2, "latent": 8, "lr": 3e-3, "batch_size": 8, "steps": 60},
-        auroc=0.97,
+        tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 60}, auroc=0.97
     ),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
 }

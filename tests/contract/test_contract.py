@@ -290,7 +290,9 @@ def test_it_learns(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     digits, case = cases.digits(), case_of(name)
-    detector = Detector.fit(name, digits.normal, settings={**case.digits, "size": cases.SIDE})
+    detector = Detector.fit(
+        name, digits.normal, preset=case.preset, settings={**case.digits, "size": cases.SIDE}
+    )
     for number, (picture, anomalous) in enumerate(zip(digits.test, digits.labels, strict=True)):
         folder = tmp_path / ("other" if anomalous else "good")
         folder.mkdir(exist_ok=True)

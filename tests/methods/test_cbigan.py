@@ -100,6 +100,16 @@ def test_encoder_and_generator_are_on_one_side() -> None:
     torch.testing.assert_close(terms["generator"], -watched["fake"])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("n", [1, 6])
+def test_a_collapsed_generator_has_no_diversity(n: int) -> None:
+    method = cbigan()
+    assert method.generator_loss(batch(6)).terms["diversity"] > 0.001
+    for parameter in method.generator.parameters():
+        parameter.zero_()
+    assert method.generator_loss(batch(n)).terms["diversity"] == 0
+
+
 # The gradient penalty -------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ class Autoencoder(Method):
             summary="objects on a CPU in minutes", view={"size": 64}, training={"minutes": 10}
         ),
         "small": Preset(
-            summary="the same, coarser and four times as fast",
+            summary="the same, coarser and twice as fast",
             view={"size": 32},
             training={"minutes": 10},
         ),

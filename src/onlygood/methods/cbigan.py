@@ -138,7 +138,7 @@ class CBiGAN(Method):
             training={"minutes": 10},
         ),
         "small": Preset(
-            summary="the same, coarser and four times as fast (ours)",
+            summary="the same, coarser and twice as fast (ours)",
             config=_OURS,
             view={"size": 32},
             training={"minutes": 10},
