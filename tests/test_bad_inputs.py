@@ -645,7 +645,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.given)
+SLOW = (interrupted_fit, two_at_once, interrupted_score)
+"""Run in processes of their own."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.given, marks=[pytest.mark.slow] if case.do in SLOW else [])
+        for case in CASES
+    ],
+)
 def test_bad_input(
     case: Case,
     model: Path,

@@ -365,6 +365,7 @@ def test_from_a_known_data_set_to_its_figures(run: Run, tmp_path: Path) -> None:
     assert run("evaluate", tmp_path / "m", folder, "--json").answer["auroc"] > 0.9
 
 
+@pytest.mark.slow
 def test_as_a_program_of_its_own(fitted: Path, data: Path) -> None:
     command = [sys.executable, "-W", "error", "-m", "onlygood.cli", "score", model(fitted)]
     words = [data / "test" / "scratch", "--fail-on-anomaly", "--json"]

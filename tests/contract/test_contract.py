@@ -169,6 +169,7 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
     assert not changed(train(name, fresh(name), steps=2), state(train(name, fresh(name), steps=2)))
 
 
+@pytest.mark.slow
 def test_resuming_is_exact(name: str, tmp_path: Path) -> None:
     if not updates(fresh(name)):
         pytest.skip("it takes no steps, so there is nothing to go on with")
@@ -279,6 +280,7 @@ def told_and_loaded(
     return told, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_equal_scores(
     name: str, told_and_loaded: tuple[dict[str, list[float]], dict[str, list[float]]]
 ) -> None:
@@ -286,6 +288,7 @@ def test_a_fresh_process_gives_equal_scores(
     assert loaded[name] == told[name]
 
 
+@pytest.mark.slow
 def test_it_learns(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

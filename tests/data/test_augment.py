@@ -22,26 +22,26 @@ def same(a: Tensor, b: Tensor, atol: float = 0.0) -> None:
 
 def turned(degrees: float, **view: object) -> Tensor:
     """Turn by an exact angle: a range without width."""
-    chosen = View(size=16, rotate=(degrees, degrees), **view)  # type: ignore[arg-type]
+    chosen = View(channels=3, size=16, rotate=(degrees, degrees), **view)  # type: ignore[arg-type]
     return augment(PICTURES, torch.full((4, draws_needed(chosen)), 0.5), chosen)
 
 
 def test_columns_are_there_where_their_setting_is():
-    assert draws_needed(View()) == 0
-    assert draws_needed(View(rotate=(0.0, 45.0))) == 1
-    assert draws_needed(View(tile=8)) == 2
-    assert draws_needed(View(flip=True)) == 1
-    assert draws_needed(View(tile=8, rotate=(-1.0, 1.0), flip=True)) == 4
+    assert draws_needed(View(channels=3)) == 0
+    assert draws_needed(View(channels=3, rotate=(0.0, 45.0))) == 1
+    assert draws_needed(View(channels=3, tile=8)) == 2
+    assert draws_needed(View(channels=3, flip=True)) == 1
+    assert draws_needed(View(channels=3, tile=8, rotate=(-1.0, 1.0), flip=True)) == 4
     with pytest.raises(ShapeError, match="takes 2 draws a picture, got 1"):
-        augment(PICTURES, torch.rand(4, 1), View(size=16, tile=8))
+        augment(PICTURES, torch.rand(4, 1), View(channels=3, size=16, tile=8))
 
 
 def test_without_randomness_pictures_pass():
-    same(augment(PICTURES, torch.rand(4, 0), View(size=16)), to_images(PICTURES))
+    same(augment(PICTURES, torch.rand(4, 0), View(channels=3, size=16)), to_images(PICTURES))
 
 
 def test_no_turn_is_the_picture_itself():
-    view = View(size=16, rotate=(-30.0, 30.0))
+    view = View(channels=3, size=16, rotate=(-30.0, 30.0))
     same(augment(PICTURES, torch.full((4, 1), 0.5), view), to_images(PICTURES), atol=1e-5)
 
 
@@ -57,12 +57,12 @@ def test_a_quarter_turned_tile_is_the_turned_middle():
 
 def test_a_turn_repeats_the_edges():
     white = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
-    found = augment(white, torch.rand(1, 1), View(size=16, rotate=(1.0, 89.0)))
+    found = augment(white, torch.rand(1, 1), View(channels=3, size=16, rotate=(1.0, 89.0)))
     same(found, torch.ones(1, 3, 16, 16), atol=1e-6)
 
 
 def test_each_picture_has_its_own_angle():
-    view = View(size=16, rotate=(0.0, 180.0))
+    view = View(channels=3, size=16, rotate=(0.0, 180.0))
     found = augment(PICTURES, torch.tensor([[0.0], [0.5], [0.0], [0.5]]), view)
     same(found[::2], to_images(PICTURES)[::2], atol=1e-5)
     same(found[1::2], torch.rot90(to_images(PICTURES), -1, (2, 3))[1::2], atol=1e-5)
@@ -70,14 +70,14 @@ def test_each_picture_has_its_own_angle():
 
 def test_mirroring_takes_the_lower_half_of_the_draws():
     found = augment(
-        PICTURES, torch.tensor([[0.0], [0.49], [0.5], [0.99]]), View(size=16, flip=True)
+        PICTURES, torch.tensor([[0.0], [0.49], [0.5], [0.99]]), View(channels=3, size=16, flip=True)
     )
     same(found[:2], to_images(PICTURES)[:2].flip(3))
     same(found[2:], to_images(PICTURES)[2:])
 
 
 def test_crops_copy_pixels_and_reach_every_place():
-    view = View(size=16, tile=5)  # 12 places
+    view = View(channels=3, size=16, tile=5)  # 12 places
     draws = torch.tensor([[0.0, 0.0], [0.999999, 0.0], [0.5, 0.25], [1 - 2**-24, 1 - 2**-24]])
     found = augment(PICTURES, draws, view)
     for i, (left, top) in enumerate([(0, 0), (11, 0), (6, 3), (11, 11)]):
@@ -85,7 +85,7 @@ def test_crops_copy_pixels_and_reach_every_place():
 
 
 def test_the_mirror_comes_after_the_crop():
-    view = View(size=16, tile=5, flip=True)
+    view = View(channels=3, size=16, tile=5, flip=True)
     found = augment(PICTURES, torch.tensor([[0.0, 0.0, 0.0]] * 4), view)
     same(found, to_images(PICTURES)[:, :, :5, :5].flip(3))
 
@@ -118,12 +118,21 @@ def test_a_window_gives_what_the_whole_picture_would():
     large = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
     large[:, :, 24:40, 24:40] = PICTURES
     draws = torch.tensor([[0.3, 0.5, 0.5]] * 4)
-    small = augment(PICTURES, draws, View(size=16, tile=8, rotate=(0.0, 45.0)))
-    same(augment(large, draws, View(size=64, tile=8, rotate=(0.0, 45.0))), small, atol=1e-5)
+    small = augment(PICTURES, draws, View(channels=3, size=16, tile=8, rotate=(0.0, 45.0)))
+    same(
+        augment(large, draws, View(channels=3, size=64, tile=8, rotate=(0.0, 45.0))),
+        small,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(
-    "view", [View(size=16), View(size=16, tile=6), View(size=16, rotate=(-20.0, 50.0))]
+    "view",
+    [
+        View(channels=3, size=16),
+        View(channels=3, size=16, tile=6),
+        View(channels=3, size=16, rotate=(-20.0, 50.0)),
+    ],
 )
 def test_indices_choose_pictures(view: View):
     draws = torch.rand(3, draws_needed(view), generator=torch.manual_seed(4))
@@ -133,7 +142,7 @@ def test_indices_choose_pictures(view: View):
 
 
 def test_a_picture_is_augmented_alone_as_in_a_batch():
-    view = View(size=16, tile=6, rotate=(-20.0, 50.0), flip=True)
+    view = View(channels=3, size=16, tile=6, rotate=(-20.0, 50.0), flip=True)
     draws = torch.rand(4, 4, generator=torch.manual_seed(2))
     together = augment(PICTURES, draws, view)
     for i in range(4):

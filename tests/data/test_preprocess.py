@@ -10,14 +10,14 @@ from tests.data.pictures import GREY, RGB
 
 def test_a_picture_of_the_right_size_stays_as_it_is():
     square = np.ascontiguousarray(RGB[:7])
-    found = Preprocess(View(size=7))(square)
+    found = Preprocess(View(channels=3, size=7))(square)
     assert found.dtype == torch.uint8
     np.testing.assert_array_equal(found.permute(1, 2, 0), square)
 
 
 def test_grey_is_repeated_and_colour_becomes_luma():
     square = np.ascontiguousarray(GREY[:7, :, None])
-    repeated = Preprocess(View(size=7))(square)
+    repeated = Preprocess(View(channels=3, size=7))(square)
     np.testing.assert_array_equal(repeated, np.repeat(square, 3, 2).transpose(2, 0, 1))
     one = Preprocess(View(size=7, channels=1))
     np.testing.assert_array_equal(one(np.repeat(square, 3, 2)), one(square))
@@ -40,10 +40,10 @@ def test_tall_pictures_are_squeezed():
 
 def test_tiny_pictures_are_refused_by_name():
     with pytest.raises(DataError, match=r"dot\.png: is 1 x 1, each side must be 4 pixels or more"):
-        Preprocess(View(size=8))(np.zeros((1, 1, 3), np.uint8), "dot.png")
+        Preprocess(View(channels=3, size=8))(np.zeros((1, 1, 3), np.uint8), "dot.png")
     with pytest.raises(DataError, match="is 9 x 3"):
-        Preprocess(View(size=8))(np.zeros((3, 9, 1), np.uint8))
-    assert Preprocess(View(size=8))(np.zeros((4, 4, 1), np.uint8)).shape == (3, 8, 8)
+        Preprocess(View(channels=3, size=8))(np.zeros((3, 9, 1), np.uint8))
+    assert Preprocess(View(channels=3, size=8))(np.zeros((4, 4, 1), np.uint8)).shape == (3, 8, 8)
 
 
 def test_images_are_in_the_unit_interval_with_channels_last():
@@ -75,15 +75,15 @@ def test_room_for_a_turned_square(low: float, high: float, factor: float):
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        (View(size=2), "size must be 4 or more"),
+        (View(channels=3, size=2), "size must be 4 or more"),
         (View(channels=2), "channels must be 1"),
-        (View(size=64, tile=65), "tile must be 0"),
-        (View(tile=-1), "tile must be 0"),
-        (View(overlap=0.95), "overlap must be in"),
-        (View(overlap=float("nan")), "overlap must be in"),
-        (View(rotate=(10.0, -10.0)), "rotate must be a range"),
+        (View(channels=3, size=64, tile=65), "tile must be 0"),
+        (View(channels=3, tile=-1), "tile must be 0"),
+        (View(channels=3, overlap=0.95), "overlap must be in"),
+        (View(channels=3, overlap=float("nan")), "overlap must be in"),
+        (View(channels=3, rotate=(10.0, -10.0)), "rotate must be a range"),
         (
-            View(size=64, tile=50, rotate=(0.0, 45.0)),
+            View(channels=3, size=64, tile=50, rotate=(0.0, 45.0)),
             "take a size of 71 or more",
         ),
     ],
@@ -96,5 +96,5 @@ def test_views_that_contradict_themselves_are_refused(view: View, message: str):
 
 
 def test_a_turned_tile_may_fit_exactly():
-    check_view(View(size=64, tile=64, rotate=(90.0, 90.0)))
-    check_view(View(size=512, tile=64, rotate=(0.0, 45.0)))
+    check_view(View(channels=3, size=64, tile=64, rotate=(90.0, 90.0)))
+    check_view(View(channels=3, size=512, tile=64, rotate=(0.0, 45.0)))

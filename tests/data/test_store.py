@@ -14,7 +14,7 @@ from onlygood.data.source import ImageSource
 from onlygood.data.store import READ_AHEAD, PictureStore, iterate, ordered
 from tests.data.pictures import write
 
-VIEW = View(size=16, rotate=(-20.0, 20.0), flip=True)
+VIEW = View(channels=3, size=16, rotate=(-20.0, 20.0), flip=True)
 PIXELS = np.random.RandomState(0).randint(0, 256, (10, 20, 24, 3), dtype=np.uint8)
 
 
@@ -29,7 +29,9 @@ def plan(store: TrainingImages, steps: int = 5) -> list[Pick]:
     ]
 
 
-@pytest.mark.parametrize("view", [VIEW, View(size=16, tile=8), View(size=16, channels=1)])
+@pytest.mark.parametrize(
+    "view", [VIEW, View(channels=3, size=16, tile=8), View(size=16, channels=1)]
+)
 def test_cached_and_streamed_pictures_are_equal(view: View):
     source = ImageSource.of(PIXELS)
     cached = PictureStore(source, view)
@@ -54,10 +56,12 @@ def test_a_batch_is_a_function_of_its_pick():
 
 def test_views_and_draws_and_memory():
     source = ImageSource.of(PIXELS)
-    store = PictureStore(source, View(size=512, tile=64, rotate=(0.0, 45.0)), cache_gib=0.0)
+    store = PictureStore(
+        source, View(channels=3, size=512, tile=64, rotate=(0.0, 45.0)), cache_gib=0.0
+    )
     assert (store.views, store.draws, len(store)) == (64, 3, 10)
-    assert PictureStore(source, View()).views == 1
-    assert PictureStore(source, View(size=100, tile=64)).views == 4
+    assert PictureStore(source, View(channels=3)).views == 1
+    assert PictureStore(source, View(channels=3, size=100, tile=64)).views == 4
     assert PictureStore(source, VIEW).memory_bytes() == 10 * 3 * 16 * 16
     many = PictureStore(ImageSource.of([PIXELS] * 10), VIEW, cache_gib=0.0)
     assert many.memory_bytes() == READ_AHEAD * 3 * 16 * 16
@@ -74,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("cache_gib", [0.0, 1.0])
 def test_unreadable_pictures_are_set_aside_or_refused(folder: Path, cache_gib: float):
-    view = View(size=8)
+    view = View(channels=3, size=8)
     source = ImageSource.of(folder)
     with pytest.raises(DataError, match=r"bad\.png: is no picture"):
         PictureStore(source, view, cache_gib=cache_gib).fill()
@@ -94,25 +98,27 @@ def test_unreadable_pictures_are_set_aside_or_refused(folder: Path, cache_gib: f
 def test_no_readable_picture_is_refused(folder: Path):
     source = ImageSource.of([folder / "bad.png", folder / "dot.png"])
     with pytest.raises(DataError, match=r"none of 2 pictures can be read; the first: .*bad\.png"):
-        PictureStore(source, View(size=8), on_error="skip").fill()
+        PictureStore(source, View(channels=3, size=8), on_error="skip").fill()
 
 
 def test_pictures_are_decoded_once_where_they_fit(folder: Path):
     source = ImageSource.of(folder).subset([0, 1])
-    store = PictureStore(source, View(size=8))
+    store = PictureStore(source, View(channels=3, size=8))
     store.fill()
     for picture in source:
         assert picture.path is not None
         picture.path.unlink()
     list(store.batches(plan(store)))
-    streamed = PictureStore(source, View(size=8), cache_gib=0.0)
+    streamed = PictureStore(source, View(channels=3, size=8), cache_gib=0.0)
     with pytest.raises(DataError, match=r"a\.png: does not exist"):
         list(streamed.batches(plan(streamed)))
 
 
 def test_the_digest_depends_on_pixels_alone(folder: Path):
     def digest(source: Any, **options: Any) -> str:
-        return PictureStore(ImageSource.of(source), View(size=8), **options).fill().digest
+        return (
+            PictureStore(ImageSource.of(source), View(channels=3, size=8), **options).fill().digest
+        )
 
     path = folder / "a.png"
     assert (
@@ -122,7 +128,9 @@ def test_the_digest_depends_on_pixels_alone(folder: Path):
 
 
 def test_scoring_gets_pictures_in_order_with_the_unreadable_in_their_places(folder: Path):
-    batches = list(iterate(ImageSource.of(folder), View(size=16), batch_size=2, threads=3))
+    batches = list(
+        iterate(ImageSource.of(folder), View(channels=3, size=16), batch_size=2, threads=3)
+    )
     assert [len(batch) for batch in batches] == [2, 2, 1]
     items = [item for batch in batches for item in batch]
     assert [item.name for item in items] == ["a.png", "b.png", "bad.png", "c.png", "dot.png"]
@@ -134,7 +142,7 @@ def test_scoring_gets_pictures_in_order_with_the_unreadable_in_their_places(fold
 
 def test_training_and_scoring_see_the_same_pixels():
     source = ImageSource.of(PIXELS)
-    view = View(size=16)
+    view = View(channels=3, size=16)
     (items,) = iterate(source, view, batch_size=10)
     (batch,) = PictureStore(source, view).batches([Pick(torch.arange(10), torch.empty(10, 0))])
     scored = torch.stack([item.tensor for item in items if item.tensor is not None])

@@ -27,7 +27,7 @@ class Brightness:
 
 
 def test_sixty_four_tiles():
-    view = View(size=512, tile=64)
+    view = View(channels=3, size=512, tile=64)
     assert tile_count(view) == 64
     scorer = Brightness()
     Tiled(scorer, view).score(torch.rand(1, 3, 512, 512))
@@ -37,12 +37,12 @@ def test_sixty_four_tiles():
 @pytest.mark.parametrize(
     ("view", "starts"),
     [
-        (View(size=128), [0]),
-        (View(size=64, tile=64), [0]),
-        (View(size=100, tile=64), [0, 36]),
-        (View(size=10, tile=4, overlap=0.5), [0, 2, 4, 6]),
-        (View(size=11, tile=4, overlap=0.5), [0, 2, 4, 6, 7]),
-        (View(size=6, tile=4, overlap=0.9), [0, 1, 2]),
+        (View(channels=3, size=128), [0]),
+        (View(channels=3, size=64, tile=64), [0]),
+        (View(channels=3, size=100, tile=64), [0, 36]),
+        (View(channels=3, size=10, tile=4, overlap=0.5), [0, 2, 4, 6]),
+        (View(channels=3, size=11, tile=4, overlap=0.5), [0, 2, 4, 6, 7]),
+        (View(channels=3, size=6, tile=4, overlap=0.9), [0, 1, 2]),
     ],
 )
 def test_tiles_reach_the_edge(view: View, starts: list[int]):
@@ -56,7 +56,7 @@ def test_scores_are_pooled_term_by_term(pool: Literal["max", "mean"]):
     x = torch.rand(2, 3, 8, 8)
     tiles = [x[:, :, t : t + 4, s : s + 4] for t in (0, 4) for s in (0, 4)]
     alone = [Brightness().score(tile) for tile in tiles]
-    found = Tiled(Brightness(), View(size=8, tile=4, pool=pool)).score(x)
+    found = Tiled(Brightness(), View(channels=3, size=8, tile=4, pool=pool)).score(x)
 
     def pooled(values: list[Tensor]) -> Tensor:
         stacked = torch.stack(values)
@@ -71,7 +71,7 @@ def test_scores_are_pooled_term_by_term(pool: Literal["max", "mean"]):
 @pytest.mark.parametrize("size", [8, 11])
 def test_maps_are_stitched_where_they_belong(size: int, overlap: float):
     x = torch.rand(3, 1, size, size)
-    found = Tiled(Brightness(), View(size=size, tile=4, overlap=overlap)).score(x)
+    found = Tiled(Brightness(), View(channels=3, size=size, tile=4, overlap=overlap)).score(x)
     assert found.map is not None
     torch.testing.assert_close(found.map, x[:, 0])
 
@@ -86,7 +86,7 @@ def test_overlapping_maps_are_averaged():
                 map=torch.full((len(x), 4, 4), float(self.seen)), one=(1.0, x.sum((1, 2, 3)))
             )
 
-    view = View(size=6, tile=4, overlap=0.5)
+    view = View(channels=3, size=6, tile=4, overlap=0.5)
     found = Tiled(Count(), view, tiles_at_once=1).score(torch.zeros(1, 1, 6, 6))
     assert found.map is not None
     # Four tiles, numbered 1 2 / 3 4, two pixels apart.
@@ -100,13 +100,13 @@ def test_moving_tiles_around_leaves_the_score():
     y = moved.reshape(1, 3, 4, 4, 4, 4).permute(0, 1, 2, 4, 3, 5).reshape(1, 3, 16, 16)
     assert not torch.equal(x, y)
     for pool in ("max", "mean"):
-        scorer = Tiled(Brightness(), View(size=16, tile=4, pool=pool))
+        scorer = Tiled(Brightness(), View(channels=3, size=16, tile=4, pool=pool))
         torch.testing.assert_close(scorer.score(x).total, scorer.score(y).total)
 
 
 def test_batches_are_bounded_and_do_not_matter():
     x = torch.rand(3, 3, 16, 16)
-    view = View(size=16, tile=4)
+    view = View(channels=3, size=16, tile=4)
     expected = Tiled(Brightness(), view, tiles_at_once=1000).score(x)
     for at_once in (1, 5, 7, 48):
         scorer = Brightness()
@@ -119,11 +119,11 @@ def test_batches_are_bounded_and_do_not_matter():
 
 def test_whole_pictures_pass_and_maps_are_optional():
     x = torch.rand(2, 3, 8, 8)
-    found = Tiled(Brightness(mapped=False), View(size=8)).score(x)
+    found = Tiled(Brightness(mapped=False), View(channels=3, size=8)).score(x)
     assert found.map is None
     torch.testing.assert_close(found.total, Brightness().score(x).total)
 
 
 def test_pictures_of_another_size_are_refused():
     with pytest.raises(ShapeError, match="must be 8 x 8, got shape"):
-        Tiled(Brightness(), View(size=8, tile=4)).score(torch.rand(1, 3, 8, 9))
+        Tiled(Brightness(), View(channels=3, size=8, tile=4)).score(torch.rand(1, 3, 8, 9))
