@@ -5,10 +5,10 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,35 +19,10 @@ from onlygood import Detector
 from onlygood.cli import main
 from onlygood.methods import METHODS
 from tests import parts
+from tests.command_line import Run
 
 PCA = [f"--set={name}={value}" for name, value in parts.TINY.items()]
 CBIGAN = ["--set=size=32", "--set=width=2", "--set=latent=4", "--set=batch_size=4", "--steps=3"]
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """Standard output as exactly one JSON object."""
-        data = json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-        assert isinstance(data, dict)
-        return data
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("COLUMNS", "300")  # long paths are folded otherwise
-
-    def run(*words: object) -> Ran:
-        return Ran(main([str(word) for word in words]), *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
-"""A detector that needs no training, and a way to run command lines."""
+"""A detector that needs no training, in the place of the real one."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -11,27 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onlygood.cli import main
 from onlygood.core.errors import ModelFileError
 from onlygood.decision.calibration import Calibration
-
-
-class Ran(NamedTuple):
-    """What a command line left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """The one JSON object on standard output; fails when there is anything else."""
-        data = json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-        assert isinstance(data, dict)
-        return data
-
-
-Run = Callable[..., Ran]
 
 
 class Result(NamedTuple):
@@ -139,18 +119,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDetector]:
     ):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return FakeDetector
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Ran:
-        status = main([str(argument) for argument in arguments])
-        return Ran(status, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import FakeDetector, Run
+from tests.cli.conftest import FakeDetector
+from tests.command_line import Run
 
 
 def asked(fake: type[FakeDetector], verb: str) -> dict[str, object]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from onlygood.core.errors import TrainingInterrupted
-from tests.cli.conftest import FakeDetector, Run
+from tests.cli.conftest import FakeDetector
+from tests.command_line import Run
 
 VERBS = ("fit", "score", "evaluate", "calibrate", "methods", "data", "demo", "doctor")
 

@@ -8,7 +8,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from onlygood.cli.files import map_name
-from tests.cli.conftest import Run, picture
+from tests.cli.conftest import picture
+from tests.command_line import Run
 
 
 def test_json_has_each_picture(run: Run, model: Path, good: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from onlygood.core.errors import DataError
 from onlygood.methods import METHODS
-from tests.cli.conftest import FakeDetector, FakeEvaluation, Run
+from tests.cli.conftest import FakeDetector, FakeEvaluation
+from tests.command_line import Run
 
 
 def test_evaluate_json(run: Run, model: Path, good: Path) -> None:

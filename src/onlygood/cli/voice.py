@@ -23,6 +23,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no w
 Force = Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing model.")]
 
 
+WIDE = 1000
+"""Columns of a table that nobody looks at in a terminal."""
+
+
 @final
 class Voice:
     """How a verb speaks.
@@ -52,7 +56,8 @@ class Voice:
         if not self.json and self.first:
             from rich.console import Console
 
-            console = Console()
+            # In a file or a pipe nothing asks for folding, and a folded path is no path.
+            console = Console(width=None if sys.stdout.isatty() else WIDE)
             for answer in answers:
                 console.print(answer, highlight=False, markup=False, soft_wrap=True)
 
