@@ -1,7 +1,7 @@
 """How much memory does fitting on many files take, and how fast are they read?
 
 Pictures are generated into a temporary folder. For each way of keeping them (all in memory, or
-read from disk whenever needed) a fresh process fits cbigan at its default view through
+read from disk whenever needed) a fresh process fits cbigan at 128 px through
 `Detector.fit`: every training picture is read once, then come a few steps (an epoch of steps
 would take an hour and no more memory), then all calibration pictures are scored. The peak is that
 of the process after all of this. Last, the same process reads two whole epochs without training:
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(child(json.loads(options.child))))
         return 0
     pictures, steps, modes = options.pictures, options.steps, MODES
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = {"size": 128}
     if options.quick:
         pictures, steps, modes = 120, 1, {"in memory": 1.0, "from disk": 0.0001}
         settings = {"size": 32, "width": 2, "batch_size": 4}
