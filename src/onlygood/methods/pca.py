@@ -26,8 +26,8 @@ from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.distances import l2_map, l2_sum
 
-IN_MEMORY = 2**28
-"""Numbers (images times pixels) up to which all are decomposed at once; 1 GiB of float32."""
+IN_MEMORY = 2**26
+"""Numbers (images times pixels) up to which all are decomposed at once; 256 MiB of float32."""
 
 NO_VARIANCE, LITTLE_VARIANCE = 1e-10, 1e-6
 """Up to here, absolutely or as a share of the largest, rounding of float32 makes an axis."""
