@@ -43,6 +43,13 @@ def test_not_learnt(name: str, curve: list[float]):
     assert "train longer" in words
 
 
+def test_dead():
+    healthy, words = verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] + [0.0] * 9))
+    assert not healthy
+    assert "no gradient is left (g/gradient_norm is 0)" in words
+    assert verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] * 9 + [0.0])).healthy
+
+
 def test_collapsed():
     healthy, words = verdict(run(g__consistency_x=FALLING, g__diversity=[0.2] * 7 + [0.001] * 3))
     assert not healthy

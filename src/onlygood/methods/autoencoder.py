@@ -68,7 +68,9 @@ class Autoencoder(Method):
         c = self.config = config
         self.encoder = Encoder(shape, c.latent, c.width)
         self.generator = Generator(shape, c.latent, c.width)
-        initialise(self, "he")
+        # Not the notebook's He weights: these blocks double the variance, and without an adversary
+        # to pull it back one start in two saturates the sigmoid and never learns.
+        initialise(self, "glorot")
 
     def forward(self, x: Images) -> Images:
         """Encode and give back."""

@@ -58,7 +58,12 @@ def verdict(records: Sequence[Record]) -> Verdict:
     Compares the mean of the last fifth with the beginning; thresholds are rules of thumb, wide
     enough that a run they fault is worth a look.
     """
-    complaints = [*_unlearned(records), *_collapsed(records), *_overfitted(records)]
+    complaints = [
+        *_dead(records),
+        *_unlearned(records),
+        *_collapsed(records),
+        *_overfitted(records),
+    ]
     if not any("/" in name for record in records for name in record):
         return Verdict(True, "fitted without gradient steps")
     if complaints:
@@ -94,6 +99,15 @@ def _progress(records: Sequence[Record]) -> str:
         if ends := _ends(records, name):
             return f"{name} fell from {ends[0]:.3g} to {ends[1]:.3g}"
     return ""
+
+
+def _dead(records: Sequence[Record]) -> list[str]:
+    return [
+        f"no gradient is left ({name} is 0): the networks are saturated and have stopped learning; "
+        "take another seed, a lower lr or another initialisation"
+        for name in names(records)
+        if name.endswith("/gradient_norm") and (ends := _ends(records, name)) and ends[1] == 0
+    ]
 
 
 def _unlearned(records: Sequence[Record]) -> list[str]:
