@@ -47,7 +47,7 @@ CASES = {
         preset="paper",
     ),
     "autoencoder": Case(
-        tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 60}, auroc=0.97
+        tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 150}, auroc=0.97
     ),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
 }

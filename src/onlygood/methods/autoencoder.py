@@ -69,7 +69,7 @@ class Autoencoder(Method):
         self.encoder = Encoder(shape, c.latent, c.width)
         self.generator = Generator(shape, c.latent, c.width)
         # Not the notebook's He weights: these blocks double the variance, and without an adversary
-        # to pull it back one start in two saturates the sigmoid and never learns.
+        # to pull it back most starts saturate the sigmoid and never learn.
         initialise(self, "glorot")
 
     def forward(self, x: Images) -> Images:

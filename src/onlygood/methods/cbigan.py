@@ -65,7 +65,7 @@ class CBiGANConfig:
     generator_betas: tuple[float, float] = (0.0, 0.9)
     """Adam's betas of encoder and generator (one optimiser); both authors' codes use (0, 0.1)."""
     ema_decay: float = 0.0
-    """Average encoder and generator every 10 steps with this decay and score with that; 0: no."""
+    """Decay of an average of encoder and generator, every 10 steps from 100 on; 0: no average."""
     output: Literal["sigmoid", "tanh"] = "sigmoid"
     """Last activation of G; tanh makes the networks work on [-1, 1]."""
     initialisation: Literal["he", "glorot"] = "he"
@@ -259,7 +259,7 @@ class CBiGAN(Method):
                         optimizer=Adam(lr=c.lr, betas=c.generator_betas),
                     ),
                 ],
-                ema=Ema(modules=(self.encoder, self.generator), decay=c.ema_decay)
+                ema=Ema(modules=(self.encoder, self.generator), decay=c.ema_decay, start=100)
                 if c.ema_decay
                 else None,
             )
