@@ -33,7 +33,10 @@ def test_auto_is_what_the_hardware_does(
 def test_either_unit_will_do(monkeypatch: pytest.MonkeyPatch, avx: bool, amx: bool, expected: bool):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert has_bf16(CPU) == expected
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert not has_bf16(CPU)
 
 
 def test_other_devices_compute_in_float32():

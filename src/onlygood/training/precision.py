@@ -11,7 +11,9 @@ def has_bf16(device: torch.device) -> bool:
     """Whether matrix units of the device work on bf16 (AMX, AVX512-BF16, CUDA from Ampere on)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
+    # On one thread torch 2.13 divides by zero in the bf16 gradient of some convolutions (128 px,
+    # batch 32), which ends the process: slow is better than gone.
+    if device.type == "cpu" and torch.get_num_threads() > 1:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
