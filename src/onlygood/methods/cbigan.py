@@ -93,8 +93,8 @@ class Pass(NamedTuple):
     x_z: Images
 
 
-# First weights, lr and betas by how well held-out normal pictures were given back after a few hundred
-# updates; alpha, generator_steps and ema_decay are a choice that nothing was compared for.
+# First weights, lr and betas by how well held-out normal pictures were given back in short runs;
+# alpha, generator_steps and ema_decay are a choice that was compared with nothing.
 _OURS = {
     "alpha": 0.9,
     "initialisation": "glorot",
