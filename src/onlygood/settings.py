@@ -23,7 +23,7 @@ from onlygood.core.settings import Preset, Training, View
 
 C = TypeVar("C")
 
-BUDGETS = ("steps", "images", "minutes")
+BUDGETS = ("steps", "images", "epochs", "minutes")
 """Fields of `Training` that end a run; a user who names one means it instead of the preset's."""
 
 RESERVED = ("method", "preset")

@@ -100,7 +100,7 @@ def test_every_preset_can_be_used(name: str) -> None:
         Preprocess(view)
         network = cls(config, InputShape(1, view.side, view.side))
         if any(stage.updates for stage in network.stages()):
-            assert training.steps or training.images or training.minutes, f"{key}: no budget"
+            assert any(getattr(training, name) for name in settings.BUDGETS), f"{key}: no budget"
 
 
 def test_it_has_a_page_in_the_fixed_form(name: str) -> None:

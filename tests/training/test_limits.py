@@ -111,6 +111,8 @@ def test_time_before_an_interruption_counts(tmp_path: Path):
         ({"steps": 2, "images": 100, "minutes": 9.0}, 2),
         ({"steps": 90, "images": 12, "minutes": 9.0}, 3),
         ({"steps": 90, "images": 1000, "minutes": 0.5}, 3),
+        # Ten pictures in fours: the second pass is complete within the fifth batch.
+        ({"steps": 90, "epochs": 2, "minutes": 9.0}, 5),
     ],
 )
 def test_the_first_budget_that_is_used_up_ends_the_run(budgets: dict[str, float], steps: int):
@@ -179,7 +181,7 @@ def test_no_budget_is_found_before_any_work(tmp_path: Path):
         raise AssertionError("the pictures were read for nothing")
 
     toy = Toy(lambda t: [Stage(name="s", updates=[t.update("one", t.one)], before=look)])
-    with pytest.raises(ConfigError, match="set minutes, steps or images"):
+    with pytest.raises(ConfigError, match="set minutes, steps, images or epochs"):
         fit(toy, steps=0, run_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,5 +1,7 @@
 """What a step does: which update sees which pictures, trains what, and moves whom by how much."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -398,3 +400,52 @@ def test_the_average_is_what_a_pass_after_sees():
     )
     fit(toy)
     assert seen == [2.0]
+
+
+def test_the_learning_rate_falls_when_the_passes_are_complete():
+    adam = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0), milestones=(1, 2), factor=0.5)
+    toy = Toy(lambda t: one_stage(t.update("one", t.one, adam=adam)))
+    values = [toy.one.weight.item()]
+    # Ten pictures in fours: batches 0 to 2 begin in pass 0, 3 and 4 in pass 1, the rest in pass 2.
+    for steps in range(1, 7):
+        toy.one.weight.data.fill_(2.0)
+        fit(toy, steps=steps)
+        values.append(toy.one.weight.item())
+    moves = [round(a - b, 4) for a, b in pairwise(values)]
+    assert moves == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def prepared_toy(seen: list[Tensor | None]) -> Toy:
+    class Preparing(Toy):
+        asked = 0
+
+        def prepare(self, x: Tensor) -> Tensor:
+            self.asked += 1
+            return 2 * x.mean((1, 2, 3))[:, None]
+
+    def term(batch: Batch) -> Tensor:
+        assert batch.prepared is not None
+        torch.testing.assert_close(batch.prepared[:, 0], 2 * batch.normal.mean((1, 2, 3)))
+        seen.append(batch.prepared)
+        return toy.one.weight * batch.prepared[:, 0]
+
+    toy = Preparing(lambda t: one_stage(t.update("one", t.one, term=term)))
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("pictures", "cache_gib", "asked"),
+    [
+        (numbered(10), 1.0, 3),  # kept: the ten pictures are looked at once, in fours
+        (numbered(10), 1e-9, 1 + 5),  # too large to keep: after the first look, each batch
+        (numbered(10, draws=2), 1.0, 5),  # augmented: never the same twice
+    ],
+)
+def test_what_a_method_prepares_reaches_its_losses(
+    pictures: Pictures, cache_gib: float, asked: int
+):
+    seen: list[Tensor | None] = []
+    toy = prepared_toy(seen)
+    fit(toy, pictures, steps=5, cache_gib=cache_gib)
+    assert len(seen) == 5
+    assert toy.asked == asked

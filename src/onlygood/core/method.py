@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from onlygood.core.settings import Preset
 from onlygood.core.shapes import Images
@@ -47,6 +47,14 @@ class Method(nn.Module, ABC):
 
         Leaves parameters, buffers and the global random state as they are.
         """
+
+    def prepare(self, x: Images) -> Tensor | None:
+        """What losses need of images that no training changes, `(B, ...)`, as `Batch.prepared`.
+
+        For example the features of a frozen network. Deterministic and without gradients. The
+        trainer keeps it where pictures are not augmented and memory allows, else asks anew.
+        """
+        return None
 
     def frozen(self) -> Sequence[nn.Parameter]:
         """Parameters that no update trains, on purpose."""

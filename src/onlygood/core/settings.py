@@ -45,6 +45,8 @@ class Training:
     """Budget in steps (one run of a stage's updates); 0: no such budget."""
     images: int = 0
     """Budget in images consumed by updates; 0: no such budget."""
+    epochs: int = 0
+    """Budget in passes over the training pictures; 0: no such budget."""
     minutes: float = 0.0
     """Budget in minutes of training time; 0: no such budget."""
     batch_size: int = 32

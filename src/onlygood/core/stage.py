@@ -1,6 +1,6 @@
 """Training as data: a method returns stages made of updates, one trainer runs any such list."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +33,8 @@ class Batch:
     generator: torch.Generator
     anomalous: Images | None = None
     """Known anomalous images, where the method and the data have them."""
+    prepared: Tensor | None = None
+    """What `Method.prepare` gives for the normal images; None where the method prepares nothing."""
     progress: Progress = field(default_factory=Progress)
     rank: int = 0
     world: int = 1
@@ -66,6 +68,36 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    """Strength of the L2 penalty that is added to gradients."""
+    milestones: tuple[int, ...] = ()
+    """Passes over the training pictures after each of which `lr` is multiplied by `factor`."""
+    factor: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """Weights that make two parts of a loss pull equally hard on each network.
+
+    For each module, the gradient of `Loss.balanced` is multiplied by the ratio of the sizes of the
+    gradients of `Loss.total` and of `Loss.balanced`, and the two are added. Ratios are measured
+    now and then, for each weight tensor; their recent histories are smoothed and summed up to one
+    number a module. Until the first measurement it is 1.
+
+    Source: Tuluptceva et al. 2019, arXiv:1909.05904, Algorithms 2 and 3.
+    """
+
+    modules: Mapping[str, nn.Module]
+    """Which have weights of their own, by the name under which the log shows them."""
+    every: int = 100
+    """Steps between two measurements."""
+    window: int = 200
+    """Measurements that are kept."""
+    smoothing: float = 0.05
+    """Share of the newest measurement in the exponential average."""
+    size: Literal["std", "l2"] = "std"
+    """Size of a gradient: standard deviation of its entries, or Euclidean norm."""
+    reduce: Literal["median", "mean"] = "median"
+    """How the ratios of all tensors and kept measurements become one number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +111,8 @@ class Update:
     trains: tuple[nn.Module, ...]
     loss: Callable[[Batch], Loss]
     optimizer: Adam
+    balance: Balance | None = None
+    """How to weigh the part of the loss that is `Loss.balanced`."""
     every: int = 1
     """Runs in steps whose number, counted from 1, this divides."""
     repeat: int = 1

@@ -16,6 +16,8 @@ class Loss(NamedTuple):
 
     total: Scalar
     terms: dict[str, Tensor]
+    balanced: Scalar | None = None
+    """A part that comes on top of `total`, with the weights that `Update.balance` finds."""
 
     @classmethod
     def weighted(cls, **terms: tuple[float, PerImage]) -> "Loss":
@@ -29,10 +31,15 @@ class Loss(NamedTuple):
         total = torch.stack(active).sum()
         return cls(total, {name: term.detach().mean() for name, (_, term) in terms.items()})
 
+    def balancing(self, **terms: tuple[float, PerImage]) -> "Loss":
+        """The same loss with a part apart, whose weight the update's `balance` sets."""
+        part = Loss.weighted(**terms)
+        return self._replace(terms={**self.terms, **part.terms}, balanced=part.total)
+
     def watching(self, **observations: PerImage) -> "Loss":
         """The same loss with further numbers in the log, for example `real=` and `fake=`."""
         seen = {name: value.detach().mean() for name, value in observations.items()}
-        return Loss(self.total, {**self.terms, **seen})
+        return self._replace(terms={**self.terms, **seen})
 
 
 class Scores(NamedTuple):

@@ -33,6 +33,7 @@ from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
+from onlygood.training.balance import Balancer
 from onlygood.training.ema import Averager
 from onlygood.training.plan import Plan, generator_at, seed_of
 from onlygood.training.precision import autocast
@@ -67,6 +68,7 @@ class _Position:
     images: int = 0
     """Images consumed by updates, by all stages."""
     seconds: float = 0.0
+    stage_batches: int = 0
     stage_images: int = 0
     stage_seconds: float = 0.0
     total_steps: int = 0
@@ -79,8 +81,18 @@ class _Mover:
     update: Update
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
+    balancer: Balancer | None
     first: list[float] = field(default_factory=list)
     """Sizes of its first losses, to tell a runaway by."""
+
+    def move(self, epoch: int) -> None:
+        """Step with the gradients that the parameters have, which are then gone."""
+        settings = self.update.optimizer
+        passed = sum(epoch >= milestone for milestone in settings.milestones)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * settings.factor**passed
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 class Trainer:
@@ -203,6 +215,7 @@ class _Run:
         self.current: Batch | None = None
         self.last_checkpoint = ""
         self.share = 1.0
+        self.prepared: Tensor | None = None
 
     def _plan_for(self, images: TrainingImages, stream: int) -> Plan:
         return Plan(
@@ -220,9 +233,9 @@ class _Run:
         stages = self.method.stages()
         training = self.training
         if any(stage.updates for stage in stages) and not (
-            training.steps or training.images or training.minutes
+            training.steps or training.images or training.epochs or training.minutes
         ):
-            raise ConfigError("training needs a budget: set minutes, steps or images")
+            raise ConfigError("training needs a budget: set minutes, steps, images or epochs")
         saved = None
         path = self._file(CHECKPOINT)
         if resume and path is not None:
@@ -246,7 +259,7 @@ class _Run:
             saved = None
             if stage.after is not None:
                 self._pass(stage.name, stage.after)
-            self.at.step = self.at.stage_images = 0
+            self.at.step = self.at.stage_batches = self.at.stage_images = 0
             self.at.stage_seconds = 0.0
         at = self.at
         return History(
@@ -287,7 +300,8 @@ class _Run:
         return TrainingInterrupted(f"stopped {where}; {what}")
 
     def _train(self, stage: Stage, shares: float, saved: checkpoints.Checkpoint | None) -> None:
-        self._prepare(stage, saved)
+        self.prepared = self._prepared()
+        self._set_up(stage, saved)
         self.share = stage.share / shares
         self.reporter.start(stage.name)
         self.stream = self.images.batches(self.plan.picks(self.at.batches))
@@ -320,7 +334,7 @@ class _Run:
             self._validate(stage)
         self.reporter.finish()
 
-    def _prepare(self, stage: Stage, saved: checkpoints.Checkpoint | None) -> None:
+    def _set_up(self, stage: Stage, saved: checkpoints.Checkpoint | None) -> None:
         """Optimisers, averages and modes of a stage, from a checkpoint if there is one."""
         self.movers = []
         for update in stage.updates:
@@ -334,15 +348,36 @@ class _Run:
                 weight_decay=settings.weight_decay,
                 fused=True,
             )
-            mover = _Mover(update, optimizer, parameters)
+            balancer = Balancer(update.balance, parameters) if update.balance else None
+            mover = _Mover(update, optimizer, parameters, balancer)
             if saved is not None:
                 checkpoints.load_optimizer(optimizer, saved.part(f"optimizer.{update.name}"))
                 mover.first += saved.facts["first"][update.name]
+                if balancer is not None:
+                    balancer.load(saved.facts["balance"][update.name])
             self.movers.append(mover)
         self.averager = Averager(stage.ema) if stage.ema is not None else None
         if saved is not None and self.averager is not None:
             self.averager.load(saved.part("ema"))
         self._modes(stage)
+
+    @torch.no_grad()
+    def _prepared(self) -> Tensor | None:
+        """What the method prepares of all training pictures, where it can be kept."""
+        if self.images.draws:
+            return None  # Augmented pictures are never the same twice.
+        rows: list[Tensor] = []
+        self.method.eval()
+        for images in self.images.batches(self.plan.once()):
+            with autocast(self.training, self.device):
+                row = self.method.prepare(images)
+            if row is None:
+                return None
+            size = row.nbytes / len(row) * len(self.images)
+            if size > self.training.cache_gib * 2**30:
+                return None
+            rows.append(row)
+        return torch.cat(rows)
 
     def _modes(self, stage: Stage) -> None:
         """Modules that the stage trains are in train mode, all others in eval mode."""
@@ -360,7 +395,7 @@ class _Run:
         self.current = None
         logged = self.at.step == 1 or self.at.step % self.training.log_every == 0
         terms: dict[str, Tensor] = {}
-        waiting: list[tuple[_Mover, list[Tensor | None]]] = []
+        waiting: list[tuple[_Mover, list[Tensor | None], int]] = []
         for number, mover in enumerate(self.movers):
             if self.at.step % mover.update.every:
                 continue
@@ -371,17 +406,25 @@ class _Run:
                 if logged:
                     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
                     terms[f"{mover.update.name}/gradient_norm"] = norm
+                if mover.balancer is not None:
+                    for name, weight in mover.balancer.weights.items():
+                        terms[f"{mover.update.name}/weight_{name}"] = torch.tensor(
+                            weight, device=self.device
+                        )
                 if stage.order == "alternating":
-                    mover.optimizer.step()
+                    mover.move(self._epoch())
                 else:
-                    waiting.append((mover, gradients))
-                mover.optimizer.zero_grad()
-        for mover, gradients in waiting:
+                    waiting.append((mover, gradients, self._epoch()))
+                    mover.optimizer.zero_grad()
+        for mover, gradients, epoch in waiting:
             for parameter, gradient in zip(mover.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            mover.optimizer.step()
-            mover.optimizer.zero_grad()
+            mover.move(epoch)
         return terms
+
+    def _epoch(self) -> int:
+        """Passes over the training pictures that were complete before the newest batch."""
+        return self.plan.epoch(self.at.batches - 1)
 
     def _gradients(self, mover: _Mover, number: int, repetition: int) -> Loss:
         """Loss and gradients of one update, averaged over processes."""
@@ -393,8 +436,12 @@ class _Run:
         with autocast(self.training, self.device):
             loss = mover.update.loss(batch)
         self._guard(mover, loss)
-        loss.total.backward()
-        distributed.average([p.grad for p in mover.parameters if p.grad is not None])
+        if mover.balancer is not None:
+            due = self.at.step % mover.balancer.balance.every == 0
+            mover.balancer.backward(loss, measure=due and repetition == 0)
+        else:
+            loss.total.backward()
+            distributed.average([p.grad for p in mover.parameters if p.grad is not None])
         self.at.images += self.training.batch_size
         self.at.stage_images += self.training.batch_size
         return loss
@@ -405,16 +452,20 @@ class _Run:
         if update.batch == "fresh" or self.current is None:
             normal = next(self.stream)
             anomalous = next(self.anomalous_stream) if self.anomalous_stream else None
+            prepared = self._prepare_batch(normal)
             at.batches += 1
+            at.stage_batches += 1
         else:
             normal, anomalous = self.current.normal, self.current.anomalous
+            prepared = self.current.prepared
         self.current = Batch(
             normal=normal,
             anomalous=anomalous,
+            prepared=prepared,
             generator=generator_at(
                 self.trainer.seed, 3, at.stage, at.step, number, repetition, device=self.device
             ),
-            progress=Progress(step=at.step - 1, epoch=self.plan.epoch(at.batches - 1)),
+            progress=Progress(step=at.step - 1, epoch=self._epoch()),
             rank=distributed.rank(),
             world=distributed.world(),
         )
@@ -424,6 +475,12 @@ class _Run:
         )
         return self.current
 
+    def _prepare_batch(self, normal: Images) -> Tensor | None:
+        if self.prepared is not None:
+            return self.prepared[self.plan.pick(self.at.batches).indices.to(self.device)]
+        with torch.no_grad(), autocast(self.training, self.device):
+            return self.method.prepare(normal)
+
     # Watching --------------------------------------------------------------------------------
 
     def _guard(self, mover: _Mover, loss: Loss) -> None:
@@ -431,6 +488,8 @@ class _Run:
         if self.device.type == "cuda" and self.at.step % self.training.log_every:
             return  # Looking at the number would make the processor wait for the GPU.
         total = loss.total.detach().clone()
+        if loss.balanced is not None:
+            total += loss.balanced.detach()
         distributed.average([total])  # All processes stop, or none.
         value = total.item()
         settled = len(mover.first) == 10
@@ -506,6 +565,7 @@ class _Run:
             for done, whole in (
                 (at.step, training.steps),
                 (at.stage_images, training.images),
+                (at.stage_batches * training.batch_size / len(self.images), training.epochs),
                 (at.stage_seconds, training.minutes * 60),
             )
             if whole
@@ -528,6 +588,7 @@ class _Run:
             "fingerprint": self.trainer.fingerprint,
             "position": vars(self.at),
             "first": {mover.update.name: mover.first for mover in self.movers},
+            "balance": {m.update.name: m.balancer.state() for m in self.movers if m.balancer},
             "log": self.log.records,
         }
         checkpoints.save(path, checkpoints.Checkpoint(tensors, facts))
@@ -560,7 +621,7 @@ class _Clock:
 def _check(training: Training) -> None:
     for name, least in {
         **dict.fromkeys(("batch_size", "log_every", "validate_every", "checkpoint_every"), 1),
-        **dict.fromkeys(("steps", "images", "minutes"), 0),
+        **dict.fromkeys(("steps", "images", "epochs", "minutes"), 0),
     }.items():
         if getattr(training, name) < least:
             raise ConfigError(f"{name} is at least {least}, got {getattr(training, name)}")
