@@ -56,6 +56,11 @@ def test_pictures_are_split(pictures: int, train: int, validation: int, calibrat
     assert fitted.calibration.n == calibration
 
 
+def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them() -> None:
+    with pytest.raises(ConfigError, match='"pca" learns from normal pictures alone; leave'):
+        parts.fit(parts.normal(20), anomalous=parts.scratched(2))
+
+
 def test_a_stricter_promise_keeps_more_aside() -> None:
     fitted = parts.fit(target_fpr=0.04, confidence=0.9)
     assert numbers(fitted, "n_train", "n_calibration") == [57, 57]
@@ -164,8 +169,9 @@ def test_what_will_happen_is_said_before_it_does(tmp_path: Path) -> None:
     told = Told()
     parts.fit(tmp_path, reporter=told)
     assert "20 pictures from good; not used for fitting: scratched 2" in told.notes[0]
-    assert told.notes[1].startswith("10 pictures to learn from, 0 to watch training, 10 to")
-    assert re.search(r"about \d+ MiB for pictures \(kept in memory\)", told.notes[1])
+    assert told.notes[1] == "10 of them are kept aside to calibrate"
+    assert told.notes[2].startswith("10 pictures to learn from, 0 to watch training; about")
+    assert re.search(r"about \d+ MiB for pictures \(kept in memory\)", told.notes[2])
     assert [stage for stage in told.stages if stage] == ["reading pictures", "decomposition"]
 
 
@@ -185,6 +191,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
         "pictures",
         "n_train",
         "n_validation",
+        "n_anomalous",
         "n_calibration",
         "training_pictures_sha256",
         "unreadable",

@@ -1,12 +1,9 @@
 """The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
 
-import hashlib
-import json
 import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,19 +14,18 @@ import torch
 from numpy.typing import NDArray
 
 from onlygood import model_file, settings
-from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
-from onlygood.core.method import InputShape, Method
+from onlygood.core.errors import DataError, ModelFileError, OnlygoodError
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
 from onlygood.data.preprocess import restore_map
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
-from onlygood.data.store import Loaded, PictureStore, iterate
+from onlygood.data.store import Loaded, iterate
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
-from onlygood.methods import METHODS
+from onlygood.learning import learn, method_named, new_network, settings_of, with_channels
 from onlygood.raw_scores import BATCH, RawScorer, Survey, threads
-from onlygood.training import Trainer, health
+from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
@@ -94,6 +90,7 @@ class Detector:
         preset: str = "default",
         seed: int = 0,
         settings: Mapping[str, object] | None = None,
+        anomalous: Any = None,
         target_fpr: float = 0.05,
         confidence: float = 0.9,
         group_by: str | None = None,
@@ -111,6 +108,9 @@ class Detector:
             preset: Named settings of the method.
             seed: Fixes the split, the weights drawn at first, and all of training.
             settings: Values for fields of the method's config, `View` or `Training`, by name.
+            anomalous: Known anomalous pictures, as a folder at any depth or what `ImageSource.of`
+                takes, for methods that learn from them (`onlygood methods`). They are no part of
+                the calibration.
             target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
             confidence: Probability that the threshold keeps this promise, in [0.5, 1).
             group_by: Pattern in a picture's name that tells the part it shows; pictures of one
@@ -130,56 +130,28 @@ class Detector:
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
         reporter = reporter or Silent()
-        cls_of_method = _method_named(method)
-        config, view, training = _resolved(method, cls_of_method, preset, settings)
+        resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         source, words = _normal_pictures(pictures)
         reporter.note(words)
-        view = _with_channels(view, source)
-        network = _new(cls_of_method, config, view, seed)
+        # By all pictures: which ones are kept aside must not decide how they are seen.
+        resolved = resolved._replace(view=with_channels(resolved.view, source))
         parts = _parted(source, target_fpr, confidence, seed, group_by)
+        reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         where = torch.device(device) if device else default_device()
-        stores = [
-            PictureStore(
-                source.subset(part),
-                view,
-                device=where,
-                cache_gib=training.cache_gib,
-                threads=threads(),
-                on_error="skip",
-            )
-            if len(part)
-            else None
-            for part in (parts.train, parts.validation)
-        ]
-        train, validation = stores
-        assert train is not None  # `split` leaves at least one picture to train on.
-        reporter.note(
-            f"{len(parts.train)} pictures to learn from, {len(parts.validation)} to watch "
-            f"training, {len(parts.calibration)} to calibrate; " + _memory(train, network, training)
-        )
-        reporter.start("reading pictures")
-        filled = train.fill(lambda n: reporter.advance(n / len(parts.train), 0.0, {}))
-        reporter.finish()
-        unreadable = [*filled.unreadable, *(validation.fill().unreadable if validation else ())]
-        facts = {
-            "method": method,
-            "config": asdict(config),
-            "view": asdict(view),
-            "seed": seed,
-            "batch_size": training.batch_size,
-            "precision": training.precision,
-            "pictures": filled.digest,
-        }
-        history = Trainer(
-            training,
+        learned = learn(
+            method,
+            resolved,
+            source.subset(parts.train),
             seed=seed,
+            validation=source.subset(parts.validation),
+            anomalous=None if anomalous is None else ImageSource.of(anomalous),
             device=where,
             run_dir=run_dir,
+            resume=resume,
             reporter=reporter,
-            fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        ).fit(network, train, validation=validation, resume=resume)
-        scorer = RawScorer(network, view, where)
+        )
+        scorer, history = learned.scorer, learned.history
         survey = scorer.survey(source.subset(parts.calibration))
         calibration = _calibration(
             survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
@@ -187,15 +159,16 @@ class Detector:
         provenance = {
             **_circumstances(where),
             "threads": torch.get_num_threads(),
-            "precision": "bf16" if uses_bf16(training.precision, where) else "float32",
+            "precision": "bf16" if uses_bf16(resolved.training.precision, where) else "float32",
             "preset": preset,
             "seed": seed,
             "pictures": words,
-            "n_train": len(train),
-            "n_validation": len(validation) if validation else 0,
+            "n_train": learned.n_train,
+            "n_validation": learned.n_validation,
+            "n_anomalous": learned.n_anomalous,
             "n_calibration": len(survey.names),
-            "training_pictures_sha256": filled.digest,
-            "unreadable": [p._asdict() for p in (*unreadable, *survey.unreadable)],
+            "training_pictures_sha256": learned.digest,
+            "unreadable": [p._asdict() for p in (*learned.unreadable, *survey.unreadable)],
             "steps": history.steps,
             "images": history.images,
             "training_seconds": round(history.seconds, 3),
@@ -205,8 +178,8 @@ class Detector:
         return cls(
             method,
             scorer,
-            config,
-            training,
+            resolved.config,
+            resolved.training,
             calibration,
             group_by=group_by,
             provenance=provenance,
@@ -353,10 +326,10 @@ class Detector:
         where = torch.device(device) if device else default_device()
         try:
             facts = file.facts
-            method = _method_named(facts["method"])
+            method = method_named(facts["method"])
             config = settings.from_json(method.config_class, facts["config"])
             view = settings.from_json(View, facts["view"])
-            network = _new(method, config, view, seed=0)
+            network = new_network(method, config, view, seed=0)
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
             return cls(
@@ -378,27 +351,6 @@ class Detector:
                 f"{path} is whole, but not what this onlygood writes ({what}); load it with "
                 f"onlygood {writer} or fit anew"
             ) from error
-
-
-def _method_named(name: str) -> type[Method]:
-    if name not in METHODS:
-        raise ConfigError(f'unknown method "{name}"{settings.alternatives(name, METHODS)}')
-    return METHODS[name]
-
-
-def _resolved(
-    method: str, cls: type[Method], preset: str, overrides: Mapping[str, object] | None
-) -> settings.Resolved:
-    return settings.resolve(
-        method, cls.config_class, cls.presets, preset=preset, overrides=overrides
-    )
-
-
-def _new(cls: type[Method], config: Any, view: View, seed: int) -> Method:
-    """A method with weights drawn from the seed; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return cls(config, InputShape(view.channels, view.side, view.side))
 
 
 def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:
@@ -433,19 +385,6 @@ def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
     return source, f"{len(source)} pictures, all taken as normal"
 
 
-def _with_channels(view: View, source: ImageSource) -> View:
-    """Settle `channels=0`: grey when the first readable pictures are, else RGB."""
-    if view.channels:
-        return view
-    for picture in list(source)[:32]:
-        try:
-            if picture.load().shape[2] != 1:
-                return replace(view, channels=3)
-        except DataError:
-            continue
-    return replace(view, channels=1)
-
-
 def _parted(
     source: ImageSource, target_fpr: float, confidence: float, seed: int, group_by: str | None
 ) -> Split:
@@ -470,18 +409,6 @@ def _parted(
         seed=seed,
         group_by=group_by,
     )
-
-
-def _memory(store: PictureStore, network: Method, training: Training) -> str:
-    weights = sum(p.numel() for p in network.parameters())
-    # Weights, gradients and the two moments of Adam, in float32.
-    mib = (store.memory_bytes() + 16 * weights) / 2**20
-    kept = (
-        "kept in memory"
-        if store.cached
-        else (f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}")
-    )
-    return f"about {mib:,.0f} MiB for pictures ({kept}) and networks of {weights:,} weights"
 
 
 def _device_name(device: torch.device) -> str:

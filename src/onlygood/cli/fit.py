@@ -44,6 +44,12 @@ def fit(
         str | None,
         typer.Option(metavar="REGEX", help="Pattern in a file name that tells the part it shows."),
     ] = None,
+    anomalous: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Known anomalous pictures, for methods that learn from them."
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -89,6 +95,7 @@ def fit(
         preset=preset,
         seed=seed,
         settings=settings,
+        anomalous=anomalous,
         target_fpr=target_fpr,
         confidence=confidence,
         group_by=group_by,

@@ -32,6 +32,8 @@ class Method(nn.Module, ABC):
     """Named settings, `default` among them."""
     localizes: ClassVar[bool]
     """Whether `Scores.map` is there."""
+    uses_anomalous: ClassVar[bool] = False
+    """Whether losses use `Batch.anomalous` where there are known anomalous images."""
 
     @abstractmethod
     def __init__(self, config: Any, shape: InputShape) -> None:

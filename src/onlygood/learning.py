@@ -1,0 +1,190 @@
+"""From pictures to a trained network behind its view: what fitting and benching have in common."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from onlygood import settings
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Training, View
+from onlygood.data.source import ImageSource
+from onlygood.data.store import PictureStore, Unreadable
+from onlygood.methods import METHODS
+from onlygood.raw_scores import RawScorer, threads
+from onlygood.settings import Resolved
+from onlygood.training import History, Trainer
+from onlygood.training.distributed import default_device
+from onlygood.training.reporting import Reporter, Silent
+
+
+class Learned(NamedTuple):
+    """A trained network, and what it was made of."""
+
+    scorer: RawScorer
+    history: History
+    digest: str
+    """SHA-256 of the training pictures, as they were decoded."""
+    n_train: int
+    n_validation: int
+    n_anomalous: int
+    unreadable: list[Unreadable]
+
+
+def learn(
+    method: str,
+    resolved: Resolved,
+    train: ImageSource,
+    *,
+    seed: int,
+    validation: ImageSource | None = None,
+    anomalous: ImageSource | None = None,
+    device: torch.device | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Learned:
+    """Train a method; pictures that cannot be read are left out and listed.
+
+    Args:
+        method: Its name.
+        resolved: Complete settings; `channels=0` is settled by the pictures.
+        train: Normal pictures to learn from.
+        seed: Fixes the weights drawn at first, and all of training.
+        validation: Normal pictures to watch training with; they select nothing.
+        anomalous: Known anomalous pictures, for methods that learn from them.
+        device: Where to compute; by default the first GPU, else the processor.
+        run_dir: Folder for checkpoints and the log of the run.
+        resume: Go on from the checkpoint in `run_dir`.
+        reporter: Hears of the progress.
+
+    Raises:
+        ConfigError: the method cannot see pictures of this size, or learns from no anomalous ones.
+        DataError: none of the training pictures can be read.
+        TrainingDiverged: a loss became NaN or ran away.
+        TrainingInterrupted: a signal stopped the run after a checkpoint was written.
+    """
+    reporter = reporter or Silent()
+    where = device or default_device()
+    config, training = resolved.config, resolved.training
+    view = with_channels(resolved.view, train)
+    cls = method_named(method)
+    if anomalous is not None and not cls.uses_anomalous:
+        learners = ", ".join(name for name, other in METHODS.items() if other.uses_anomalous)
+        raise ConfigError(
+            f'method "{method}" learns from normal pictures alone; leave the anomalous ones out, '
+            f"or choose a method that uses them: {learners}"
+        )
+    network = new_network(cls, config, view, seed)
+
+    def store(source: ImageSource | None) -> PictureStore | None:
+        if source is None or not len(source):
+            return None
+        return PictureStore(
+            source,
+            view,
+            device=where,
+            cache_gib=training.cache_gib,
+            threads=threads(),
+            on_error="skip",
+        )
+
+    stores = [store(source) for source in (train, validation, anomalous)]
+    normal, watching, known = stores
+    if normal is None:
+        raise DataError("there are no pictures to train on; give at least one normal picture")
+    reporter.note(
+        f"{len(normal)} pictures to learn from, {len(watching or ())} to watch training; "
+        + _memory(normal, network, training)
+    )
+    reporter.start("reading pictures")
+    filled = normal.fill(lambda n: reporter.advance(n / len(train), 0.0, {}))
+    reporter.finish()
+    unreadable = list(filled.unreadable)
+    unreadable += [p for other in (watching, known) if other for p in other.fill().unreadable]
+    facts = {
+        "method": method,
+        "config": asdict(config),
+        "view": asdict(view),
+        "seed": seed,
+        "batch_size": training.batch_size,
+        "precision": training.precision,
+        "pictures": [s.fill().digest if s else "" for s in (normal, known)],
+    }
+    history = Trainer(
+        training,
+        seed=seed,
+        device=where,
+        run_dir=run_dir,
+        reporter=reporter,
+        fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+    ).fit(network, normal, validation=watching, anomalous=known, resume=resume)
+    return Learned(
+        RawScorer(network, view, where),
+        history,
+        filled.digest,
+        len(normal),
+        len(watching or ()),
+        len(known or ()),
+        unreadable,
+    )
+
+
+def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None) -> Resolved:
+    """Complete settings of a run, see `onlygood.settings.resolve`.
+
+    Raises:
+        ConfigError: an unknown method, preset or setting, or a value out of its range.
+    """
+    cls = method_named(method)
+    return settings.resolve(
+        method, cls.config_class, cls.presets, preset=preset, overrides=overrides
+    )
+
+
+def method_named(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f'unknown method "{name}"{settings.alternatives(name, METHODS)}')
+    return METHODS[name]
+
+
+def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method:
+    """A method with weights drawn from the seed; the global random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return cls(config, InputShape(view.channels, view.side, view.side))
+
+
+def with_channels(view: View, source: ImageSource) -> View:
+    """Settle `channels=0`: grey when the first readable pictures are, else RGB."""
+    if view.channels:
+        return view
+    for picture in list(source)[:32]:
+        try:
+            if picture.load().shape[2] != 1:
+                return replace(view, channels=3)
+        except DataError:
+            continue
+    return replace(view, channels=1)
+
+
+def _memory(store: PictureStore, network: Method, training: Training) -> str:
+    weights = sum(p.numel() for p in network.parameters())
+    # Weights, gradients and the two moments of Adam, in float32.
+    mib = (store.memory_bytes() + 16 * weights) / 2**20
+    kept = (
+        "kept in memory"
+        if store.cached
+        else (f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}")
+    )
+    return f"about {mib:,.0f} MiB for pictures ({kept}) and networks of {weights:,} weights"
