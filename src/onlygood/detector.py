@@ -342,6 +342,8 @@ class Detector:
                 provenance=facts["provenance"],
                 history=facts["history"],
             )
+        except ModelFileError as error:  # a frozen backbone is not here, or another one
+            raise ModelFileError(f"{path} cannot be used here: {error}") from error
         except (AttributeError, KeyError, TypeError, RuntimeError, OnlygoodError) as error:
             # Of weights that do not fit torch says more than a line.
             what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -372,7 +374,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": _device_name(device),
+        "device": device_name(device),
     }
 
 
@@ -411,7 +413,8 @@ def _parted(
     )
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The GPU, or the processor with its vector units."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

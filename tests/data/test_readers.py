@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 
 from onlygood.core.errors import ConfigError, DataError
-from onlygood.data import readers
 from onlygood.data.layout import labelled, layout
-from onlygood.data.readers import DATASETS, elpv, fashion_mnist, idx, mnist, mvtec, write_dataset
+from onlygood.data.readers import (
+    DATASETS,
+    SETS,
+    KnownSplit,
+    elpv,
+    idx,
+    mvtec,
+    one_vs_rest,
+    read_set,
+    sets,
+    write_dataset,
+)
 from tests.data.pictures import write
 
 
@@ -32,6 +42,10 @@ def digits(tmp_path: Path) -> Path:
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(packed)
         (folder / f"{part}-labels.idx1-ubyte").write_bytes(idx_bytes(classes))
     return folder
+
+
+def mnist(folder: Path, normal_class: int) -> KnownSplit:
+    return one_vs_rest(read_set("mnist", folder), normal_class)
 
 
 def test_idx_plain_and_packed(tmp_path: Path):
@@ -74,6 +88,27 @@ def test_a_missing_idx_file_is_refused(tmp_path: Path):
         mnist(tmp_path / "gone", 0)
 
 
+def test_a_whole_set(digits: Path):
+    found = read_set("mnist", digits)
+    assert (found.name, found.class_names) == ("mnist", tuple("0123456789"))
+    assert found.train.classes.tolist() == [i % 10 for i in range(40)]
+    assert [picture.load()[0, 0, 0] for picture in found.test.pictures] == list(range(20))
+    merged = found.merged()
+    assert merged.classes.tolist() == [i % 10 for i in range(60)]
+    assert [p.load()[0, 0, 0] for p in merged.pictures] == [*range(40), *range(20)]
+    with pytest.raises(ConfigError, match="unknown data set 'mnits'; did you mean 'mnist'"):
+        read_set("mnits", digits)
+
+
+def test_whole_sets_go_by_one_name():
+    # Readers of MNIST call it otherwise than the table does only by mistake.
+    for name, read in SETS.items():
+        with pytest.raises(
+            DataError, match=rf"^{name}: no folder gone; give the folder|gone/mnist"
+        ):
+            read(Path("gone"))
+
+
 def test_one_class_against_the_rest(digits: Path):
     train, test = mnist(digits, 3)
     assert train.names == ["00003.png", "00013.png", "00023.png", "00033.png"]
@@ -82,7 +117,7 @@ def test_one_class_against_the_rest(digits: Path):
     assert test.source.names[:3] == ["00003.png", "00013.png", "00000.png"]
     assert test.kinds == ["good"] * 2 + [k for k in "012456789" for _ in range(2)]
     assert "mnist, 3 against the rest: 4 normal pictures" in test.description
-    assert fashion_mnist(digits, 9).test.kinds[-1] == "bag"
+    assert one_vs_rest(read_set("fashion-mnist", digits), 9).test.kinds[-1] == "bag"
     with pytest.raises(ConfigError, match="has classes 0 to 9, got 10"):
         mnist(digits, 10)
 
@@ -91,12 +126,15 @@ def test_images_and_labels_must_belong_together(digits: Path):
     (digits / "train-labels.idx1-ubyte").write_bytes(idx_bytes(np.zeros(39, np.uint8)))
     with pytest.raises(DataError, match=r"train images have shape \(40, 5, 6\), labels \(39,\)"):
         mnist(digits, 0)
+    (digits / "train-labels.idx1-ubyte").write_bytes(idx_bytes(np.full(40, 10, np.uint8)))
+    with pytest.raises(DataError, match="original: has the label 10, expected 0 to 9"):
+        mnist(digits, 0)
 
 
 def test_a_data_set_is_looked_for_where_the_system_keeps_it(
     digits: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(readers, "SYSTEM_FOLDERS", (digits / "none", digits.parent))
+    monkeypatch.setattr(sets, "SYSTEM_FOLDERS", (digits / "none", digits.parent))
     digits.rename(digits.parent / "fashion-mnist")
     assert len(DATASETS["fashion-mnist-0"].read(None).train) == 4
 

@@ -1,0 +1,168 @@
+"""The data sets by name: whole ones, and splits of them that can be written as folders."""
+
+import difflib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.data.readers.cifar import CIFAR10_CLASSES, cifar10, cifar100
+from onlygood.data.readers.digits import mnist_5k, svhn
+from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
+from onlygood.data.readers.idx import DIGITS, FASHION_CLASSES, fashion_mnist, mnist
+from onlygood.data.readers.industrial import VISA_CATEGORIES, elpv, visa
+from onlygood.data.readers.sets import KnownSplit, LabelledSet, one_vs_rest
+from onlygood.data.source import Picture, printable
+
+
+class Summary(NamedTuple):
+    """What `write_dataset` wrote."""
+
+    name: str
+    folder: Path
+    train: int
+    test_normal: int
+    test_anomalous: int
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """An entry of `DATASETS`."""
+
+    summary: str
+    read: Callable[[Path | None], KnownSplit]
+    """Takes the folder of the original files; None: where they are installed."""
+
+
+SETS: dict[str, Callable[[Path | None], LabelledSet]] = {
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "coil100": coil100,
+    "fashion-mnist": fashion_mnist,
+    "imagenet": imagenet,
+    "lsun": lsun,
+    "mnist": mnist,
+    "mnist-5k": mnist_5k,
+    "omniglot": omniglot,
+    "svhn": svhn,
+}
+"""Whole data sets whose pictures have one class each, by the name that `read_set` takes."""
+
+
+def read_set(name: str, folder: Path | None = None) -> LabelledSet:
+    """Read a whole data set from its original files.
+
+    Args:
+        name: one of `SETS`.
+        folder: of the original files; None: where they are installed.
+
+    Raises:
+        ConfigError: no such name.
+        DataError: the files are missing or not what they should be.
+    """
+    _known(name, SETS)
+    return SETS[name](folder)
+
+
+def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Summary:
+    """Write a known data set's split as PNG files in MVTec layout: `train/good`, `test/KIND`.
+
+    Masks, where there are any, go to `ground_truth/KIND`. Files keep their original names, or
+    are called by their position in the original data.
+
+    Args:
+        name: one of `DATASETS`.
+        folder: is made; may exist if it is empty. On failure nothing of it remains.
+        source: folder of the original files, where they are not installed.
+
+    Raises:
+        ConfigError: no such name.
+        DataError: the folder is not empty or cannot be written, or the data are missing.
+    """
+    _known(name, DATASETS)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{printable(folder)}: exists and is not an empty folder; give a new one")
+    train, test = DATASETS[name].read(source)
+    temporary = folder.parent / f".{secrets.token_hex(8)}.partial"
+    try:
+        for picture in train:
+            _write(picture, temporary / "train" / "good")
+        for picture, kind, mask in zip(test.source, test.kinds, test.masks, strict=True):
+            _write(picture, temporary / "test" / kind)
+            if mask is not None:
+                truth = temporary / "ground_truth" / kind
+                truth.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(mask, truth / f"{Path(picture.name).stem}_mask.png")
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise DataError(f"{printable(folder)}: cannot be written ({error.strerror})") from error
+        raise
+    anomalous = int(test.labels.sum())
+    return Summary(
+        name, folder, len(train), len(test.source) - anomalous, anomalous, test.description
+    )
+
+
+_ELPV = "solar cells in {}crystalline modules, sound against defective (pip: onlygood[demo])"
+_FASHION = "Fashion-MNIST, {} against the rest (Debian: dataset-fashion-mnist)"
+_MNIST = "MNIST, digit {} against the rest (needs a folder with the four IDX files)"
+_CIFAR10 = "CIFAR-10, {} against the rest (needs a folder with the batches)"
+_SVHN = "SVHN, digit {} against the rest (needs a folder with the two .mat files)"
+_VISA = "VisA, {}, sound against defective, with masks (needs the folder of VisA)"
+
+
+def _classes(name: str, class_names: Iterable[str], summary: str) -> dict[str, Dataset]:
+    """Each class of a whole data set against the rest."""
+
+    def read(folder: Path | None, normal_class: int) -> KnownSplit:
+        return one_vs_rest(read_set(name, folder), normal_class)
+
+    return {
+        f"{name}-{label}": Dataset(
+            summary=summary.format(kind), read=partial(read, normal_class=label)
+        )
+        for label, kind in enumerate(class_names)
+    }
+
+
+DATASETS: dict[str, Dataset] = {
+    "elpv-mono": Dataset(summary=_ELPV.format("mono"), read=partial(elpv, "mono")),
+    "elpv-poly": Dataset(summary=_ELPV.format("poly"), read=partial(elpv, "poly")),
+    **_classes("fashion-mnist", FASHION_CLASSES, _FASHION),
+    **_classes("mnist", DIGITS, _MNIST),
+    **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
+    **_classes("svhn", DIGITS, _SVHN),
+    **{
+        f"visa-{category}": Dataset(summary=_VISA.format(category), read=partial(visa, category))
+        for category in VISA_CATEGORIES
+    },
+}
+"""Data sets by the name that `write_dataset` takes."""
+
+
+def _known(name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown data set {name!r}; {hint}known: {', '.join(names)}")
+
+
+def _write(picture: Picture, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if picture.path is not None:
+        shutil.copyfile(picture.path, folder / picture.name)
+        return
+    pixels = picture.load()
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / picture.name)
