@@ -3,10 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-# All that take no data; benchmarks/elpv.py runs for hours, see there.
 BENCHMARKS := promise startup training scoring memory
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +14,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make bench    speed and memory of this machine"
+	@echo "make results  docs/results.md from the records in results/ (onlygood bench run makes records)"
 	@echo "make clean    remove $(VENV) and caches"
 
 # torch comes first and alone: together with others pip may prefer another build than the pinned one.
@@ -43,6 +43,9 @@ bench: $(VENV)/.installed
 	@for name in $(BENCHMARKS); do \
 		echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
+
+results: $(VENV)/.installed
+	$(BIN)/onlygood bench results
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -35,6 +35,7 @@ BELOW: dict[str, set[str]] = {
     },
     "reporting": {"core", "data", "detector", "evaluation", "methods", "report", "training"},
     "cli": {
+        "networks",
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
         *("evaluation", "report", "reporting"),
     },

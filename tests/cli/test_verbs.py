@@ -166,3 +166,18 @@ def test_demo_compares_and_says_who_wins(
     assert all(options["settings"] == {"minutes": 0.5} for options in fits)
     assert all(options["seed"] == 4 for options in fits)
     assert len({options["pictures"] for options in fits}) == 1
+
+
+def test_fetch_says_where_the_weights_are(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onlygood.networks import backbones
+
+    monkeypatch.setattr(backbones, "fetch", lambda name: tmp_path / f"{name}.pth")
+    done = run("fetch", "vgg19", "--json")
+    assert done.answer == {"backbone": "vgg19", "file": str(tmp_path / "vgg19.pth")}
+
+
+def test_fetch_refuses_what_needs_no_download(run: Run) -> None:
+    done = run("fetch", "efficientnet-lite0")
+    assert (done.status, "come with a package" in done.err) == (1, True)

@@ -46,10 +46,53 @@ CASES = {
         auroc=0.95,
         preset="paper",
     ),
+    "cebigan": Case(
+        tiny={"width": 2, "latent": 4},
+        digits={**_DIGITS, "width": 4, "steps": 150},
+        auroc=0.98,
+    ),
+    "ama": Case(
+        tiny={"width": 2, "latent": 4, "atypical_start": 0},
+        digits={**_DIGITS, "steps": 40},
+        auroc=0.95,
+    ),
+    "piad": Case(
+        tiny={
+            "width": 2,
+            "critic_width": 2,
+            "latent_critic_width": 4,
+            "latent": 4,
+            "backbone": "efficientnet-lite0",
+            "layer": "stride8",
+            "gamma_every": 2,
+        },
+        digits={
+            **_DIGITS,
+            "width": 4,
+            "critic_width": 4,
+            "latent_critic_width": 16,
+            "critic_lr": 2e-3,
+            "lr": 2e-3,
+            "gamma_every": 10,
+            "steps": 60,
+        },
+        auroc=0.97,
+        preset="mnist",
+    ),
     "autoencoder": Case(
         tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 150}, auroc=0.97
     ),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
+    "kde": Case(
+        # A wider kernel than the likeliest: under that one all that is known is equally dense.
+        tiny={"bandwidth": 4.0, "variance": 0.9, "contrast": True},
+        digits={},
+        auroc=0.99,
+    ),
+    "ocsvm": Case(tiny={"nu": 0.5, "variance": 0.9, "contrast": True}, digits={}, auroc=0.99),
+    "knn": Case(tiny={"k": 3, "limit": 8}, digits={}, auroc=0.99),
+    "gaussian": Case(tiny={}, digits={}, auroc=0.99),
+    "patch_knn": Case(tiny={"limit": 20, "keep": "coreset"}, digits={}, auroc=0.99),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer.main
+from typer.core import TyperGroup
 
 from onlygood.cli import app
 from onlygood.core.method import InputShape
@@ -64,6 +65,8 @@ def test_every_logged_term_is_explained(name: str) -> None:
         for update in stage.updates:
             batch = Batch(normal=x, generator=torch.Generator().manual_seed(0))
             terms = {*update.loss(batch).terms, "gradient_norm"}
+            if update.balance is not None:
+                terms |= {f"weight_{module}" for module in update.balance.modules}
             logged |= {f"{update.name}/{term}" for term in terms}
     if logged:
         logged |= {f"validation/{term}" for term in {"total", *method.score(x).terms}}
@@ -87,6 +90,8 @@ def test_commands_are_understood(path: Path) -> None:
         words = shlex.split(line, comments=True)[1:]
         verb = cli.get_command(cli.make_context("onlygood", words[:1]), words[0])
         assert verb is not None, line
+        if isinstance(verb, TyperGroup):
+            verb, words = verb.commands[words[1]], words[1:]
         verb.make_context(words[0], words[1:]).close()
 
 

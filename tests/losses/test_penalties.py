@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onlygood.losses.penalties import between, two_sided, zero_centred
+from onlygood.losses.penalties import between, per_pixel, two_sided, zero_centred
 
 Penalty = Callable[..., Tensor]
 REAL = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
@@ -72,6 +72,46 @@ def test_closing_over_an_input_leaves_it_out():
     torch.testing.assert_close(penalty, torch.full((3,), 4.0))
 
 
+def test_per_pixel_takes_the_norm_over_channels():
+    # Slopes of 3 and 4 at every pixel: the norm is 5 there, 4 from 1.
+    weight = torch.tensor([3.0, 4.0])[:, None, None].expand(2, 2, 3)
+    penalty = per_pixel(linear(weight.flatten()), torch.rand(5, 2, 2, 3))
+    torch.testing.assert_close(penalty, torch.full((5,), 16.0))
+
+
+def test_per_pixel_averages_over_pixels():
+    # Norms of 1, 3 and 0, 2, 6, 11: squared distances from 1 of 0, 4, 1, 1, 25 and 100.
+    weight = torch.tensor([1.0, 3.0, 0.0, 2.0, 6.0, 11.0])
+    penalty = per_pixel(linear(weight), torch.rand(2, 1, 2, 3))
+    torch.testing.assert_close(penalty, torch.full((2,), 131 / 6), rtol=1e-5, atol=1e-5)
+
+
+def test_per_pixel_takes_both_images_of_a_pair():
+    x, y = torch.rand(3, 1, 2, 2), torch.rand(3, 1, 2, 2)
+
+    def critic(x: Tensor, y: Tensor) -> Tensor:
+        return (3 * x + 4 * y).flatten(1).sum(1)
+
+    torch.testing.assert_close(per_pixel(critic, x, y), torch.full((3,), 16.0))
+    alone = per_pixel(lambda y: critic(x, y), y)
+    torch.testing.assert_close(alone, torch.full((3,), 9.0))
+
+
+def test_per_pixel_is_far_looser():
+    # A slope of 1 at each of 16 pixels is one of 4 in all.
+    images = torch.rand(2, 1, 4, 4)
+    critic = linear(torch.ones(16))
+    assert per_pixel(critic, images).max() < 1e-10
+    torch.testing.assert_close(two_sided(critic, images), torch.full((2,), 9.0))
+
+
+def test_per_pixel_teaches_the_critic():
+    weight = torch.full((4,), 3.0, requires_grad=True)
+    per_pixel(linear(weight), torch.rand(2, 1, 2, 2)).mean().backward()
+    # Of the mean over four pixels of (w - 1)^2.
+    torch.testing.assert_close(weight.grad, torch.ones(4))
+
+
 def test_points_are_constants():
     # Through the points the penalty would train encoder and generator.
     points = REAL.clone().requires_grad_()
@@ -115,7 +155,7 @@ def test_a_flat_critic_has_a_finite_gradient(penalty: Penalty):
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("penalty", [two_sided, zero_centred])
+@pytest.mark.parametrize("penalty", [two_sided, per_pixel, zero_centred])
 def test_runs_under_bf16(penalty: Penalty):
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16, 1))

@@ -242,7 +242,7 @@ def test_vgg19_has_sixteen_layers():
 
 
 def test_weights_that_are_not_there_are_told_of(home: Path, tmp_path: Path):
-    refused("vgg19", None, 'fetch("vgg19")', str(home / "vgg19-dcbb9e9d.pth"))
+    refused("vgg19", None, "onlygood fetch vgg19", str(home / "vgg19-dcbb9e9d.pth"))
     refused("vgg19", tmp_path / "nothing.pth", str(tmp_path / "nothing.pth"), "check the path")
     refused("vgg19", tmp_path, "no file", str(tmp_path))
 

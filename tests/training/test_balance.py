@@ -1,6 +1,7 @@
 """Two parts of a loss pull equally hard: facts of PIAD's Algorithms 2 and 3, worked out by hand."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,28 @@ def test_until_the_first_measurement_the_weight_is_one():
     balancer(row).backward(parted(row, 4.0), measure=False)
     assert torch.equal(row.weight.grad, SLOPES + 4 * SLOPES.flip(0))
     assert torch.equal(row.bias.grad, torch.tensor([6.0]))
+
+
+def test_weights_can_be_given_for_each_module_and_hold_where_nothing_is_measured():
+    one, two = Row(), Row()
+    rule = Balancer(
+        Balance(modules={"one": one, "two": two}, initial={"two": 100.0}, every=0),
+        [*one.parameters(), *two.parameters()],
+    )
+    assert not any(rule.due(step) for step in range(1, 10))
+    loss, other = parted(one, 4.0), parted(two, 4.0)
+    both = Loss(loss.total + other.total, {}, loss.balanced + other.balanced)
+    rule.backward(both, measure=rule.due(5))
+    assert torch.equal(one.weight.grad, SLOPES + 4 * SLOPES.flip(0))
+    assert torch.equal(two.weight.grad, SLOPES + 400 * SLOPES.flip(0))
+    assert torch.equal(two.bias.grad, torch.tensor([501.0]))
+
+
+def test_a_weight_that_was_given_ends_with_the_first_measurement():
+    row = Row()
+    rule = balancer(row, initial={"row": 7.0})
+    rule.backward(parted(row, 4.0), measure=True)
+    assert rule.weights["row"] == pytest.approx(1 / 4)
 
 
 @pytest.mark.parametrize("size", ["std", "l2"])
@@ -131,6 +154,17 @@ def test_the_trainer_measures_in_steps_that_the_interval_divides_and_logs_the_we
     changes = [a != b for a, b in zip([1.0, *weights], weights, strict=False)]
     assert changes == [False, False, True, False, False, True, False]
     assert "one/up" in history.records[0]
+
+
+def test_the_trainer_leaves_given_weights_alone():
+    def stages(toy: Toy) -> list[Stage]:
+        (stage,) = balanced_stage(toy)
+        (update,) = stage.updates
+        balance = Balance(modules={"one": toy.one}, initial={"one": 0.25}, every=0)
+        return [replace(stage, updates=[replace(update, balance=balance)])]
+
+    history = fit(Toy(stages), steps=4, log_every=1)
+    assert [record["one/weight_one"] for record in history.records] == [0.25] * 4
 
 
 def test_a_resumed_run_keeps_its_weights_and_their_history(tmp_path: Path):

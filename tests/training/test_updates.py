@@ -449,3 +449,22 @@ def test_what_a_method_prepares_reaches_its_losses(
     fit(toy, pictures, steps=5, cache_gib=cache_gib)
     assert len(seen) == 5
     assert toy.asked == asked
+
+
+@pytest.mark.parametrize(("batch", "equal"), [("shared", False), ("same", True)])
+def test_the_same_batch_has_the_same_noise(batch: str, equal: bool):
+    noise: list[Tensor] = []
+
+    def term(given: Batch) -> Tensor:
+        noise.append(given.normals(3))
+        return toy.one.weight * given.normal.mean((1, 2, 3))
+
+    toy = Toy(
+        lambda t: one_stage(
+            t.update("one", t.one, term=term), t.update("two", t.one, term=term, batch=batch)
+        )
+    )
+    fit(toy, steps=2)
+    first, second, third, fourth = noise
+    assert torch.equal(first, second) == torch.equal(third, fourth) == equal
+    assert not torch.equal(first, third)

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from onlygood.cli.bench import bench
 from onlygood.cli.calibrate import calibrate
 from onlygood.cli.data import data
 from onlygood.cli.demo import demo
 from onlygood.cli.doctor import doctor
 from onlygood.cli.evaluate import evaluate
+from onlygood.cli.fetch import fetch
 from onlygood.cli.fit import fit
 from onlygood.cli.methods import methods
 from onlygood.cli.score import score
@@ -29,8 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, score, evaluate, calibrate, methods, data, demo, doctor):
+for verb in (fit, score, evaluate, calibrate, methods, data, fetch, demo, doctor):
     app.command()(verb)
+app.add_typer(bench, name="bench")
 
 
 def _version(wanted: bool) -> bool:

@@ -81,15 +81,17 @@ class Balance:
     For each module, the gradient of `Loss.balanced` is multiplied by the ratio of the sizes of the
     gradients of `Loss.total` and of `Loss.balanced`, and the two are added. Ratios are measured
     now and then, for each weight tensor; their recent histories are smoothed and summed up to one
-    number a module. Until the first measurement it is 1.
+    number a module. Until the first measurement it is what `initial` says.
 
     Source: Tuluptceva et al. 2019, arXiv:1909.05904, Algorithms 2 and 3.
     """
 
     modules: Mapping[str, nn.Module]
     """Which have weights of their own, by the name under which the log shows them."""
+    initial: Mapping[str, float] = field(default_factory=dict)
+    """Weights before the first measurement, by the same names; 1 for those that are left out."""
     every: int = 100
-    """Steps between two measurements."""
+    """Steps between two measurements; 0: none is made, and `initial` holds to the end."""
     window: int = 200
     """Measurements that are kept."""
     smoothing: float = 0.05
@@ -117,8 +119,9 @@ class Update:
     """Runs in steps whose number, counted from 1, this divides."""
     repeat: int = 1
     """Runs this often in a row when it runs."""
-    batch: Literal["fresh", "shared"] = "fresh"
-    """`shared`: uses the batch that the step drew last, also in every repetition."""
+    batch: Literal["fresh", "shared", "same"] = "fresh"
+    """`shared`: uses the images that the step drew last, also in every repetition, with noise of
+    its own; `same`: with the same noise, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

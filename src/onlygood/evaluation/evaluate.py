@@ -1,4 +1,4 @@
-"""How well a detector tells the labelled pictures of a folder apart."""
+"""How well a detector tells labelled pictures apart."""
 
 import time
 from dataclasses import dataclass, field
@@ -52,18 +52,18 @@ class Evaluation:
         return {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
 
 
-def evaluate(detector: Detector, folder: str | Path) -> Evaluation:
-    """Score every labelled picture of a folder and compare with the labels.
+def evaluate(detector: Detector, pictures: str | Path | Labelled) -> Evaluation:
+    """Score labelled pictures and compare with the labels.
 
     Args:
         detector: What is judged; nothing of it is changed.
-        folder: `good` (`ok`, `normal`) against all other subfolders, or a data set in MVTec
-            layout, with masks where `ground_truth` has them.
+        pictures: Labelled ones, or a folder of them: `good` (`ok`, `normal`) against all other
+            subfolders, or a data set in MVTec layout, with masks where `ground_truth` has them.
 
     Raises:
         DataError: there are not both normal and anomalous pictures that can be read.
     """
-    data = labelled(Path(folder))
+    data = pictures if isinstance(pictures, Labelled) else labelled(Path(pictures))
     began = time.perf_counter()
     results, pixels = _results(detector, data)
     seconds = time.perf_counter() - began
@@ -71,8 +71,8 @@ def evaluate(detector: Detector, folder: str | Path) -> Evaluation:
     labels = data.labels[good]
     if labels.all() or not labels.any():
         raise DataError(
-            f"{folder}: only {'anomalous' if labels.any() else 'normal'} pictures can be read; "
-            "evaluation needs both kinds"
+            f"{data.description}: only {'anomalous' if labels.any() else 'normal'} pictures can be "
+            "read; evaluation needs both kinds"
         )
     scores = np.array([results[i].score for i in good])
     names = list(results[good[0]].parts)

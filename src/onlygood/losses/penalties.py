@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from onlygood.core.shapes import PerImage
+from onlygood.core.shapes import Images, PerImage
 
 Points = Float[Tensor, "B ..."]
 """Images, codes or features: a row for each image; the parts of a pair differ in shape."""
@@ -34,8 +34,20 @@ def two_sided(critic: Callable[..., PerImage], *points: Points) -> PerImage:
 
     Source: Gulrajani et al. 2017, arXiv:1704.00028, Algorithm 1.
     """
-    # The root has no derivative at 0, where a critic that ignores its input would put it.
-    return ((_squared_norm(critic, points) + 1e-12).sqrt() - 1).square()
+    return _off_one(_squared_norm(critic, points))
+
+
+def per_pixel(critic: Callable[..., PerImage], *points: Images) -> PerImage:
+    """`mean_p (||grad_p critic||_2 - 1)^2` of each image: a slope of 1 at every pixel.
+
+    The norm at pixel p is taken over the channels of all points, which have the same height and
+    width. Far looser than `two_sided`: slopes of 1 at all pixels add up to one of `sqrt(H W)`.
+
+    Source: the code of Somepalli et al. 2021, arXiv:2003.10713.
+    """
+    gradients = _gradients(critic, points)
+    squares = torch.stack([g.square().sum(1) for g in gradients]).sum(0)  # (B, H, W)
+    return _off_one(squares).mean((1, 2))
 
 
 def zero_centred(critic: Callable[..., PerImage], *points: Points) -> PerImage:
@@ -46,11 +58,20 @@ def zero_centred(critic: Callable[..., PerImage], *points: Points) -> PerImage:
     return _squared_norm(critic, points)
 
 
+def _off_one(squared_norms: Tensor) -> Tensor:
+    # The root has no derivative at 0, where a critic that ignores its input would put it.
+    return ((squared_norms + 1e-12).sqrt() - 1).square()
+
+
 def _squared_norm(critic: Callable[..., PerImage], points: tuple[Points, ...]) -> PerImage:
+    gradients = _gradients(critic, points)
+    return torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
+
+
+def _gradients(critic: Callable[..., PerImage], points: tuple[Points, ...]) -> list[Tensor]:
     leaves = [point.detach().float() for point in points]
     for leaf in leaves:
         leaf.requires_grad = True
     values = critic(*leaves)
     # The gradient of the sum is each image's own gradient, as no image depends on another.
-    gradients = torch.autograd.grad(values.sum(), leaves, create_graph=True)
-    return torch.stack([g.float().flatten(1).square().sum(1) for g in gradients]).sum(0)
+    return [g.float() for g in torch.autograd.grad(values.sum(), leaves, create_graph=True)]

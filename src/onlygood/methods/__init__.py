@@ -1,13 +1,29 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
+from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.gaussian import Gaussian
+from onlygood.methods.kde import KDE
+from onlygood.methods.knn import KNN
+from onlygood.methods.ocsvm import OCSVM
+from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
+from onlygood.methods.piad import PIAD
 
 METHODS: dict[str, type[Method]] = {
     "cbigan": CBiGAN,
+    "cebigan": CEBiGAN,
+    "piad": PIAD,
+    "ama": AMA,
     "autoencoder": Autoencoder,
     "pca": PCA,
+    "kde": KDE,
+    "ocsvm": OCSVM,
+    "knn": KNN,
+    "gaussian": Gaussian,
+    "patch_knn": PatchKNN,
 }
 """Every method by the name that users type."""

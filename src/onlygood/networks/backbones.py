@@ -561,8 +561,8 @@ def _fetched(name: str) -> Path:
     path = _cached(url)
     if not path.is_file():
         raise ModelFileError(
-            f'the weights of {name} are not here; call onlygood.networks.backbones.fetch("{name}"),'
-            f" or put the file of {url} at {path}"
+            f"the weights of {name} are not here; run `onlygood fetch {name}`, or put the file of "
+            f"{url} at {path}"
         )
     return path
 

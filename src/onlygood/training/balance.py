@@ -19,7 +19,7 @@ class Balancer:
 
     def __init__(self, balance: Balance, parameters: list[nn.Parameter]) -> None:
         self.balance, self.parameters = balance, parameters
-        self.weights = dict.fromkeys(balance.modules, 1.0)
+        self.weights = {name: balance.initial.get(name, 1.0) for name in balance.modules}
         self._sizes: dict[str, dict[str, Sizes]] = {
             name: {"total": [], "balanced": []} for name in balance.modules
         }
@@ -32,6 +32,11 @@ class Balancer:
             name: [places[p] for n, p in module.named_parameters() if n.endswith("weight")]
             for name, module in balance.modules.items()
         }
+
+    def due(self, step: int) -> bool:
+        """Whether sizes are measured in this step, counted from 1."""
+        every = self.balance.every
+        return every > 0 and step % every == 0
 
     def backward(self, loss: Loss, measure: bool) -> None:
         """Fill the parameters' gradients; measures their sizes first when it is time to."""

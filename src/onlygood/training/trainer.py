@@ -216,6 +216,7 @@ class _Run:
         self.last_checkpoint = ""
         self.share = 1.0
         self.prepared: Tensor | None = None
+        self.noise = (0, 0)
 
     def _plan_for(self, images: TrainingImages, stream: int) -> Plan:
         return Plan(
@@ -437,7 +438,7 @@ class _Run:
             loss = mover.update.loss(batch)
         self._guard(mover, loss)
         if mover.balancer is not None:
-            due = self.at.step % mover.balancer.balance.every == 0
+            due = mover.balancer.due(self.at.step)
             mover.balancer.backward(loss, measure=due and repetition == 0)
         else:
             loss.total.backward()
@@ -447,8 +448,10 @@ class _Run:
         return loss
 
     def _batch(self, update: Update, number: int, repetition: int) -> Batch:
-        """The batch that an update asked for, with noise of its own."""
+        """The batch that an update asked for."""
         at = self.at
+        if update.batch != "same" or self.current is None:
+            self.noise = number, repetition
         if update.batch == "fresh" or self.current is None:
             normal = next(self.stream)
             anomalous = next(self.anomalous_stream) if self.anomalous_stream else None
@@ -463,7 +466,7 @@ class _Run:
             anomalous=anomalous,
             prepared=prepared,
             generator=generator_at(
-                self.trainer.seed, 3, at.stage, at.step, number, repetition, device=self.device
+                self.trainer.seed, 3, at.stage, at.step, *self.noise, device=self.device
             ),
             progress=Progress(step=at.step - 1, epoch=self._epoch()),
             rank=distributed.rank(),

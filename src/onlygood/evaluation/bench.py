@@ -1,0 +1,385 @@
+"""The bench: methods on the tasks of protocols, cell by cell, one line of figures for each.
+
+A cell that has its line already is not run again, so an interrupted bench goes on where it was, in
+the middle of a training where there is a checkpoint. Nothing is selected by the test pictures.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
+from onlygood.data.layout import Labelled
+from onlygood.data.store import iterate
+from onlygood.detector import Detector, device_name
+from onlygood.evaluation import metrics
+from onlygood.evaluation.evaluate import evaluate
+from onlygood.evaluation.protocols import PROTOCOLS, Task, Tasks
+from onlygood.evaluation.records import (
+    DIAGNOSTIC,
+    NO_STEPS,
+    Key,
+    Line,
+    append,
+    key_of,
+    read,
+    schedule,
+)
+from onlygood.learning import learn, settings_of
+from onlygood.raw_scores import BATCH, RawScorer, threads
+from onlygood.settings import Resolved, to_json
+from onlygood.training import distributed
+from onlygood.training.precision import uses_bf16
+from onlygood.training.reporting import Reporter
+from onlygood.training.trainer import CHECKPOINT
+
+LIBRARIES = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
+"""Of which a line tells the version."""
+POINT = ("steps", "images", "auroc", "parts")
+"""What is kept of each point of a learning curve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run: all that its figures depend on, but for the machine."""
+
+    method: str
+    preset: str
+    settings: dict[str, object]
+    """What was said beyond the preset."""
+    dataset: str
+    protocol: str
+    normal: str
+    """The class that is normal."""
+    seed: int
+    """Of training; what the protocol draws has a seed of its own."""
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """Complete settings.
+
+        Raises:
+            ConfigError: an unknown method, preset or setting, or a value out of its range.
+        """
+        return settings_of(self.method, self.preset, self.settings)
+
+    @property
+    def complete(self) -> dict[str, object]:
+        """Every setting as JSON data, wherever it came from."""
+        return {name: value for part in self.resolved for name, value in to_json(part).items()}
+
+    @property
+    def config_hash(self) -> str:
+        """Of all settings that are not at their default: 12 hexadecimal digits.
+
+        So that a field that is new, and does nothing by default, makes no new cells.
+        """
+        usual = {k: v for part in self.resolved for k, v in to_json(type(part)()).items()}
+        chosen = {name: value for name, value in self.complete.items() if value != usual[name]}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def identity(self) -> Line:
+        """The head of its line."""
+        return {
+            "method": self.method,
+            "config_hash": self.config_hash,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "class": self.normal,
+            "seed": self.seed,
+        }
+
+    @property
+    def key(self) -> Key:
+        """What tells cells apart."""
+        return key_of(self.identity)
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        where = f"{self.dataset} {self.protocol} {self.normal}"
+        return f"{where}: {self.method}:{self.preset} seed {self.seed}"
+
+
+class Place(NamedTuple):
+    """Where a training leaves its checkpoints."""
+
+    folder: Path | None
+    resume: bool = False
+
+
+def run(
+    cells: Sequence[Cell],
+    tasks: Tasks,
+    results: Path,
+    *,
+    curve: int = 0,
+    reporter: Reporter | None = None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Iterator[Line]:
+    """Run every cell that has no line yet, append its line to `results`, and give it.
+
+    Args:
+        cells: all of one protocol and data set; a cell is run in the order it is named.
+        tasks: what the protocol makes of the data set.
+        results: file of lines; checkpoints of the cell that runs lie beside it.
+        curve: at how many growing budgets to evaluate, the last the cell's own; 0: no curve.
+        reporter: hears of each training.
+        say: hears of each cell.
+
+    Raises:
+        ConfigError: the settings of a cell are wrong; before anything is run.
+        DataError: a picture cannot be read; then it would be another benchmark.
+        TrainingDiverged: a loss became NaN or ran away.
+        TrainingInterrupted: a signal stopped the run; the same call goes on with this cell.
+    """
+    curves = [_curve_of(cell, curve) for cell in cells]
+    done = {key_of(line): line for line in read(results)}
+    opened: tuple[str, Task] | None = None
+    for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
+        words = f"{number}/{len(cells)} {cell.words}"
+        line = done.get(cell.key)
+        if line is not None and (not points or "curve" in line) and _is_of(cell, line):
+            say(f"{words}: is there")
+            continue
+        say(f"{words}: {schedule(cell.resolved.training)}")
+        if opened is None or opened[0] != cell.normal:
+            opened = cell.normal, tasks.task(cell.normal)
+        folder = results.with_suffix(".run") / hashlib.sha256(repr(cell.key).encode()).hexdigest()
+        try:
+            line = run_cell(cell, opened[1], curve=points, run_dir=folder, reporter=reporter)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                f"stopped in cell {words}; repeat the command to go on with it"
+            ) from error
+        # Under torchrun all processes run the same cells; one writes.
+        if distributed.rank() == 0:
+            append(results, line)
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
+        say(f"{words}: AUROC {line['auroc']:.4f}, {line['verdict']}")
+        yield line
+
+
+def run_cell(
+    cell: Cell,
+    task: Task,
+    *,
+    curve: int = 0,
+    run_dir: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Line:
+    """Train and test one cell.
+
+    Args:
+        cell: what to run.
+        task: of its protocol, data set and class.
+        curve: at how many growing budgets to evaluate; each goes on from the one before.
+        run_dir: folder for checkpoints; a training that was interrupted goes on from there, but
+            for one with a curve, which begins anew.
+        reporter: hears of the training.
+
+    Raises:
+        As `run`.
+    """
+    tested = _calibrated if PROTOCOLS[cell.protocol].calibrates else _trained
+    if not curve:
+        there = run_dir is not None and (run_dir / CHECKPOINT).exists()
+        return _line(cell, task, tested(cell, task, Place(run_dir, there), reporter))
+    found: Line = {}
+    points: list[Line] = []
+    budget, total = _budget(cell)
+    with TemporaryDirectory() as temporary:
+        for part in range(1, curve + 1):
+            shorter = replace(cell, settings=cell.settings | {budget: total * part // curve})
+            found = tested(shorter, task, Place(Path(temporary), part > 1), reporter)
+            points.append({name: found[name] for name in POINT})
+            if not found["steps"]:
+                break  # This method learns without steps.
+    return _line(cell, task, found) | {"curve": {"note": DIAGNOSTIC, "points": points}}
+
+
+def _line(cell: Cell, task: Task, found: Line) -> Line:
+    return {
+        **cell.identity,
+        "preset": cell.preset,
+        "settings": {name: str(value) for name, value in cell.settings.items()},
+        "schedule": schedule(cell.resolved.training) if found["steps"] else NO_STEPS,
+        **found,
+        "split_seed": task.split_seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
+        "commit": commit(),
+        "resolved": cell.complete,
+    }
+
+
+def _is_of(cell: Cell, line: Line) -> bool:
+    """Whether a line of this key has its settings still: a default may have changed since."""
+    complete = cell.complete
+    return all(complete.get(name, value) == value for name, value in line["resolved"].items())
+
+
+def _trained(cell: Cell, task: Task, place: Place, reporter: Reporter | None) -> Line:
+    """Train on all normal pictures and compare raw scores with labels."""
+    learned = learn(
+        cell.method,
+        cell.resolved,
+        task.train,
+        seed=cell.seed,
+        run_dir=place.folder,
+        resume=place.resume,
+        reporter=reporter,
+    )
+    if learned.unreadable:
+        raise _unreadable(learned.unreadable[0].reason)
+    history, device = learned.history, learned.scorer.device
+    began = time.perf_counter()
+    totals, parts = _scores(learned.scorer, task.test)
+    seconds = time.perf_counter() - began
+    labels, kinds = task.test.labels, task.test.kinds
+    return {
+        "steps": history.steps,
+        "images": history.images,
+        "training_seconds": round(history.seconds, 3),
+        "auroc": metrics.auroc(labels, totals),
+        "parts": {name: metrics.auroc(labels, values) for name, values in parts.items()},
+        "average_precision": metrics.average_precision(labels, totals),
+        "max_balanced_accuracy": metrics.max_balanced_accuracy(labels, totals),
+        "max_balanced_accuracy_by_kind": metrics.max_balanced_accuracy_by_kind(kinds, totals),
+        "fpr_at_95_tpr": metrics.fpr_at_tpr(labels, totals),
+        "images_per_second": len(totals) / seconds,
+        "n_train": learned.n_train,
+        "n_normal": int((~labels).sum()),
+        "n_anomalous": int(labels.sum()),
+        "verdict": history.verdict.words,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": "bf16" if uses_bf16(cell.resolved.training.precision, device) else "float32",
+    }
+
+
+def _calibrated(cell: Cell, task: Task, place: Place, reporter: Reporter | None) -> Line:
+    """Fit and evaluate as a user would do it, with the calibration out of the normal pictures."""
+    detector = Detector.fit(
+        cell.method,
+        task.train,
+        preset=cell.preset,
+        seed=cell.seed,
+        settings=cell.settings,
+        run_dir=place.folder,
+        resume=place.resume,
+        reporter=reporter,
+    )
+    provenance = detector.provenance
+    evaluation = evaluate(detector, task.test)
+    for picture in provenance["unreadable"]:
+        raise _unreadable(picture["reason"])
+    for result in evaluation.results:
+        if result.error is not None:
+            raise _unreadable(result.error)
+    return {
+        **{name: provenance[name] for name in ("steps", "images", "training_seconds")},
+        "auroc": evaluation.auroc,
+        "parts": evaluation.parts,
+        "average_precision": evaluation.average_precision,
+        "max_balanced_accuracy": evaluation.max_balanced_accuracy,
+        "max_balanced_accuracy_by_kind": evaluation.max_balanced_accuracy_by_kind,
+        "fpr_at_95_tpr": evaluation.fpr_at_95_tpr,
+        "false_positive_rate": evaluation.false_positive_rate,
+        "true_positive_rate": evaluation.true_positive_rate,
+        "promised_fpr": detector.calibration.promised_fpr,
+        "images_per_second": evaluation.images_per_second,
+        **{name: provenance[name] for name in ("n_train", "n_calibration")},
+        "n_normal": evaluation.n_normal,
+        "n_anomalous": evaluation.n_anomalous,
+        "verdict": detector.verdict,
+        **{name: provenance[name] for name in ("device", "threads", "precision")},
+    }
+
+
+def _scores(
+    scorer: RawScorer, test: Labelled
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Raw scores of all pictures, and their parts."""
+    found = []
+    for batch in iterate(test.source, scorer.view, BATCH, threads()):
+        for item in batch:
+            if item.error is not None:
+                raise _unreadable(item.error)
+        found.append(scorer.score(batch, maps=False))
+    return (
+        np.concatenate([raw.totals for raw in found]),
+        {name: np.concatenate([raw.parts[name] for raw in found]) for name in found[0].parts},
+    )
+
+
+def _unreadable(reason: str) -> DataError:
+    return DataError(f"{reason}; without this picture the figures would be of another benchmark")
+
+
+def _budget(cell: Cell) -> tuple[str, int]:
+    """The one budget of a cell that is counted, and how much it is."""
+    training = cell.resolved.training
+    counted = {
+        name: getattr(training, name) for name in ("steps", "epochs") if getattr(training, name)
+    }
+    if len(counted) != 1 or training.images or training.minutes:
+        raise ConfigError(
+            f"a learning curve needs a budget in steps or in epochs alone; {cell.method} has "
+            f"{schedule(training)}; say --set steps=1000"
+        )
+    return next(iter(counted.items()))
+
+
+def _curve_of(cell: Cell, curve: int) -> int:
+    """At how many budgets to evaluate a cell: `curve`, or 0 for one without a budget.
+
+    Raises:
+        ConfigError: its settings are wrong, or it has no budget that `curve` divides.
+    """
+    training = cell.resolved.training
+    if not curve or schedule(training) == NO_STEPS:
+        return 0
+    budget, total = _budget(cell)
+    if total % curve:
+        raise ConfigError(
+            f"a learning curve at {curve} budgets needs {budget} that {curve} divides; "
+            f"{cell.method} has {total:,}; say --set {budget}={max(total // curve, 1) * curve}"
+        )
+    return curve
+
+
+def commit() -> str:
+    """The commit of the source, marked where it has changes; elsewhere the version."""
+    folder = Path(__file__).parent.parent
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+
+    try:
+        # The folder of an installed package may lie in the repository of somebody else.
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:
+            return version("onlygood")
+        changed = git("status", "--porcelain", "--", ".").stdout
+        return git("rev-parse", "--short", "HEAD").stdout.strip() + ("-dirty" if changed else "")
+    except OSError:
+        return version("onlygood")

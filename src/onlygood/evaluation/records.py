@@ -1,0 +1,76 @@
+"""The lines that the bench writes: one JSON object for each cell, in files that only grow.
+
+`dataset`, `protocol`, `class` and `seed` say what was run, `method`, `preset` and `settings` (what
+was said beyond the preset) with what. `resolved` is every setting, wherever it came from, and
+`config_hash` the hash of those that are not at their default. No torch here: tables need none.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from onlygood.core.errors import DataError
+from onlygood.core.settings import Training
+
+Line = dict[str, Any]
+Key = tuple[str, str, str, str, str, int]
+
+WHOLE = "all"
+"""The one class of a data set that is taken whole."""
+DIAGNOSTIC = "diagnostic, selects nothing"
+"""What a learning curve says of itself."""
+NO_STEPS = "no steps"
+"""The schedule of a method that learns without."""
+
+_KEY = ("method", "config_hash", "dataset", "protocol", "class")
+
+
+def key_of(line: Line) -> Key:
+    """What tells cells apart."""
+    method, config_hash, dataset, protocol, normal = (str(line[name]) for name in _KEY)
+    return method, config_hash, dataset, protocol, normal, int(line["seed"])
+
+
+def read(*files: Path) -> list[Line]:
+    """The lines of result files, the newest of each cell; a file that is not there has none.
+
+    Raises:
+        DataError: a line is not what the bench writes.
+    """
+    found: dict[Key, Line] = {}
+    for file in files:
+        text = file.read_text("utf-8") if file.exists() else ""
+        for number, row in enumerate(text.splitlines(), 1):
+            try:
+                # The first lines had neither.
+                line = {"class": WHOLE, "resolved": {}, **json.loads(row)}
+                found[key_of(line)] = line
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{file}, line {number}: is no line of the bench ({error!r}); take it out"
+                ) from error
+    return list(found.values())
+
+
+def append(file: Path, line: Line) -> None:
+    """Add a line in a single write, so that two runs may share the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (json.dumps(line, allow_nan=False) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def schedule(training: Training) -> str:
+    """The budgets in words; the first that is used up ends the run."""
+    batches = f"of {training.batch_size} images"
+    budgets: Iterable[tuple[str, float]] = (
+        (f"{training.steps:,} steps {batches}", training.steps),
+        (f"{training.images:,} images", training.images),
+        (f"{training.epochs:,} epochs in batches {batches}", training.epochs),
+        (f"{training.minutes:g} minutes", training.minutes),
+    )
+    return " or ".join(words for words, budget in budgets if budget) or NO_STEPS

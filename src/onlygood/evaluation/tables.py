@@ -1,0 +1,324 @@
+"""Tables of the bench: ours beside what the papers print, and the page of all results."""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from onlygood.evaluation.claims import Finding, findings, holds
+from onlygood.evaluation.published import MEANS, Figure, beside, remarks
+from onlygood.evaluation.records import DIAGNOSTIC, Line
+
+MANY = 20
+"""Classes from which on there is no table by class."""
+
+METRICS = {"auroc": "AUROC", "max_balanced_accuracy": "max. balanced accuracy"}
+"""What papers print, by the names of entries and in words."""
+
+Name = tuple[str, ...]
+Value = Callable[[Line], float | None]
+
+
+class Sheet(NamedTuple):
+    """A table of text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """As Markdown, without the title."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def sheets(lines: Sequence[Line]) -> dict[tuple[str, str], list[Sheet]]:
+    """Tables of each data set and protocol: over all classes, by class, learning curves.
+
+    Figures are the mean ± the standard deviation (over n - 1) over seeds. One over all classes is,
+    for each seed that has been run on all classes that are there, the mean over these.
+    """
+    wheres = sorted({(line["dataset"], line["protocol"]) for line in lines})
+    return {where: _of(where, [x for x in lines if _where(x) == where]) for where in wheres}
+
+
+def claims_sheet(lines: Sequence[Line]) -> Sheet:
+    """What the papers claim of their parts, and what our records say."""
+    rows: list[tuple[str, ...]] = []
+    for claim, found in findings(lines):
+        head = (claim.words, claim.paper, claim.published)
+        rows += [
+            (*head, f"{f.dataset} {f.protocol}", f.settings, *_difference(f), holds(f))
+            for f in found
+        ]
+        if not found:
+            rows.append((*head, "", "", "", "", "", "not measured yet"))
+    return Sheet(
+        "What the papers claim",
+        ("claim", "paper", "published", "data", "settings", "ours", "seeds", "classes", "holds?"),
+        rows,
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (over n - 1); a single value stands alone."""
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+# The page ----------------------------------------------------------------------------------------
+
+_INTRODUCTION = """# Results
+
+Made by `make results` from the records that `onlygood bench run` adds to `results`; do not edit.
+[The guide](guides/bench.md) says what the protocols are.
+
+Figures are the mean ± the standard deviation over seeds; those of a single seed stand alone. The
+schedule is what was run: the presets `default`, `small` and `texture`, and all that is said behind
+a preset, are ours, and were not chosen by test pictures. Below our rows stand the figures that the
+papers print, with a remark where they followed other rules.
+"""
+_CLAIMS = """
+Each row compares cells that are equal in data set, class, seed and all settings but those of the
+claim. Ours is the difference of AUROC; a claim holds when its sign is right for every seed, and
+equality when the difference is at most 0.01 for every seed.
+"""
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The page of all results, as Markdown."""
+    parts = [_INTRODUCTION]
+    for (dataset, protocol), tables in sheets(lines).items():
+        parts.append(f"## {dataset}, {protocol}\n")
+        parts += [f"{sheet.title}\n\n{sheet.markdown()}\n" for sheet in tables]
+    sheet = claims_sheet(lines)
+    return "\n".join([*parts, f"## {sheet.title}\n{_CLAIMS}\n{sheet.markdown()}\n"])
+
+
+# One data set ------------------------------------------------------------------------------------
+
+
+class _Group(NamedTuple):
+    """Lines that differ in class and seed alone."""
+
+    name: Name
+    """Method, settings, schedule."""
+    lines: list[Line]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(dict.fromkeys(line["class"] for line in self.lines))
+
+    def over_seeds(self, value: Value) -> list[float]:
+        """The mean over classes of each seed that has all of them; by class where none has."""
+        found: dict[int, dict[str, float]] = {}
+        for line in self.lines:
+            if (one := value(line)) is not None:
+                found.setdefault(line["seed"], {})[line["class"]] = one
+        whole = [by for by in found.values() if len(by) == len(self.classes)]
+        return [statistics.mean(by.values()) for by in whole]
+
+    def of_class(self, name: str, metric: str) -> list[float]:
+        """The values of each seed for a class."""
+        lines = [line for line in self.lines if line["class"] == name]
+        return [float(line[metric]) for line in lines if line.get(metric) is not None]
+
+
+def _of(where: tuple[str, str], lines: Sequence[Line]) -> list[Sheet]:
+    groups = _groups(lines)
+    figures: dict[Name, list[Figure]] = {}
+    for figure in beside(*where):
+        figures.setdefault((figure.paper, figure.table, figure.method), []).append(figure)
+    found = [_overall(groups, figures)]
+    for metric in METRICS:
+        found += _by_class(groups, figures, metric)
+    return [*found, *_curves(groups)]
+
+
+def _groups(lines: Sequence[Line]) -> list[_Group]:
+    """Lines by method, words on settings, and schedule.
+
+    Equal words can stand for other settings, where a preset has changed between the runs; such
+    groups are told apart by their hash.
+    """
+    found: dict[Name, dict[str, list[Line]]] = {}
+    order = sorted(lines, key=lambda line: (line["method"], line["preset"], line["seed"]))
+    for line in order:
+        said = [line["preset"], *(f"{k}={v}" for k, v in line["settings"].items())]
+        name = (line["method"], ", ".join(said), line["schedule"])
+        found.setdefault(name, {}).setdefault(line["config_hash"], []).append(line)
+    groups = []
+    for (method, words, schedule), versions in found.items():
+        for config_hash, same in versions.items():
+            more = f" ({config_hash})" if len(versions) > 1 else ""
+            groups.append(_Group((method, words + more, schedule), same))
+    return groups
+
+
+def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> Sheet:
+    columns = (
+        *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
+        *("average precision", "max. balanced accuracy", "the same by kind", "FPR at 95 % TPR"),
+        *("false alarms, promised", "found", "defects found", "training, min"),
+        *("scoring, images/s", "device", "remark"),
+    )
+    rows = [row for group in groups for row in _rows(group)]
+    for (paper, table, method), found in figures.items():
+        given = {metric: _mean([f for f in found if f.metric == metric]) for metric in METRICS}
+        cells = dict.fromkeys(columns, "") | {
+            "method": f"{method}, as printed",
+            "settings": f"{paper}, {table}",
+            "classes": str(len([f for f in found if f.normal not in MEANS]) or ""),
+            "remark": remarks(found[0]),
+        }
+        cells |= {METRICS[metric]: value for metric, value in given.items()}
+        rows.append(tuple(cells.values()))
+    return _without_empty(Sheet("Over all classes:", columns, rows))
+
+
+def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
+    def over(name: str) -> str:
+        values = group.over_seeds(_entry(name))
+        return spread(values) if values else ""
+
+    parts = group.lines[0]["parts"]
+    seeds = len(group.over_seeds(_entry("auroc")))
+    promised = group.lines[0].get("promised_fpr")
+    minutes = statistics.mean(line["training_seconds"] for line in group.lines) / 60
+    rate = statistics.mean(line["images_per_second"] for line in group.lines)
+    devices = _merged([[_device(line)] for line in group.lines])
+    shares = {name: group.over_seeds(_part(name)) for name in parts}
+    yield (
+        *group.name,
+        str(len(group.classes)),
+        str(seeds) if seeds else "differ by class",
+        over("auroc"),
+        # Of a score of one part there is nothing more to say.
+        ", ".join(f"{name} {spread(values)}" for name, values in shares.items() if values)
+        if len(parts) > 1
+        else "",
+        *map(over, ("average_precision", "max_balanced_accuracy")),
+        *map(over, ("max_balanced_accuracy_by_kind", "fpr_at_95_tpr")),
+        "" if promised is None else f"at most {promised:.3f}",
+        *map(over, ("false_positive_rate", "true_positive_rate")),
+        f"{minutes:.1f}",
+        f"{rate:.0f}",
+        "; ".join(devices),
+        "",
+    )
+    best = group.over_seeds(_best)
+    if best and all("curve" in line for line in group.lines):
+        points = len(group.lines[0]["curve"]["points"])
+        empty = [""] * 11
+        words = (
+            f"the best of {points} budgets, chosen by the AUROC on the test pictures: flatters, "
+            "for comparison with those who chose so"
+        )
+        yield (*group.name, str(len(group.classes)), str(len(best)), spread(best), *empty, words)
+
+
+def _by_class(
+    groups: Sequence[_Group], figures: Mapping[Name, list[Figure]], metric: str
+) -> Iterator[Sheet]:
+    printed = {
+        name: {f.normal: f.value for f in found if f.metric == metric and f.normal not in MEANS}
+        for name, found in figures.items()
+    }
+    classes = _merged([*(g.classes for g in groups), *printed.values()])
+    if not 1 < len(classes) <= MANY or (metric != "auroc" and not any(printed.values())):
+        return
+    rows = [
+        (*group.name, *(_counted(group.of_class(name, metric)) for name in classes))
+        for group in groups
+    ]
+    rows += [
+        (
+            f"{method}, as printed",
+            f"{paper}, {table}",
+            "",
+            *(f"{given[name]:.3f}" if name in given else "" for name in classes),
+        )
+        for (paper, table, method), given in printed.items()
+        if given
+    ]
+    yield Sheet(
+        f"{METRICS[metric]} by normal class (number of seeds in brackets, where more than one):",
+        ("method", "settings", "schedule", *classes),
+        rows,
+    )
+
+
+def _curves(groups: Sequence[_Group]) -> Iterator[Sheet]:
+    rows = []
+    for group in groups:
+        points: dict[int, list[float]] = {}
+        for line in group.lines:
+            for point in line.get("curve", {}).get("points", ()):
+                points.setdefault(point["steps"], []).append(point["auroc"])
+        rows += [
+            (*group.name, str(len(values)), str(steps), spread(values))
+            for steps, values in sorted(points.items())
+        ]
+    if rows:
+        columns = ("method", "settings", "schedule", "cells", "steps", "AUROC")
+        yield Sheet(f"Learning curves ({DIAGNOSTIC}):", columns, rows)
+
+
+# Figures -----------------------------------------------------------------------------------------
+
+
+def _entry(name: str) -> Value:
+    return lambda line: line.get(name)
+
+
+def _part(name: str) -> Value:
+    return lambda line: line["parts"].get(name)
+
+
+def _best(line: Line) -> float | None:
+    found = [point["auroc"] for point in line.get("curve", {}).get("points", ())]
+    return max(found) if len(found) > 1 else None
+
+
+def _where(line: Line) -> tuple[str, str]:
+    return line["dataset"], line["protocol"]
+
+
+def _mean(figures: Sequence[Figure]) -> str:
+    """As printed, or else of the classes."""
+    for figure in figures:
+        if figure.normal == "mean":
+            return f"{figure.value:.3f}"
+    values = [figure.value for figure in figures if figure.normal not in MEANS]
+    return f"{statistics.mean(values):.3f}" if values else ""
+
+
+def _counted(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return spread(values) + (f" ({len(values)})" if len(values) > 1 else "")
+
+
+def _difference(finding: Finding) -> tuple[str, str, str]:
+    """Spread over seeds of the mean difference over classes, how many seeds and classes."""
+    means = [statistics.mean(seed.values()) for seed in finding.differences.values()]
+    deviation = f" ± {statistics.stdev(means):.3f}" if len(means) > 1 else ""
+    classes = {name for seed in finding.differences.values() for name in seed}
+    return f"{statistics.mean(means):+.3f}{deviation}", str(len(means)), str(len(classes))
+
+
+def _device(line: Line) -> str:
+    return f"{line['device']}, {line['threads']} thread{'s' if line['threads'] != 1 else ''}"
+
+
+def _merged(lists: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for one in lists for name in one))
+
+
+def _without_empty(sheet: Sheet) -> Sheet:
+    """Without columns that no row fills."""
+    kept = [i for i in range(len(sheet.columns)) if any(row[i] for row in sheet.rows)]
+    return Sheet(
+        sheet.title,
+        tuple(sheet.columns[i] for i in kept),
+        [tuple(row[i] for i in kept) for row in sheet.rows],
+    )

@@ -1,0 +1,404 @@
+"""AMA: an adversarial autoencoder whose critic sees an image together with its reconstruction.
+
+Somepalli, Wu, Balaji, Vinzamuri, Feizi: Unsupervised Anomaly Detection with Adversarial Mirrored
+AutoEncoders. UAI 2021, arXiv:2003.10713. Equation numbers are the paper's.
+
+Departures from the paper:
+- Eq. 2 minimises over G alone, a misprint: G and E play together.
+- The expectations over normal and atypical images (Eq. 3 and 4) are parts of one mean over the
+  batch, of which `negatives` is atypical, as in the code: the weight of Eq. 4 against Eq. 3 is
+  `negatives` / (1 - `negatives`) times lambda_neg.
+- A pair of Eq. 4 is (x_neg, G(E(x_neg))) with x_neg = G(z_neg), as in the code; the printed
+  (x, G(z_neg)) leaves open what x is.
+- Interpolations are paired with each of their contributors in turn, as in the code.
+- The norm of codes (Eq. 3) is in the loss of E and G alone; D does not depend on it.
+- Eq. 6 is low for anomalous images, and exactly 0 for distant ones. The score is |R - mu| / sigma,
+  which has the opposite order and no ties.
+- Networks, weights and lengths are those of the code for CIFAR-10: the appendix with those of the
+  other data was not to be had. lambda_neg = 1, delta = half the radius, inwards, are a choice.
+- Nothing is chosen by validation anomalies; the last weights count.
+
+Departures from the authors' code:
+- It takes the gradient penalty per pixel, of the whole stacked input; detaches interpolations, so
+  that they train D alone; scales codes instead of drawing from a shell. All are settings, and the
+  preset `code`; the defaults are the paper's.
+- One Adam trains E and G with the betas of G, (0, 0.9); the code has (0.5, 0.9) for E.
+- Atypical images take exactly their share of the batch, and are drawn anew for each update.
+- Interpolations mix normal images alone, and mu and sigma are of normal images alone, also where
+  there are known anomalous ones.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset, require
+from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.terms import Loss, Scores
+from onlygood.losses.adversarial import GAMES
+from onlygood.losses.distances import l1_map, l1_mean, l1_sum
+from onlygood.losses.penalties import between, per_pixel, two_sided
+from onlygood.networks.modes import evaluating
+from onlygood.networks.sngan import Critic, Encoder, Generator, Judgement
+
+GAME = GAMES["wasserstein"]
+
+CONTRIBUTORS = 3
+"""Images of one interpolation, k."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AMAConfig:
+    """Settings of AMA; the defaults are the paper's, and the code's where it gives none."""
+
+    mirrored: bool = True
+    """Critic of pairs, Eq. 1; without, of x against x_hat, each by itself."""
+    interpolation: float = 0.2
+    """Weight lambda_inter of interpolations of three codes, Eq. 3; 0: none are made."""
+    simplex: Literal["normalised", "remainder"] = "normalised"
+    """Third weight of an interpolation: divided by the sum like the others, or what 1 leaves."""
+    detach_interpolation: bool = False
+    """Let interpolations train the critic alone, as in the code."""
+    atypical: Literal["none", "inward", "outward"] = "inward"
+    """Side of the normal codes on which those of synthetic negatives lie."""
+    atypical_form: Literal["shell", "scaling"] = "shell"
+    """Random directions, uniform in radius; or, as in the code, the images' own codes, scaled."""
+    atypical_radius: Literal["sqrt_d", "empirical"] = "sqrt_d"
+    """Radius of the normal codes: root of the code's size, or their mean norm in the batch."""
+    atypical_ratio: float = 0.5
+    """Thickness delta of the shell as a share of its radius; scaling: largest factor, or 1 / it."""
+    atypical_start: int = 10
+    """Passes over the training images before synthetic negatives come in."""
+    negatives: float = 0.1
+    """Share of the batch that negatives take, known anomalous or synthetic: at least one image."""
+    negative_weight: float = 1.0
+    """Weight lambda_neg of negatives, Eq. 2."""
+    norm_weight: float = 1.0
+    """Weight lambda_reg of the norm of codes, Eq. 3."""
+    penalty: Literal["two_sided", "per_pixel"] = "two_sided"
+    """Gradient penalty: of the second image as a whole, or of each pixel of both (code)."""
+    penalty_weight: float = 10.0
+    """Weight of the gradient penalty (of the plain squared distance; no factor 1/2)."""
+    spectral: bool = True
+    """Spectral normalisation of the critic."""
+    critic_steps: int = 5
+    """Updates of the critic before each of encoder and generator, all on the same images."""
+    width: int = 64
+    """Unit of channel widths: E has 1, 2, 4, 8 times as many, D twice, G four times."""
+    latent: int = 128
+    """Size d of the code."""
+    lr: float = 3e-4
+    """Learning rate of all networks."""
+    lr_drops: int = 30
+    """Passes over the training images until lr falls to a tenth, three times in all; 0: never."""
+    betas: tuple[float, float] = (0.0, 0.9)
+    """Adam's betas of all networks."""
+    score: Literal["a", "r"] = "a"
+    """A-score: how far R is from that of normal images, both ways; or the R-score of Eq. 5."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "width latent critic_steps", "1 or more", lambda v: v >= 1)
+        weights = "interpolation negative_weight norm_weight penalty_weight atypical_start lr_drops"
+        require(self, weights, "0 or more", lambda v: v >= 0)
+        require(self, "negatives betas", "in [0, 1)", lambda v: 0 <= v < 1)
+        require(self, "atypical_ratio", "more than 0, up to 1", lambda v: 0 < v <= 1)
+        require(self, "lr", "more than 0", lambda v: v > 0)
+
+
+class Pass(NamedTuple):
+    """Images, the last of them negatives, and what becomes of them; pixels in [-1, 1]."""
+
+    x: Images
+    z: Latents
+    x_hat: Images
+    label: PerImage
+    """1 for normal images, -lambda_neg for negatives."""
+    normals: int
+    """How many come before the negatives."""
+
+    def of_normals(self, values: Tensor) -> PerImage:
+        """Terms of the normal images, whose mean over them is to be the mean over the batch."""
+        n, m = len(self.x), self.normals
+        return F.pad(values[:m] * (n / m), (0, n - m))
+
+
+class Interpolation(NamedTuple):
+    """Images made between the codes of normal ones."""
+
+    x: Images
+    contributors: Tensor
+    """`(B, 3)` positions in the batch of the images between which each one lies."""
+
+
+# Learning rate and critic_steps by how well short runs told scans of digits apart; the others are
+# a choice that was compared with nothing.
+_OURS = {
+    "width": 16,
+    "latent": 64,
+    "lr": 1e-3,
+    "lr_drops": 0,
+    "critic_steps": 2,
+    "atypical_radius": "empirical",
+}
+_PAPER_VIEW = {"size": 32}
+_PAPER_LENGTH = {"epochs": 100, "batch_size": 256}
+
+
+@final
+class AMA(Method):
+    """Encoder, generator and a Wasserstein critic of (x, x) against (x, x_hat)."""
+
+    config_class = AMAConfig
+    localizes = True
+    uses_anomalous = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(
+            summary="objects on a CPU in minutes (ours)",
+            config=_OURS,
+            view={"size": 64},
+            training={"minutes": 10},
+        ),
+        "small": Preset(
+            summary="the same, coarser and faster (ours)",
+            config=_OURS,
+            view={"size": 32},
+            training={"minutes": 10},
+        ),
+        "texture": Preset(
+            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
+            config=_OURS,
+            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
+            training={"minutes": 10},
+        ),
+        "paper": Preset(
+            summary="as in the paper, lengths as in the code",
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+        "without-mirror": Preset(
+            summary="Table 1: without mirrored Wasserstein loss",
+            config={"mirrored": False},
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+        "without-interpolation": Preset(
+            summary="Table 1: without simplex interpolation",
+            config={"interpolation": 0.0},
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+        "without-atypical": Preset(
+            summary="Table 1: without atypical selection",
+            config={"atypical": "none"},
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+        "r-score": Preset(
+            summary="Table 1: without new anomaly scoring",
+            config={"score": "r"},
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+        "code": Preset(
+            summary="as the code's README runs it; it gives known anomalous pictures as well",
+            config={
+                "interpolation": 0.0,
+                "simplex": "remainder",
+                "detach_interpolation": True,
+                "atypical_form": "scaling",
+                "atypical_start": 11,
+                "negative_weight": 5.0,
+                "penalty": "per_pixel",
+            },
+            view=_PAPER_VIEW,
+            training=_PAPER_LENGTH,
+        ),
+    }
+    mu: Tensor
+    sigma: Tensor
+
+    def __init__(self, config: AMAConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        c = self.config = config
+        self.encoder = Encoder(shape, c.latent, c.width)
+        self.generator = Generator(shape, c.latent, c.width)
+        self.critic = Critic(shape, c.width, stacked=2 if c.mirrored else 1, spectral=c.spectral)
+        self.register_buffer("mu", torch.zeros(()))
+        self.register_buffer("sigma", torch.ones(()))
+
+    def forward(self, batch: Batch) -> Pass:
+        """Put negatives at the end of the batch, and give all images back."""
+        x, negatives = _scaled(batch.normal), self.negatives(batch)
+        normals = len(x) - len(negatives)
+        x = torch.cat([x[:normals], negatives])
+        z = self.encoder(x)
+        label = torch.ones(len(x), device=x.device)
+        label[normals:] = -self.config.negative_weight
+        return Pass(x, z, self.generator(z), label, normals)
+
+    def judged(self, x: Images, y: Images) -> Judgement:
+        """D(x, y): what the critic says of y beside x, or without mirrored loss of y by itself."""
+        return self.critic(torch.cat([x, y], 1) if self.config.mirrored else y)
+
+    # Negatives ---------------------------------------------------------------------------------
+
+    def negatives(self, batch: Batch) -> Images:
+        """Images that shall not be given back well: known ones where there are, else synthetic."""
+        c, n = self.config, len(batch.normal)
+        wanted = min(max(1, round(c.negatives * n)), n - 1) if c.negatives else 0
+        # Drawn also where they are not needed: the noise of what follows stays the same.
+        direction, u = batch.normals(c.latent), batch.uniforms()
+        if batch.anomalous is not None:
+            return _scaled(batch.anomalous[:wanted])
+        if c.atypical == "none" or batch.progress.epoch < c.atypical_start:
+            return batch.normal[:0]
+        with torch.no_grad(), evaluating(self.encoder, self.generator):
+            z = self.encoder(_scaled(batch.normal))
+            return self.generator(self.atypical(z, direction, u)[:wanted])
+
+    def atypical(self, z: Latents, direction: Latents, u: PerImage) -> Latents:
+        """Codes beside those of the typical set, one for each `u` in [0, 1), section 3.2.
+
+        Shell: radius uniform between r and r - delta (inward) or r + delta (outward), delta =
+        `atypical_ratio` r. Scaling: a E(x) (inward) or E(x) / a, a uniform up to `atypical_ratio`.
+        """
+        c = self.config
+        if c.atypical_form == "scaling":
+            a = c.atypical_ratio * (1 - u)[:, None]  # Never 0.
+            return a * z if c.atypical == "inward" else z / a
+        shift = c.atypical_ratio * u[:, None]
+        r = math.sqrt(c.latent) if c.atypical_radius == "sqrt_d" else z.norm(dim=1).mean()
+        return r * (1 - shift if c.atypical == "inward" else 1 + shift) * F.normalize(direction)
+
+    # Interpolations ----------------------------------------------------------------------------
+
+    def interpolated(self, p: Pass, batch: Batch) -> Interpolation:
+        """Simplex interpolation, section 3.2: each normal image between itself and two others."""
+        alpha = batch.uniforms(CONTRIBUTORS)[: p.normals] / 2
+        if self.config.simplex == "normalised":
+            alpha = alpha / alpha.sum(1, keepdim=True)
+        else:
+            alpha = torch.cat([alpha[:, 1:], 1 - alpha[:, 1:].sum(1, keepdim=True)], 1)
+        others = batch.uniforms(CONTRIBUTORS - 1)[: p.normals].argsort(0)
+        own = torch.arange(p.normals, device=others.device)[:, None]
+        contributors = torch.cat([own, others], 1)
+        x = self.generator((alpha[:, :, None] * p.z[contributors]).sum(1))
+        return Interpolation(x.detach() if self.config.detach_interpolation else x, contributors)
+
+    def judged_interpolations(self, p: Pass, inter: Interpolation) -> PerImage:
+        """D(x_j, x_inter), averaged over the contributors j of each interpolation."""
+        x = p.x[inter.contributors].flatten(0, 1)
+        y = inter.x.repeat_interleave(CONTRIBUTORS, 0)
+        return self.judged(x, y).value.unflatten(0, (-1, CONTRIBUTORS)).mean(1)
+
+    # Losses ------------------------------------------------------------------------------------
+
+    def critic_loss(self, batch: Batch) -> Loss:
+        """Raise D(x, x), lower D(x, x_hat) and D(x, x_inter); reverse for negatives; Eq. 1 to 4."""
+        c, p = self.config, self(batch)
+        # In one pass: nothing in D depends on the rest of a batch.
+        both = self.judged(torch.cat([p.x, p.x]), torch.cat([p.x, p.x_hat]))
+        (real, fake), (f, f_hat) = both.value.chunk(2), both.features.chunk(2)
+        terms = {
+            "adversarial": (1.0, p.label * GAME.critic(real, fake)),
+            "penalty": (c.penalty_weight, self.gradient_penalty(p, batch.uniforms())),
+        }
+        if c.interpolation:
+            inter = self.interpolated(p, batch)
+            real_j, fake_j = real[inter.contributors].mean(1), self.judged_interpolations(p, inter)
+            values = p.of_normals(GAME.critic(real_j, fake_j))
+            terms["interpolation"] = (c.interpolation, values)
+        return Loss.weighted(**terms).watching(
+            real=p.of_normals(real), fake=p.of_normals(fake), r=p.of_normals(l1_sum(f, f_hat))
+        )
+
+    def gradient_penalty(self, p: Pass, u: PerImage) -> PerImage:
+        """Squared distance of the critic's slope from 1 at (x, t), t between x (`u` = 1) and x_hat.
+
+        Of t as a whole, or of each pixel of the critic's whole input.
+        """
+        t = between(p.x, p.x_hat, u)
+        if self.config.penalty == "per_pixel" and self.config.mirrored:
+            return per_pixel(lambda x, t: self.judged(x, t).value, p.x, t)
+        penalty = per_pixel if self.config.penalty == "per_pixel" else two_sided
+        return penalty(lambda t: self.judged(p.x, t).value, t)
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """Raise D(x, x_hat) and D(x, x_inter), reverse for negatives; small codes; Eq. 2 to 4."""
+        c, p = self.config, self(batch)
+        terms = {
+            "adversarial": (1.0, p.label * GAME.generator(self.judged(p.x, p.x_hat).value)),
+            "code_norm": (c.norm_weight, p.of_normals(p.z.norm(dim=1))),
+        }
+        if c.interpolation:
+            values = self.judged_interpolations(p, self.interpolated(p, batch))
+            terms["interpolation"] = (c.interpolation, p.of_normals(GAME.generator(values)))
+        # How far each reconstruction is from their mean, as RMS: 0 when modes collapse.
+        spread = (p.x_hat - p.x_hat[: p.normals].mean(0)).square().mean((1, 2, 3)).sqrt()
+        return Loss.weighted(**terms).watching(
+            reconstruction=p.of_normals(l1_mean(p.x, p.x_hat)), diversity=p.of_normals(spread)
+        )
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage: the critic several times, then encoder and generator, on the same images."""
+        c = self.config
+        adam = Adam(
+            lr=c.lr,
+            betas=c.betas,
+            milestones=(c.lr_drops, 2 * c.lr_drops, 3 * c.lr_drops) if c.lr_drops else (),
+        )
+        return [
+            Stage(
+                name="adversarial",
+                updates=[
+                    Update(
+                        name="critic",
+                        trains=(self.critic,),
+                        loss=self.critic_loss,
+                        optimizer=adam,
+                        repeat=c.critic_steps,
+                        batch="shared",
+                    ),
+                    Update(
+                        name="generator",
+                        trains=(self.encoder, self.generator),
+                        loss=self.generator_loss,
+                        optimizer=adam,
+                        batch="shared",
+                    ),
+                ],
+                after=self.measure,
+            )
+        ]
+
+    # Score -------------------------------------------------------------------------------------
+
+    def measure(self, images: Iterable[Images]) -> None:
+        """Mean and standard deviation of R over the training images, Eq. 6; fills the buffers."""
+        r = torch.cat([self.score(x).terms["r"] for x in images]).double()
+        self.mu.copy_(r.mean())
+        # Of images that are all alike it is 0, and scores must stay finite.
+        self.sigma.copy_(r.std(correction=0).clamp_min(1e-6))
+
+    def score(self, x: Images) -> Scores:
+        """R of Eq. 5, the distance of the critic's features of (x, x) and (x, x_hat); A from it."""
+        x = _scaled(x)
+        x_hat = self.generator(self.encoder(x))
+        r = l1_sum(self.judged(x, x).features, self.judged(x, x_hat).features)
+        return Scores.weighted(
+            map=l1_map(x, x_hat),
+            a=(float(self.config.score == "a"), (r - self.mu).abs() / self.sigma),
+            r=(float(self.config.score == "r"), r),
+        )
+
+
+def _scaled(x: Images) -> Images:
+    return 2 * x - 1

@@ -1,0 +1,155 @@
+"""Gaussians of frozen features: how unusual what is seen at a place is for that place.
+
+Defard, Setkov, Loesch, Audigier: PaDiM: a Patch Distribution Modeling Framework for Anomaly
+Detection and Localization. ICPR workshops 2021, arXiv:2011.08785.
+
+Departures from the paper:
+- The backbone is EfficientNet-Lite0 and not a ResNet-18, Wide ResNet-50-2 or EfficientNet-B5: its
+  weights come with a package, and it is meant for processors.
+- All channels of two layers are used, instead of some that are drawn at random from three.
+- Coarse layers are interpolated bilinearly, not repeated.
+- The score is the mean over the most unusual hundredth of positions; `top=0` gives the maximum.
+
+Departures from the authors' code: they did not publish any.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from onlygood.core.errors import DataError
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset, require
+from onlygood.core.shapes import Images
+from onlygood.core.stage import Stage
+from onlygood.core.terms import Scores
+from onlygood.networks.memory import Memory
+from onlygood.networks.patches import PatchFeatures, enlarged, top_mean
+
+PART = 64
+"""Positions whose covariances are inverted at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianConfig:
+    """Settings of Gaussians on features."""
+
+    backbone: str = "efficientnet-lite0"
+    """Frozen network; see `onlygood.networks.backbones` for others."""
+    layers: tuple[str, str] = ("stride8", "stride16")
+    """Where its features are taken; the finer one has the grid."""
+    positions: Literal["each", "all"] = "each"
+    """One Gaussian for each position of the grid, or one for all."""
+    regularisation: float = 0.01
+    """Added to the variances (epsilon)."""
+    top: float = 0.01
+    """Share of positions, the most unusual ones, whose mean is the score; 0: the maximum."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "regularisation", "more than 0", lambda v: v > 0)
+        require(self, "top", "in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+@final
+class Gaussian(Method):
+    """Mean and covariance of features; Mahalanobis' distance from them is the anomaly."""
+
+    config_class = GaussianConfig
+    localizes = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(summary="aligned parts, grey or colour", view={"size": 224}),
+        "texture": Preset(
+            summary="textures, and parts that move: one Gaussian for all positions",
+            config={"positions": "all"},
+            view={"size": 512},
+        ),
+    }
+
+    def __init__(self, config: GaussianConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        c = self.config = config
+        self.features = PatchFeatures(c.backbone, c.layers)
+        channels = self.features.channels
+        self.mean = Memory(channels)
+        self.whitening = Memory(channels, channels)
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage without updates: `before` sees the training images once."""
+        return [Stage(name="statistics", before=self.measure)]
+
+    def measure(self, images: Iterable[Images]) -> None:
+        """Mean and covariance of the features of the training images; fills the buffers.
+
+        Raises:
+            DataError: fewer than two images.
+        """
+        moments = Moments()
+        pictures = 0
+        for x in images:
+            moments.add(self._groups(x).double())
+            pictures += len(x)
+        if pictures < 2:
+            raise DataError(f"covariances need at least 2 training pictures, got {pictures}")
+        self.mean.store(moments.mean)
+        parts = [
+            _whitening(squares / (moments.count - 1), self.config.regularisation).float()
+            for squares in moments.squares.split(PART)
+        ]
+        self.whitening.store(torch.cat(parts))
+
+    def _groups(self, x: Images) -> Tensor:
+        """Features as `(Gaussians, rows, channels)`; rows are images, or images times positions."""
+        features = self.features(x).flatten(1, 2).transpose(0, 1)
+        return features if self.config.positions == "each" else features.flatten(0, 1)[None]
+
+    def score(self, x: Images) -> Scores:
+        """Mean over the top positions of `sqrt((f - mu)^T (Sigma + epsilon 1)^-1 (f - mu))`."""
+        features = self.features(x)
+        rows = features.flatten(1, 2)
+        centred = (rows - self.mean.rows).permute(1, 2, 0)
+        white = self.whitening.rows @ centred
+        distances = white.square().sum(1).sqrt().T.unflatten(1, features.shape[1:3])
+        return Scores.weighted(
+            map=enlarged(distances, x), distance=(1.0, top_mean(distances, self.config.top))
+        )
+
+
+class Moments:
+    """Mean and squares about it of `(G, n, c)` rows, added up stably in batches.
+
+    Source: Chan, Golub, LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances.
+    """
+
+    mean: Float[Tensor, "G c"]
+    squares: Float[Tensor, "G c c"]
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, rows: Float[Tensor, "G n c"]) -> None:
+        """Take in the rows of a batch."""
+        groups, n, channels = rows.shape
+        if not self.count:
+            self.mean = rows.new_zeros(groups, channels)
+            self.squares = rows.new_zeros(groups, channels, channels)
+        own = rows.mean(1)
+        shift = own - self.mean
+        # The step from mean to mean is one more row: no second array as large as `squares`.
+        step = shift * (self.count * n / (self.count + n)) ** 0.5
+        centred = torch.cat([rows - own[:, None], step[:, None]], 1)
+        self.squares.baddbmm_(centred.mT, centred)
+        self.mean += shift * (n / (self.count + n))
+        self.count += n
+
+
+def _whitening(covariance: Tensor, regularisation: float) -> Tensor:
+    """`W` with `W^T W = (covariance + regularisation 1)^-1`, triangular."""
+    one = torch.eye(covariance.shape[-1]).to(covariance)
+    factor = torch.linalg.cholesky(covariance + regularisation * one)
+    return torch.linalg.solve_triangular(factor, one, upper=False)

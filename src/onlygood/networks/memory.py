@@ -1,0 +1,143 @@
+"""What is learned by being kept: rows whose number only the data decide."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from onlygood.core.errors import ModelFileError
+
+Rows = Float[Tensor, "_ _"]
+"""So many numbers of each of so many images or patches."""
+
+BLOCK = 2**24
+"""Numbers that distances take at a time; 64 MiB of float32."""
+
+
+@final
+class Memory(nn.Module):
+    """Rows of a fixed form in a buffer; empty until `store`, or until a state dict is loaded."""
+
+    rows: Tensor
+
+    def __init__(self, *form: int | None) -> None:
+        """Make an empty memory.
+
+        Args:
+            form: The shape of a row; None where only the data decide.
+        """
+        super().__init__()
+        self.form = form
+        self.register_buffer("rows", torch.zeros(0, *(size or 0 for size in form)))
+
+    def store(self, rows: Tensor) -> None:
+        """Keep rows `(N, *form)` in place of those that were there."""
+        self.rows = rows.detach().to(self.rows).contiguous()
+
+    def blocks(self, x: Rows) -> Iterator[Rows]:
+        """Squared Euclidean distances from each of `x` to each row of the memory, `(b, N)`.
+
+        They come in blocks of consecutive `x`, in the precision of `x`, so that memory is bounded.
+        """
+        rows = self.rows.to(x)
+        for block in x.split(max(1, BLOCK // len(rows))):
+            yield squared_distances(block, rows)
+
+    def nearest(self, x: Rows, k: int) -> Rows:
+        """Euclidean distances from each of `x` to its `k` nearest rows, nearest first.
+
+        Of a memory with fewer rows, as many as there are.
+        """
+        k = min(k, len(self.rows))
+        found = []
+        for block in x.split(max(1, BLOCK // max(len(self.rows), k * x.shape[1]))):
+            squared = squared_distances(block, self.rows)
+            rows = self.rows[squared.topk(k, largest=False).indices]
+            # From the differences: what is nearly zero is lost in the sum of three large terms.
+            found.append((block[:, None] - rows).square().sum(2).sqrt().sort(1).values)
+        return torch.cat(found)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
+    ) -> None:
+        """Take any number of rows of the right form.
+
+        Raises:
+            ModelFileError: they have another form.
+        """
+        stored = state_dict.get(f"{prefix}rows")
+        if stored is not None:
+            form = tuple(stored.shape[1:])
+            if len(form) != len(self.form) or any(
+                wanted not in (None, size) for wanted, size in zip(self.form, form, strict=True)
+            ):
+                wanted = ", ".join("any" if size is None else str(size) for size in self.form)
+                raise ModelFileError(
+                    f"{prefix}rows should be of shape (any, {wanted}), got {tuple(stored.shape)}; "
+                    "it is of other settings or sizes, fit anew"
+                )
+            self.rows = self.rows.new_zeros(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
+
+
+def squared_distances(x: Rows, rows: Rows) -> Rows:
+    """`||x_i - r_j||^2` of each `x` and each row, `(len(x), len(rows))`, never negative.
+
+    By `||x||^2 - 2 x.r + ||r||^2`, which rounds to about a ten millionth of these terms in float32.
+    """
+    squares = x.square().sum(1)[:, None] + rows.square().sum(1)
+    return torch.addmm(squares, x, rows.T, alpha=-2).clamp_min(0)
+
+
+def sample(batches: Iterable[Rows], limit: int) -> Rows:
+    """At most `limit` of all rows, in their order, each with the same chance; always the same ones.
+
+    Holds about twice as many at a time. How the rows are batched makes no difference.
+    """
+    draw = np.random.default_rng(0)
+    rows: list[Tensor] = []
+    keys: list[np.ndarray] = []
+    held = 0
+    for batch in batches:
+        rows.append(batch)
+        keys.append(draw.random(len(batch)))
+        held += len(batch)
+        if held > 2 * limit:
+            rows, keys = _thinned(rows, keys, limit)
+            held = limit
+    if not rows:
+        return torch.zeros(0, 0)
+    return torch.cat(_thinned(rows, keys, limit)[0])
+
+
+def _thinned(
+    rows: list[Tensor], keys: list[np.ndarray], limit: int
+) -> tuple[list[Tensor], list[np.ndarray]]:
+    """The `limit` rows with the smallest keys."""
+    whole, key = torch.cat(rows), np.concatenate(keys)
+    if len(whole) <= limit:
+        return [whole], [key]
+    kept = np.sort(np.argpartition(key, limit - 1)[:limit])
+    return [whole[torch.from_numpy(kept)]], [key[kept]]
+
+
+def coreset(rows: Rows, limit: int) -> Rows:
+    """At most `limit` rows that leave none of the others far away.
+
+    The first is the first; each further one is that which is farthest from all chosen before.
+
+    Source: Sener and Savarese 2018, arXiv:1708.00489, Algorithm 1 (k-center greedy).
+    """
+    if len(rows) <= limit:
+        return rows
+    squares = rows.square().sum(1)
+    chosen = torch.zeros(limit, dtype=torch.long)
+    distances = torch.full_like(squares, torch.inf)
+    for i in range(1, limit):
+        last = rows[chosen[i - 1]]
+        distances = distances.minimum(squares - 2 * (rows @ last) + last.square().sum())
+        chosen[i] = distances.argmax()
+    return rows[chosen]

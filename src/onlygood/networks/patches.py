@@ -1,0 +1,57 @@
+"""What a frozen backbone sees at each position of an image, and what positions say of the image."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onlygood.core.shapes import Images, Maps, PerImage
+from onlygood.networks.backbones import backbone
+
+Patches = Float[Tensor, "B _ _ _"]
+"""`(B, h, w, c)`: c features at each of h x w positions."""
+
+Positions = Float[Tensor, "B _ _"]
+"""`(B, h, w)`: one number at each position."""
+
+
+@final
+class PatchFeatures(nn.Module):
+    """Images to the features of several layers, side by side on the grid of the finest."""
+
+    def __init__(self, name: str, layers: Sequence[str], *, averaged: bool = False) -> None:
+        """Build the backbone.
+
+        Args:
+            name: Of the backbone, see `onlygood.networks.backbones.backbone`.
+            layers: Of the backbone.
+            averaged: Replace features by their mean over 3 x 3 positions (at edges, over those
+                that are there).
+        """
+        super().__init__()
+        self.backbone = backbone(name, layers)
+        self.channels = sum(self.backbone.channels)
+        self.averaged = averaged
+
+    def forward(self, x: Images) -> Patches:
+        """Features of each position; those of coarser layers are interpolated bilinearly."""
+        maps = self.backbone(x)
+        if self.averaged:
+            maps = tuple(F.avg_pool2d(m, 3, 1, 1, count_include_pad=False) for m in maps)
+        grid = maps[0].shape[2:]
+        fine = [maps[0], *(F.interpolate(m, grid, mode="bilinear") for m in maps[1:])]
+        return torch.cat(fine, 1).permute(0, 2, 3, 1)
+
+
+def top_mean(positions: Positions, share: float) -> PerImage:
+    """Mean over the `share` of positions that are largest, at least one: 0 gives the maximum."""
+    values = positions.flatten(1)
+    return values.topk(max(1, round(share * values.shape[1]))).values.mean(1)
+
+
+def enlarged(positions: Positions, x: Images) -> Maps:
+    """As many pixels as the images have, interpolated bilinearly."""
+    return F.interpolate(positions[:, None], x.shape[2:], mode="bilinear")[:, 0]

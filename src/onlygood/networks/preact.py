@@ -1,0 +1,243 @@
+"""Pre-activation residual networks of PIAD for any power-of-two size from 32 up.
+
+Nothing is normalised. Blocks of two convolutions halve or double the side between the image and 4
+pixels. Widths are a unit, which doubles with each of the first `doublings` steps from the image
+inwards: 32, 32, 32 for 32 px and a unit of 32, or 64, 128, 256 for a unit of 64 that doubles
+twice. A code is a point of `latent` channels, or a map of 4x4 such points; it is flat outside of
+these networks.
+
+Layers and parameter counts follow Tables 1 to 4 of the supplement of Tuluptceva et al. 2019,
+arXiv:1909.05904, first weights the authors' code; see `docs/methods/piad.md`.
+"""
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onlygood.core.errors import ShapeError
+from onlygood.core.method import InputShape
+from onlygood.core.shapes import Images, Latents, PerImage
+
+SLOPE = 0.2
+"""Negative slope of every leaky ReLU."""
+
+SIDE = 4
+"""Side of the smallest feature maps."""
+
+FeatureMaps = Float[Tensor, "B _ _ _"]
+"""`(B, c, h, w)`; c, h and w differ from block to block."""
+
+CodeSide = Literal[1, 4]
+"""Side of a code before it is flattened: a point, or a map."""
+
+
+def widths(shape: InputShape, width: int, doublings: int = 0) -> list[int]:
+    """Channels of the blocks that change the side, from the image inwards.
+
+    Raises:
+        ShapeError: the shape is not square, or its side not a power of two from 32 up.
+    """
+    side = shape.height
+    if shape.height != shape.width or side < 32 or side & (side - 1):
+        raise ShapeError(
+            "pre-activation networks need square images with a side that is a power of two, at "
+            f"least 32; got {shape.height} x {shape.width}; set size=64 or size=128 (or the tile)"
+        )
+    return [width * 2 ** min(i, doublings) for i in range(int(math.log2(side // SIDE)))]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions behind a leaky ReLU each, beside a shortcut: `shortcut(x) + main(x)`.
+
+    `up` doubles the side (nearest) before the convolutions, `down` halves it (average) after them.
+    The shortcut has a 1x1 convolution where widths differ. A `bare` block has no leaky ReLU before
+    its first convolution.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        up: bool = False,
+        down: bool = False,
+        bare: bool = False,
+    ) -> None:
+        super().__init__()
+        self.up, self.down, self.bare = up, down, bare
+        self.first = _convolution(inputs, outputs, 3, 1)
+        self.second = _convolution(outputs, outputs, 3, 1)
+        self.shortcut = nn.Identity() if inputs == outputs else _convolution(inputs, outputs, 1)
+
+    def forward(self, x: FeatureMaps) -> FeatureMaps:
+        """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
+        main = x if self.bare else F.leaky_relu(x, SLOPE)
+        if self.up:
+            main = F.interpolate(main, scale_factor=2.0)
+        main = self.second(F.leaky_relu(self.first(main), SLOPE, inplace=True))
+        if self.down:
+            x, main = F.avg_pool2d(x, 2), F.avg_pool2d(main, 2)
+        x = self.shortcut(x)
+        # A 1x1 convolution may as well come before the doubling: a quarter of the work.
+        return (F.interpolate(x, scale_factor=2.0) if self.up else x) + main
+
+
+class Trunk(nn.Module):
+    """Image to feature maps of side 4: what encoder and critic have in common."""
+
+    def __init__(self, shape: InputShape, width: int, doublings: int = 0) -> None:
+        super().__init__()
+        channels = widths(shape, width, doublings)
+        self.blocks = nn.Sequential(
+            _convolution(shape.channels, channels[0], 3, 1),
+            *(Block(a, b, down=True) for a, b in pairwise([channels[0], *channels])),
+        )
+        self.channels = channels[-1]
+
+    def forward(self, x: Images) -> FeatureMaps:
+        """`(B, C, H, W)` to `(B, channels, 4, 4)`."""
+        return self.blocks(x)
+
+
+class Encoder(nn.Module):
+    """Image to code: `(B, C, H, W)` to `(B, latent * side^2)`, unbounded."""
+
+    def __init__(
+        self,
+        shape: InputShape,
+        latent: int = 32,
+        width: int = 32,
+        doublings: int = 0,
+        side: CodeSide = 1,
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape, width, doublings)
+        channels = self.trunk.channels
+        to_code = (
+            (nn.LeakyReLU(SLOPE), _convolution(channels, channels, SIDE))
+            if side == 1
+            else (Block(channels, channels),)
+        )
+        self.code = nn.Sequential(*to_code, nn.LeakyReLU(SLOPE), _convolution(channels, latent, 1))
+
+    def forward(self, x: Images) -> Latents:
+        """Encode images."""
+        return self.code(self.trunk(x)).flatten(1).float()
+
+
+class Generator(nn.Module):
+    """Code to image: `(B, latent * side^2)` to `(B, C, H, W)`, linear at the end: unbounded."""
+
+    def __init__(
+        self,
+        shape: InputShape,
+        latent: int = 32,
+        width: int = 32,
+        doublings: int = 0,
+        side: CodeSide = 1,
+    ) -> None:
+        super().__init__()
+        channels = widths(shape, width, doublings)[::-1]
+        self.start = (latent, side, side)
+        # The table's 4x4 convolution of a single point with 3 pixels of padding, turned by 180
+        # degrees, without its products with zero.
+        self.entry = (
+            _drawn(nn.ConvTranspose2d(latent, channels[0], SIDE))
+            if side == 1
+            else Block(latent, channels[0], bare=True)
+        )
+        self.blocks = nn.Sequential(
+            *(Block(a, b, up=True) for a, b in pairwise([channels[0], *channels])),
+            Block(channels[-1], channels[-1]),
+            nn.LeakyReLU(SLOPE),
+        )
+        self.image = _convolution(channels[-1], shape.channels, 1)
+
+    def forward(self, z: Latents) -> Images:
+        """Generate images from codes."""
+        x = self.blocks(self.entry(z.unflatten(1, self.start)))
+        return self.image(x).float()
+
+
+class ImageCritic(nn.Module):
+    """Judge of images, who also sees how much those of a batch differ: Wasserstein values.
+
+    Give real and generated images in batches of their own.
+    """
+
+    def __init__(self, shape: InputShape, width: int = 32, doublings: int = 0) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape, width, doublings)
+        channels = self.trunk.channels
+        self.value = nn.Sequential(
+            nn.LeakyReLU(SLOPE),
+            _convolution(channels + 1, channels, SIDE),
+            nn.LeakyReLU(SLOPE),
+            _convolution(channels, 1, 1),
+        )
+
+    def forward(self, x: Images) -> PerImage:
+        """Judge images."""
+        return self.value(with_spread(self.trunk(x))).flatten().float()
+
+
+class LatentCritic(nn.Module):
+    """Judge of codes: three dense layers, Wasserstein values."""
+
+    def __init__(self, latent: int, width: int = 128) -> None:
+        super().__init__()
+        gain = nn.init.calculate_gain("leaky_relu", SLOPE)
+        self.value = nn.Sequential(
+            _dense(latent, width, gain),
+            nn.LeakyReLU(SLOPE),
+            _dense(width, width, gain),
+            nn.LeakyReLU(SLOPE),
+            _dense(width, 1, 1.0),
+        )
+
+    def forward(self, z: Latents) -> PerImage:
+        """Judge codes."""
+        return self.value(z).flatten().float()
+
+
+def with_spread(x: FeatureMaps) -> FeatureMaps:
+    """Append how much a batch varies as one more channel, the same number everywhere.
+
+    It is the standard deviation over the batch of each channel and position, averaged over these:
+    `mean_chw sqrt(mean_b (x - mean_b x)^2 + 1e-8)`. Each process of several sees its own images.
+
+    Source: Karras et al. 2018, arXiv:1710.10196, section 3 ("minibatch standard deviation").
+    """
+    values = x.float()
+    variance = (values - values.mean(0)).square().mean(0)
+    spread = (variance + 1e-8).sqrt().mean().to(x.dtype)
+    return torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], 1)
+
+
+def _dense(inputs: int, outputs: int, gain: float) -> nn.Linear:
+    """A layer drawn as in Glorot and Bengio 2010, uniform; uses the global random state."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight, gain)
+    return layer
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Module:
+    return _drawn(nn.Conv2d(inputs, outputs, kernel, padding=padding))
+
+
+def _drawn(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """The layer with normal weights of variance `2 / (1 + SLOPE^2) / (outputs kernel^2)`.
+
+    He et al. 2015 by the outputs; biases stay PyTorch's. Uses the global random state.
+    """
+    # PyTorch goes by the place in the shape, where inputs and outputs of the latter are swapped.
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, SLOPE, "fan_out")
+    else:
+        nn.init.kaiming_normal_(layer.weight, SLOPE, "fan_in")
+    return layer

@@ -1,0 +1,200 @@
+"""The networks of AMA for any power-of-two size from 32 up: SN-GAN's residual ones, an encoder.
+
+Widths are a unit times 1, 2, 4, 8, 8... in the encoder, times 4 in the generator and times 2 in
+the critic: for 32 px and a unit of 64 those of the authors' code. Sides above 32 px add levels
+next to the image, in generator and critic each half as wide as the one before, so that every
+level costs the same. Miyato et al. 2018, arXiv:1802.05957.
+"""
+
+import math
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from onlygood.core.errors import ShapeError
+from onlygood.core.method import InputShape
+from onlygood.core.shapes import Images, Latents, PerImage
+
+SLOPE = 0.2
+"""Negative slope of the encoder's leaky ReLU."""
+
+SIDE = 4
+"""Side of the smallest feature maps of encoder and generator; the critic's is twice that."""
+
+FeatureMaps = Float[Tensor, "B _ _ _"]
+
+
+def levels(shape: InputShape) -> int:
+    """How often the side is halved on the way to 4 px.
+
+    Raises:
+        ShapeError: the shape is not square, or its side not a power of two from 32 up.
+    """
+    side = shape.height
+    if shape.height != shape.width or side < 32 or side & (side - 1):
+        raise ShapeError(
+            "SN-GAN networks need square images with a side that is a power of two, at least "
+            f"32; got {shape.height} x {shape.width}; set size=64 or size=128 (or the tile)"
+        )
+    return int(math.log2(side // SIDE))
+
+
+class Encoder(nn.Module):
+    """Image to code: `(B, C, H, W)` to `(B, latent)`, unbounded.
+
+    Convolutions without biases, drawn as PyTorch does, with batch normalisation.
+    """
+
+    def __init__(self, shape: InputShape, latent: int = 128, width: int = 64) -> None:
+        super().__init__()
+        widths = [width * min(2**i, 8) for i in range(levels(shape))]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE)
+                )
+                for a, b in pairwise([shape.channels, *widths])
+            )
+        )
+        self.code = nn.Conv2d(widths[-1], latent, SIDE, bias=False)
+
+    def forward(self, x: Images) -> Latents:
+        """Encode images."""
+        return self.code(self.blocks(x)).flatten(1).float()
+
+
+class UpBlock(nn.Module):
+    """Doubles the side: `shortcut(x) + main(x)`, the main way with batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)])
+        self.first = _drawn(nn.Conv2d(inputs, outputs, 3, padding=1), math.sqrt(2))
+        self.second = _drawn(nn.Conv2d(outputs, outputs, 3, padding=1), math.sqrt(2))
+        self.shortcut = _drawn(nn.Conv2d(inputs, outputs, 1))
+
+    def forward(self, x: FeatureMaps) -> FeatureMaps:
+        """`(B, inputs, h, w)` to `(B, outputs, 2h, 2w)`."""
+        before, between = self.norms
+        main = self.first(_doubled(F.relu(before(x))))
+        main = self.second(F.relu(between(main)))
+        # A 1x1 convolution may as well come before the doubling: a quarter of the work.
+        return _doubled(self.shortcut(x)) + main
+
+
+class Generator(nn.Module):
+    """Code to image: `(B, latent)` to `(B, C, H, W)` in [-1, 1]."""
+
+    def __init__(self, shape: InputShape, latent: int = 128, width: int = 64) -> None:
+        super().__init__()
+        # Three levels lead to 32 px.
+        widths = [_halved(4 * width, i - 2) for i in range(levels(shape))]
+        self.start = (widths[0], SIDE, SIDE)
+        self.dense = _drawn(nn.Linear(latent, math.prod(self.start)))
+        self.blocks = nn.Sequential(*(UpBlock(a, b) for a, b in pairwise([widths[0], *widths])))
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.image = _drawn(nn.Conv2d(widths[-1], shape.channels, 3, padding=1))
+
+    def forward(self, z: Latents) -> Images:
+        """Generate images from codes."""
+        x = self.blocks(self.dense(z).unflatten(1, self.start))
+        # Bounded in float32: bf16 has steps of 1/256 near 1, as coarse as the pixels themselves.
+        return torch.tanh(self.image(F.relu(self.norm(x))).float())
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions behind a ReLU each, beside a shortcut: `shortcut(x) + main(x)`.
+
+    `halve` averages over 2x2 pixels at the end. The first block of a network sees the image as it
+    is, without a ReLU; a block that does not halve has no convolution in its shortcut.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        halve: bool = False,
+        first: bool = False,
+        spectral: bool = True,
+    ) -> None:
+        super().__init__()
+        self.halve, self.bare = halve, first
+        gain = math.sqrt(2)
+        self.first = _normalised(_drawn(nn.Conv2d(inputs, outputs, 3, padding=1), gain), spectral)
+        self.second = _normalised(_drawn(nn.Conv2d(outputs, outputs, 3, padding=1), gain), spectral)
+        self.shortcut = (
+            _normalised(_drawn(nn.Conv2d(inputs, outputs, 1)), spectral) if halve else nn.Identity()
+        )
+
+    def forward(self, x: FeatureMaps) -> FeatureMaps:
+        """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
+        main = self.second(F.relu(self.first(x if self.bare else F.relu(x))))
+        if self.halve:
+            # Averaging and a 1x1 convolution commute: a quarter of the work.
+            x, main = F.avg_pool2d(x, 2), F.avg_pool2d(main, 2)
+        return self.shortcut(x) + main
+
+
+class Judgement(NamedTuple):
+    """What a critic says: its value, and the features that it is a linear function of."""
+
+    value: PerImage
+    features: Float[Tensor, "B features"]
+    """`(B, 2 width)`, after the last ReLU, summed over all positions."""
+
+
+class Critic(nn.Module):
+    """Judge of images, or of pairs of them that are stacked on their channels.
+
+    `spectral` divides the weights of each layer by their largest singular value, which one power
+    iteration a pass keeps track of in training.
+    """
+
+    def __init__(
+        self, shape: InputShape, width: int = 64, *, stacked: Literal[1, 2] = 2, spectral: bool
+    ) -> None:
+        super().__init__()
+        # Two levels lead from 32 px to the side of 8 at which the last two blocks work.
+        halvings = levels(shape) - 1
+        widths = [_halved(2 * width, halvings - 2 - i) for i in range(halvings)]
+        channels = [stacked * shape.channels, *widths]
+        self.blocks = nn.Sequential(
+            *(
+                Block(a, b, halve=True, first=i == 0, spectral=spectral)
+                for i, (a, b) in enumerate(pairwise(channels))
+            ),
+            *(Block(widths[-1], widths[-1], spectral=spectral) for _ in range(2)),
+        )
+        self.value = _normalised(_drawn(nn.Linear(widths[-1], 1, bias=False)), spectral)
+
+    def forward(self, x: Images) -> Judgement:
+        """Judge images, `(B, stacked C, H, W)`."""
+        features = F.relu(self.blocks(x)).float().sum((2, 3))
+        return Judgement(self.value(features).flatten().float(), features)
+
+
+def _halved(width: int, times: int) -> int:
+    return max(1, width >> max(0, times))
+
+
+def _doubled(x: FeatureMaps) -> FeatureMaps:
+    return F.interpolate(x, scale_factor=2.0)
+
+
+def _drawn(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
+    """The layer drawn as in Glorot and Bengio 2010, uniform, no bias; uses the global state."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _normalised(layer: nn.Module, spectral: bool) -> nn.Module:
+    # After the weights are drawn: it starts its singular vectors from them.
+    return spectral_norm(layer) if spectral else layer

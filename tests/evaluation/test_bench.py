@@ -1,0 +1,258 @@
+import json
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from onlygood import Detector, ImageSource
+from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
+from onlygood.data.layout import Labelled
+from onlygood.data.source import Picture
+from onlygood.evaluation import bench
+from onlygood.evaluation.bench import Cell, commit, run, run_cell
+from onlygood.evaluation.protocols import Task, Tasks, gpnd
+from onlygood.evaluation.records import key_of, read
+from onlygood.learning import learn
+from onlygood.training.reporting import Silent
+from tests import parts
+from tests.evaluation.toysets import NAMES, toy
+
+TINY_NET = {"size": 32, "width": 2, "latent": 4, "batch_size": 4}
+KEYS = {
+    *("method", "config_hash", "preset", "settings", "dataset", "protocol", "class", "seed"),
+    *("schedule", "steps", "auroc", "parts", "average_precision", "fpr_at_95_tpr"),
+    *("max_balanced_accuracy", "max_balanced_accuracy_by_kind", "training_seconds"),
+    *("images_per_second", "n_train", "n_normal", "n_anomalous", "verdict", "device", "threads"),
+    *("precision", "versions", "commit", "split_seed", "resolved", "images"),
+}
+
+
+def cell(**changes: Any) -> Cell:
+    usual = Cell(
+        method="pca",
+        preset="default",
+        settings={"size": 8, "components": 2},
+        dataset="toy",
+        protocol="gpnd",
+        normal="round",
+        seed=0,
+    )
+    return replace(usual, **changes)
+
+
+def network(**changes: Any) -> Cell:
+    return cell(method="autoencoder", settings=TINY_NET | {"steps": 4} | changes)
+
+
+def tasks(made: list[str] | None = None) -> Tasks:
+    def task(name: str) -> Task:
+        if made is not None:
+            made.append(name)
+        return gpnd(toy(), NAMES.index(name))
+
+    return Tasks(NAMES, NAMES, task)
+
+
+def solar() -> Task:
+    """Parts as made up elsewhere, in the place of the cells."""
+    train = ImageSource.of(list(parts.normal(60)))
+    pictures = [*parts.normal(20, seed=5), *parts.scratched(10)]
+    labels = np.arange(30) >= 20
+    kinds = ["good"] * 20 + ["scratch"] * 10
+    return Task(train, Labelled(ImageSource.of(pictures), labels, kinds, [None] * 30, "parts"))
+
+
+def test_a_line_says_all_that_it_should() -> None:
+    line = run_cell(cell(), gpnd(toy(), 0))
+    assert set(line) == KEYS
+    assert json.loads(json.dumps(line, allow_nan=False)) == line
+    assert (line["class"], line["split_seed"], line["seed"]) == ("round", 0, 0)
+    assert (line["n_train"], line["n_normal"], line["n_anomalous"]) == (12, 3, 3)
+    assert (line["schedule"], line["steps"]) == ("no steps", 0)
+    assert line["settings"] == {"size": "8", "components": "2"}
+    assert (line["resolved"]["components"], line["resolved"]["overlap"]) == (2, 0.0)
+
+
+def test_figures_are_those_of_a_method_trained_on_all_normal_pictures() -> None:
+    one, task = cell(), gpnd(toy(), 1)
+    scorer = learn("pca", one.resolved, task.train, seed=0).scorer
+    scores = scorer.survey(task.test.source).totals
+    line = run_cell(one, task)
+    assert line["auroc"] == line["parts"]["residual"] == roc_auc_score(task.test.labels, scores)
+    assert line["n_train"] == len(task.train)
+
+
+def test_solar_cells_are_judged_by_a_calibrated_detector() -> None:
+    one = cell(protocol="elpv", settings=parts.TINY, seed=3)
+    line = run_cell(one, solar())
+    detector = Detector.fit("pca", solar().train, settings=parts.TINY, seed=3)
+    assert set(line) == KEYS | {
+        *("false_positive_rate", "true_positive_rate", "promised_fpr", "n_calibration")
+    }
+    assert line["n_train"] + line["n_calibration"] == 60
+    assert line["promised_fpr"] == detector.calibration.promised_fpr
+    scores = [result.score for result in detector.score(solar().test.source, maps=False)]
+    assert line["auroc"] == roc_auc_score(solar().test.labels, scores)
+
+
+def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
+    file, made, said = tmp_path / "r.jsonl", [], []
+    cells = [cell(normal=name, seed=seed) for seed in (0, 1) for name in ("round", "long")]
+    first = list(run(cells[:2], tasks(made), file))
+    assert made == ["round", "long"]
+    again = list(run(cells, tasks(made), file, say=said.append))
+    assert [(line["class"], line["seed"]) for line in again] == [("round", 1), ("long", 1)]
+    assert made == ["round", "long"] * 2
+    assert said[0] == "1/4 toy gpnd round: pca:default seed 0: is there"
+    assert read(file) == [*first, *again]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_methods_of_a_class_share_its_pictures(tmp_path: Path) -> None:
+    made: list[str] = []
+    both = [cell(), cell(settings={"size": 8, "components": 3})]
+    assert len(list(run(both, tasks(made), tmp_path / "r"))) == 2
+    assert made == ["round"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"size": 8, "components": 3}},
+        {"seed": 1},
+        {"dataset": "other"},
+        {"protocol": "one-vs-rest"},
+        {"normal": "long"},
+        {"method": "autoencoder", "settings": {"size": 8}},
+    ],
+)
+def test_what_makes_another_cell(changes: dict[str, Any]) -> None:
+    assert cell(**changes).key != cell().key
+
+
+def test_settings_count_wherever_they_come_from() -> None:
+    default = cell(settings={})
+    assert cell(settings={"size": "64"}).key == default.key  # as the preset says
+    assert cell(settings={"components": 30}).key == default.key  # as the default is
+    assert cell(settings={"size": 32}).key != default.key
+
+
+def test_a_default_that_has_changed_runs_a_cell_again(tmp_path: Path) -> None:
+    file = tmp_path / "r"
+    [line] = run([cell()], tasks(), file)
+    for resolved, ran in (({"new_field": 1}, 0), ({"smooth": 0.5}, 1)):
+        file.write_text(json.dumps(line | {"resolved": line["resolved"] | resolved}) + "\n")
+        assert len(list(run([cell()], tasks(), file))) == ran
+
+
+class Interrupting(Silent):
+    """Sends SIGINT in a step of training."""
+
+    def advance(self, share: float, images_per_second: float, terms: Mapping[str, float]) -> None:
+        if terms:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_cell_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    cells = [cell(), network(steps=8, log_every=2)]
+    with pytest.raises(TrainingInterrupted, match=r"in cell 2/2 toy.*repeat the command to go on"):
+        list(run(cells, tasks(), file, reporter=Interrupting()))
+    assert [line["method"] for line in read(file)] == ["pca"]
+    assert len(list((tmp_path / "r.run").glob("*/checkpoint.safetensors"))) == 1
+    [line] = run(cells, tasks(), file)
+    whole = run_cell(cells[1], tasks().task("round"))
+    assert (line["auroc"], line["parts"], line["steps"]) == (whole["auroc"], whole["parts"], 8)
+    assert not (tmp_path / "r.run").exists()
+
+
+def test_a_curve_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
+    file = tmp_path / "r"
+    [plain] = run([network()], tasks(), file)
+    [line] = run([network()], tasks(), file, curve=2)
+    assert line["curve"]["note"] == "diagnostic, selects nothing"
+    assert [point["steps"] for point in line["curve"]["points"]] == [2, 4]
+    assert line["curve"]["points"][-1]["auroc"] == line["auroc"] == plain["auroc"]
+    assert key_of(line) == key_of(plain)
+    assert line["resolved"] == plain["resolved"]
+    assert line["schedule"] == plain["schedule"] == "4 steps of 4 images"
+    assert not list(run([network()], tasks(), file, curve=2))
+
+
+def test_a_curve_over_epochs() -> None:
+    epochs = TINY_NET | {"epochs": 2}
+    line = run_cell(cell(method="autoencoder", settings=epochs), tasks().task("round"), curve=2)
+    assert [point["steps"] for point in line["curve"]["points"]] == [3, 6]
+
+
+def test_a_method_without_steps_has_no_curve(tmp_path: Path) -> None:
+    [line] = run([cell()], tasks(), tmp_path / "r", curve=3)
+    assert "curve" not in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"minutes": 1}, "autoencoder has 1 minutes"),
+        ({"steps": 5}, "needs steps that 2 divides; autoencoder has 5; say --set steps=4"),
+        ({"epochs": 3}, "needs epochs that 2 divides"),
+    ],
+)
+def test_a_curve_needs_a_budget_that_can_be_parted(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    one = cell(method="autoencoder", settings=TINY_NET | settings)
+    with pytest.raises(ConfigError, match=says):
+        list(run([cell(), one], tasks(), tmp_path / "r", curve=2))
+    assert not (tmp_path / "r").exists()
+
+
+def test_wrong_settings_are_refused_before_anything_is_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='no setting "alhpa"'):
+        list(run([cell(), cell(settings={"alhpa": 1})], tasks(), tmp_path / "r"))
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("protocol", ["gpnd", "elpv"])
+@pytest.mark.parametrize("damaged", ["train", "test"])
+def test_no_picture_is_left_out(protocol: str, damaged: str) -> None:
+    task = solar()
+    bad = Picture("bad.png", b"no picture")
+    if damaged == "train":
+        task = task._replace(train=ImageSource([*task.train, *[bad] * 60]))
+    else:
+        test = task.test._replace(source=ImageSource([*list(task.test.source)[:-1], bad]))
+        task = task._replace(test=test)
+    with pytest.raises(DataError, match=r"bad\.png.*of another benchmark"):
+        run_cell(cell(protocol=protocol, settings=parts.TINY), task)
+
+
+def test_commit_is_that_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "src" / "onlygood"
+    (package / "evaluation").mkdir(parents=True)
+    file = package / "__init__.py"
+    file.touch()
+    monkeypatch.setattr(bench, "__file__", str(package / "evaluation" / "bench.py"))
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main")
+        done = subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init")
+    assert commit() == "0.1.0"  # its own version, in somebody else's repository
+    git("add", "src")
+    git("commit", "-m", "first")
+    head = git("rev-parse", "--short", "HEAD")
+    (tmp_path / "results.jsonl").touch()
+    assert commit() == head
+    file.write_text("changed")
+    assert commit() == f"{head}-dirty"

@@ -1,0 +1,193 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.data.readers import AttributePart, AttributeSet, LabelledSet, Part, elpv
+from onlygood.data.source import ImageSource
+from onlygood.evaluation import protocols
+from onlygood.evaluation.protocols import (
+    COIL_OBJECTS,
+    PROTOCOLS,
+    Task,
+    attribute,
+    gpnd,
+    official,
+    open_tasks,
+    out_of_distribution,
+    pair,
+)
+from tests.evaluation.toysets import NAMES, part, toy
+
+
+def names(task: Task, anomalous: bool) -> list[str]:
+    where = np.flatnonzero(task.test.labels == anomalous)
+    return task.test.source.subset(where).names
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy sets in the place of the readers."""
+    sets = {name: toy(name) for name in ("toy", "other")}
+    monkeypatch.setattr(protocols, "SETS", sets)
+    monkeypatch.setattr(protocols, "read_set", lambda name, folder: sets[name])
+
+
+def test_one_vs_rest_is_the_official_split() -> None:
+    task = official(toy(), 1)
+    assert task.train.names == [f"train/1/{n}" for n in range(10)]
+    assert names(task, False) == [f"test/1/{n}" for n in range(5)]
+    assert sorted(names(task, True)) == sorted(f"test/{c}/{n}" for c in (0, 2) for n in range(5))
+    assert task.split_seed is None
+
+
+def test_gpnd_parts_each_class_four_to_one() -> None:
+    data = toy(train=10, test=5)
+    task = gpnd(data, 1)
+    normal = names(task, False)
+    assert (len(task.train), len(normal), len(names(task, True))) == (12, 3, 3)
+    everything = [name for name in data.merged().pictures.names if "/1/" in name]
+    assert sorted([*task.train.names, *normal]) == sorted(everything)
+    assert task.split_seed == 0
+
+
+def test_gpnd_takes_anomalous_pictures_from_the_fifth_of_their_class() -> None:
+    data = toy()
+    held = {name for label in range(3) for name in names(gpnd(data, label), False)}
+    for label in range(3):
+        drawn = names(gpnd(data, label), True)
+        assert len(set(drawn)) == len(drawn) == 3
+        assert set(drawn) <= held
+        assert not [name for name in drawn if f"/{label}/" in name]
+
+
+def test_gpnd_is_the_same_each_time_and_another_one_with_another_seed() -> None:
+    first, again, other = gpnd(toy(), 0), gpnd(toy(), 0), gpnd(toy(), 0, seed=1)
+    assert first.train.names == again.train.names
+    assert first.test.source.names == again.test.source.names
+    assert first.train.names != other.train.names
+
+
+def test_gpnd_rounds_down_as_piad_counts() -> None:
+    # COIL-100 has 72 views: 57 to train on, 15 in the test.
+    task = gpnd(LabelledSet("coil", NAMES, part("train", ()), part("test", (72, 72, 72))), 2)
+    assert (len(task.train), len(task.test.source)) == (57, 30)
+
+
+def test_ood_draws_a_fifth() -> None:
+    data, other = toy(test=10), toy("other", test=20)
+    task = out_of_distribution(data, other)
+    assert len(task.train) == 30
+    assert names(task, False) == data.test.pictures.names
+    drawn = names(task, True)
+    assert len(drawn) == len(set(drawn)) == 6  # of 30 normal ones
+    assert set(drawn) <= set(other.test.pictures.names)
+    assert set(task.test.kinds) == {"good", "other"}
+    assert drawn == names(out_of_distribution(data, other), True)
+    assert drawn != names(out_of_distribution(data, other, seed=1), True)
+    assert task.split_seed == 0
+
+
+def test_ood_in_full_draws_nothing() -> None:
+    task = out_of_distribution(toy(), toy("other", test=7), None)
+    assert len(names(task, True)) == 21
+    assert task.split_seed is None
+
+
+def test_a_pair_leaves_the_other_classes_out() -> None:
+    task = pair(toy(), 0, 2)
+    assert {name.split("/")[1] for name in task.train.names} == {"0"}
+    assert set(task.test.kinds) == {"good", "long"}
+
+
+def test_attributes() -> None:
+    has = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], bool)
+
+    def pictures(name: str) -> AttributePart:
+        return AttributePart(part(name, (4,)).pictures, has)
+
+    faces = AttributeSet(
+        "celeba", ("Bald", "Bangs"), pictures("train"), pictures("val"), pictures("test")
+    )
+    task = attribute(faces, "Bald")
+    assert task.train.names == ["train/0/0", "train/0/1"]
+    assert (names(task, False), names(task, True)) == (
+        ["test/0/0", "test/0/1"],
+        ["test/0/2", "test/0/3"],
+    )
+    alone = attribute(faces, "Bald", ["Bangs"])
+    assert alone.train.names == ["train/0/0"]
+    assert (names(alone, False), names(alone, True)) == (["test/0/0"], ["test/0/2"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda data: official(data, 0),
+        lambda data: out_of_distribution(data, data),
+        lambda data: pair(data, 0, 1),
+    ],
+)
+def test_a_part_that_is_missing_is_said(make: object) -> None:
+    nothing = Part(ImageSource([]), np.empty(0, np.int64))
+    assert callable(make)
+    with pytest.raises(DataError, match="a part is empty"):
+        make(toy()._replace(train=nothing))
+
+
+def test_solar_cells_train_in_the_order_of_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = []
+    for n in range(20):
+        (tmp_path / "images" / f"cell{n:04}.png").touch()
+        rows.append(f"images/cell{n:04}.png {float(n % 2)} mono")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    task = open_tasks("elpv", "elpv-mono", tmp_path).task("all")
+    assert task.train.names == sorted(elpv("mono", tmp_path).train.names)
+    assert len(task.train) == 7
+    assert PROTOCOLS["elpv"].calibrates
+
+
+@pytest.mark.usefixtures("installed")
+def test_tasks_by_name() -> None:
+    tasks = open_tasks("gpnd", "toy")
+    assert tasks.classes == NAMES
+    assert tasks.task("long").train.names == gpnd(toy(), 2).train.names
+    assert open_tasks("one-vs-rest", "toy").task("long").split_seed is None
+    whole = open_tasks("ood", "toy-vs-other")
+    assert whole.classes == ("all",)
+    assert len(whole.task("all").test.source) == 18
+    assert len(open_tasks("ood-full", "toy-vs-other").task("all").test.source) == 30
+
+
+@pytest.mark.usefixtures("installed")
+def test_classes_by_name_or_position() -> None:
+    tasks = open_tasks("gpnd", "toy")
+    assert tasks.chosen([]) == NAMES
+    assert tasks.chosen(["long", "0", "2"]) == ("long", "round")
+    with pytest.raises(ConfigError, match='no class "lang"; did you mean "long"'):
+        tasks.chosen(["lang"])
+    with pytest.raises(ConfigError, match='no class "3"'):
+        tasks.chosen(["3"])
+
+
+def test_coil_objects_are_thirty() -> None:
+    assert len(set(COIL_OBJECTS)) == 30
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("protocol", "dataset", "says"),
+    [
+        ("gpmd", "toy", 'unknown protocol "gpmd"; did you mean "gpnd"'),
+        ("ood", "toy", 'takes two data sets, such as "fashion-mnist-vs-mnist", got "toy"'),
+        ("ood", "toy-vs-nothing", "takes two data sets"),
+        ("visa", "toy", 'made for visa, got "toy"'),
+        ("elpv", "elpv", 'made for elpv-mono and elpv-poly, got "elpv"'),
+        ("mvtec", "mvtec", "nowhere installed; name the folder"),
+    ],
+)
+def test_what_fits_not_together_is_refused(protocol: str, dataset: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        open_tasks(protocol, dataset)

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from onlygood.core.errors import DataError
+from onlygood.core.settings import Training
+from onlygood.evaluation.records import append, key_of, read, schedule
+
+LINE = {
+    "method": "pca",
+    "config_hash": "0",
+    "dataset": "toy",
+    "protocol": "gpnd",
+    "class": "round",
+    "seed": 0,
+    "resolved": {"size": 8},
+    "auroc": 0.5,
+}
+
+
+def test_lines_come_back_and_the_newest_of_a_cell_counts(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "r.jsonl"
+    for line in (LINE, LINE | {"seed": 1}, LINE | {"auroc": 0.7}):
+        append(file, line)
+    assert read(file) == [LINE | {"auroc": 0.7}, LINE | {"seed": 1}]
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_several_files_and_one_that_is_not_there(tmp_path: Path) -> None:
+    append(tmp_path / "a", LINE)
+    append(tmp_path / "b", LINE | {"class": "long"})
+    files = (tmp_path / "a", tmp_path / "none", tmp_path / "b")
+    assert [line["class"] for line in read(*files)] == ["round", "long"]
+
+
+@pytest.mark.parametrize("field", ["method", "config_hash", "dataset", "protocol", "class", "seed"])
+def test_each_of_the_key_makes_another_cell(field: str) -> None:
+    assert key_of(LINE) != key_of(LINE | {field: "9"})
+
+
+def test_the_first_lines_said_neither_class_nor_all_settings(tmp_path: Path) -> None:
+    old = {k: v for k, v in LINE.items() if k not in ("class", "resolved")}
+    append(tmp_path / "r", old)
+    assert read(tmp_path / "r") == [{**old, "class": "all", "resolved": {}}]
+
+
+@pytest.mark.parametrize("row", ["{", "[]", '{"method": "pca"}', "1"])
+def test_what_is_no_line_is_said_with_its_place(tmp_path: Path, row: str) -> None:
+    (tmp_path / "r").write_text(json.dumps(LINE) + "\n" + row + "\n")
+    with pytest.raises(DataError, match="r, line 2: is no line of the bench"):
+        read(tmp_path / "r")
+
+
+def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        append(tmp_path / "r", LINE | {"auroc": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        (Training(), "no steps"),
+        (Training(steps=2000, batch_size=8), "2,000 steps of 8 images"),
+        (Training(epochs=50), "50 epochs in batches of 32 images"),
+        (Training(images=64, minutes=1.5), "64 images or 1.5 minutes"),
+    ],
+)
+def test_schedule_in_words(training: Training, words: str) -> None:
+    assert schedule(training) == words

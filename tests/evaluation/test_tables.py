@@ -1,0 +1,134 @@
+import subprocess
+import sys
+
+from onlygood.evaluation.records import Line
+from onlygood.evaluation.tables import Sheet, claims_sheet, page, sheets, spread
+from tests.evaluation.lines import line, setting
+
+
+def rows(sheet: Sheet) -> list[dict[str, str]]:
+    return [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
+
+
+def overall(
+    lines: list[Line], dataset: str = "toy", protocol: str = "gpnd"
+) -> list[dict[str, str]]:
+    return rows(sheets(lines)[dataset, protocol][0])
+
+
+def test_mean_and_deviation() -> None:
+    assert spread([0.5, 0.7]) == "0.600 ± 0.141"
+    assert spread([0.5]) == "0.500"
+
+
+def test_a_seed_counts_with_its_mean_over_classes() -> None:
+    lines = [
+        line(auroc, seed=seed, **{"class": normal})
+        for seed, normal, auroc in [
+            (0, "round", 0.4),
+            (0, "long", 0.6),
+            (1, "round", 0.6),
+            (1, "long", 0.8),
+            (2, "round", 0.9),  # not run on all classes
+        ]
+    ]
+    [row] = overall(lines)
+    assert (row["AUROC"], row["seeds"], row["classes"]) == ("0.600 ± 0.141", "2", "2")
+    assert row["AUROC of parts"] == "pixels 0.600 ± 0.141, features 0.250 ± 0.000"
+    assert (row["training, min"], row["device"]) == ("1.5", "a processor, 2 threads")
+    [row] = rows(sheets(lines)["toy", "gpnd"][1])
+    assert (row["round"], row["long"]) == ("0.633 ± 0.252 (3)", "0.700 ± 0.141 (2)")
+
+
+def test_where_no_seed_has_all_classes_there_is_no_mean() -> None:
+    lines = [line(0.4), line(0.6, seed=1, **{"class": "long"})]
+    [row] = overall(lines)
+    assert row["seeds"] == "differ by class"
+    assert "AUROC" not in row
+
+
+def test_settings_are_told_apart() -> None:
+    lines = [line(0.1), line(0.2, preset="paper"), line(0.3, settings={"steps": "9"})]
+    lines += [line(0.4, schedule="9 steps"), line(0.5, method="pca")]
+    assert len(overall(lines)) == 5
+    assert [row["settings"] for row in overall([line(), line(config_hash="bbbb")])] == [
+        "small (aaaa)",
+        "small (bbbb)",
+    ]
+
+
+def test_promises_are_shown_where_they_were_made() -> None:
+    promised = {
+        "promised_fpr": 0.05,
+        "false_positive_rate": 0.02,
+        "true_positive_rate": 0.5,
+    }
+    [row] = overall([line(**promised)])
+    assert row["false alarms, promised"] == "at most 0.050"
+    assert (row["found"], row["defects found"]) == ("0.020", "0.500")
+    assert "found" not in overall([line()])[0]
+
+
+def test_papers_stand_beside_us() -> None:
+    ours = line(0.5, dataset="fashion-mnist")
+    found = {row["method"]: row for row in overall([ours], "fashion-mnist")}
+    assert found["PIAD, as printed"]["AUROC"] == "0.949"
+    assert "another split" in found["OCGAN, as printed"]["remark"]
+    assert found["cebigan"]["remark"] == ""
+    assert found["PIAD, as printed"]["settings"] == "PIAD, Table 3"
+
+
+def test_papers_stand_beside_us_by_class_and_by_their_measure() -> None:
+    ours = line(0.5, dataset="mvtec", protocol="mvtec", **{"class": "tile"})
+    whole, by_class, accuracy = sheets([ours])["mvtec", "mvtec"]
+    [cbigan] = [r for r in rows(by_class) if r["method"] == "CBiGAN, as printed"]
+    assert (cbigan["tile"], cbigan["grid"]) == ("0.910", "0.990")
+    [mine] = [r for r in rows(accuracy) if r["method"] == "cebigan"]
+    assert (mine["tile"], mine["grid"]) == ("0.700", "")
+    figures = {(r["settings"], r["method"]): r for r in rows(whole)}
+    auroc = figures["CBiGAN, Table III", "CBiGAN, as printed"]
+    found = figures["CBiGAN, Table II", "CBiGAN, as printed"]
+    assert (auroc["AUROC"], auroc["max. balanced accuracy"]) == ("0.770", "")
+    assert (found["AUROC"], found["max. balanced accuracy"]) == ("", "0.760")
+
+
+def test_what_was_chosen_on_the_test_is_a_row_of_its_own_and_marked() -> None:
+    points = [{"steps": 5, "auroc": 0.8}, {"steps": 10, "auroc": 0.6}]
+    lines = [line(0.6, seed=seed, curve={"note": "", "points": points}) for seed in (0, 1)]
+    ours, best = overall(lines)
+    assert (ours["AUROC"], ours["remark"]) == ("0.600 ± 0.000", "")
+    assert best["AUROC"] == "0.800 ± 0.000"
+    assert "the best of 2 budgets, chosen by the AUROC on the test pictures" in best["remark"]
+    curve = rows(sheets(lines)["toy", "gpnd"][-1])
+    assert [(r["steps"], r["cells"]) for r in curve] == [("5", "2"), ("10", "2")]
+    assert len(overall([lines[0], line(0.6, seed=1)])) == 1
+
+
+def test_claims_are_a_table() -> None:
+    lines = [
+        setting(0.5 + alpha * (seed + 1) / 10, seed, alpha=alpha)
+        for alpha in (0.0, 1.0)
+        for seed in (0, 1)
+    ]
+    found = {row["claim"]: row for row in rows(claims_sheet(lines))}
+    row = found["consistency beats none, projection discriminator"]
+    assert (row["ours"], row["seeds"], row["classes"]) == ("+0.150 ± 0.071", "2", "1")
+    assert (row["holds?"], row["data"]) == ("holds", "toy gpnd")
+    assert found["interpolation beats none"]["holds?"] == "not measured yet"
+
+
+def test_the_page_has_every_data_set_and_the_claims() -> None:
+    text = page([line(), line(dataset="other")])
+    for heading in ("# Results", "## toy, gpnd", "## other, gpnd", "## What the papers claim"):
+        assert f"{heading}\n" in text
+    assert "| cebigan | small | 10 steps of 4 images | 1 | 1 | 0.500 |" in text
+
+
+def test_markdown() -> None:
+    assert Sheet("t", ("a", "b"), [("1", "2")]).markdown() == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_tables_need_no_torch() -> None:
+    check = "import onlygood.evaluation.tables, sys; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onlygood.core.errors import DataError
+from onlygood.core.method import InputShape
+from onlygood.methods.gaussian import Gaussian, GaussianConfig, Moments
+
+SHAPE = InputShape(1, 48, 32)
+
+
+def images(n: int, seed: int = 0) -> Tensor:
+    """The same smooth pattern every time, a little noisy."""
+    draw = np.random.RandomState(seed)
+    pattern = np.random.RandomState(99).rand(6, 4).repeat(8, 0).repeat(8, 1)
+    pictures = 0.2 + 0.6 * pattern + 0.1 * draw.rand(n, 1, 48, 32)
+    return torch.from_numpy(pictures).float()
+
+
+def fitted(train: Tensor, **config: object) -> Gaussian:
+    method = Gaussian(GaussianConfig(**config), SHAPE)  # type: ignore[arg-type]
+    with torch.no_grad():
+        method.measure(iter(train.split(8)))
+    return method
+
+
+def mahalanobis(
+    train: NDArray[np.float64], test: NDArray[np.float64], epsilon: float
+) -> NDArray[np.float64]:
+    """Of rows `(n, c)` from the Gaussian of others."""
+    covariance = np.cov(train.T) + epsilon * np.eye(train.shape[1])
+    centred = test - train.mean(0)
+    return np.sqrt((centred * np.linalg.solve(covariance, centred.T).T).sum(1))
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_each_position_has_its_own_gaussian(n: int) -> None:
+    train, test = images(n), images(3, seed=1)
+    method = fitted(train, regularisation=0.1, top=1.0)
+    f, g = (method.features(x).double().numpy() for x in (train, test))
+    expected = np.array(
+        [[mahalanobis(f[:, i, j], g[:, i, j], 0.1) for j in range(4)] for i in range(6)]
+    )
+    scores = method.score(test)
+    np.testing.assert_allclose(scores.total, expected.mean((0, 1)), rtol=1e-3)
+    # Pixels around the middle of a position are next to the position's own value.
+    assert scores.map is not None
+    middles = scores.map.unflatten(1, (6, 8)).unflatten(3, (4, 8))[:, :, 3:5, :, 3:5]
+    found = middles.mean((2, 4)).numpy().transpose(1, 2, 0)
+    np.testing.assert_allclose(found, expected, atol=0.15 * float(np.ptp(expected)))
+
+
+def test_one_gaussian_for_all_positions() -> None:
+    train, test = images(10), images(3, seed=1)
+    method = fitted(train, positions="all", top=1.0)
+    assert method.whitening.rows.shape == (1, 152, 152)
+    f, g = (method.features(x).flatten(0, 2).double().numpy() for x in (train, test))
+    expected = mahalanobis(f, g, 0.01).reshape(3, 24).mean(1)
+    np.testing.assert_allclose(method.score(test).total, expected, rtol=1e-3)
+
+
+def test_the_score_is_that_of_the_most_unusual_positions() -> None:
+    test = images(3, seed=1)
+    mean, some, most = (fitted(images(20), top=top).score(test) for top in (1.0, 0.1, 0.0))
+    assert (mean.total < some.total).all()
+    assert (some.total < most.total).all()
+    assert torch.equal(most.terms["distance"], most.total)
+
+
+def test_a_defect_stands_out_where_it_is() -> None:
+    method = fitted(images(200), regularisation=1.0)
+    normal, defective = images(2, seed=1), images(2, seed=1)
+    defective[:, :, 30:36, 20:26] = 1.0
+    scores = method.score(defective)
+    assert (scores.total > 2 * method.score(normal).total).all()
+    assert scores.map is not None
+    for peak in scores.map.flatten(1).argmax(1):
+        assert 24 <= int(peak) // 32 < 42
+        assert 14 <= int(peak) % 32 < 32
+
+
+def test_moments_do_not_depend_on_batches_nor_on_the_mean() -> None:
+    rows = 1e6 + torch.randn(
+        3, 50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    for size in (1, 7, 50):
+        moments = Moments()
+        for batch in rows.split(size, 1):
+            moments.add(batch)
+        torch.testing.assert_close(moments.mean, rows.mean(1), rtol=1e-12, atol=0)
+        for i in range(3):
+            torch.testing.assert_close(moments.squares[i] / 49, rows[i].T.cov(), rtol=1e-7, atol=0)
+
+
+def test_alike_images_are_no_error() -> None:
+    same = images(1).expand(4, 1, 48, 32)
+    method = fitted(same)
+    assert method.score(same[:1]).total.item() < 0.01
+    assert method.score(images(1, seed=1)).total.item() > 1
+
+
+def test_one_image_is_too_few() -> None:
+    with pytest.raises(DataError, match="at least 2 training pictures, got 1"):
+        fitted(images(1))

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onlygood.networks.backbones import backbone
+from onlygood.networks.patches import PatchFeatures, enlarged, top_mean
+
+LITE, LAYERS = "efficientnet-lite0", ("stride8", "stride16")
+
+
+def images(n: int = 2, height: int = 48, width: int = 32) -> Tensor:
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def test_layers_stand_side_by_side_on_the_finest_grid() -> None:
+    x = images()
+    fine, coarse = backbone(LITE, LAYERS)(x)
+    net = PatchFeatures(LITE, LAYERS)
+    features = net(x)
+    assert features.shape == (2, 6, 4, 152)
+    assert net.channels == 152
+    assert torch.equal(features[..., :40], fine.permute(0, 2, 3, 1))
+    # Even positions lie a quarter of a coarse step before the middle of the coarse ones.
+    row = coarse[0, :, 0, 0]
+    torch.testing.assert_close(features[0, 0, 0, 40:], row)
+    between = 0.75 * row + 0.25 * coarse[0, :, 1, 0]
+    torch.testing.assert_close(features[0, 1, 0, 40:], between)
+
+
+def test_averages_are_over_the_positions_that_are_there() -> None:
+    x = images()
+    fine = backbone(LITE, ("stride8",))(x)[0]
+    averaged = PatchFeatures(LITE, ("stride8",), averaged=True)(x).permute(0, 3, 1, 2)
+    torch.testing.assert_close(averaged[:, :, 0, 0], fine[:, :, :2, :2].mean((2, 3)))
+    torch.testing.assert_close(averaged[:, :, 2, 1], fine[:, :, 1:4, 0:3].mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 9.0), (0.01, 9.0), (0.25, 8.0), (0.5, 7.0), (1.0, 4.25)]
+)
+def test_the_largest_count(share: float, expected: float) -> None:
+    positions = torch.tensor([[0.0, 9, 1, 7], [2, 3, 5, 7]]).expand(2, 2, 4)
+    assert top_mean(positions, share).tolist() == [expected, expected]
+
+
+def test_maps_are_as_large_as_the_images() -> None:
+    positions, x = torch.rand(2, 6, 4), images()
+    found = enlarged(positions, x)
+    assert found.shape == (2, 48, 32)
+    expected = F.interpolate(positions[:, None], (48, 32), mode="bilinear", align_corners=False)
+    assert torch.equal(found, expected[:, 0])
