@@ -468,3 +468,15 @@ def test_the_same_batch_has_the_same_noise(batch: str, equal: bool):
     first, second, third, fourth = noise
     assert torch.equal(first, second) == torch.equal(third, fourth) == equal
     assert not torch.equal(first, third)
+
+
+def test_each_module_may_have_an_optimizer_of_its_own():
+    slow = Adam(lr=0.25, eps=1e-30, milestones=(1,), factor=0.1)
+    fast = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0))
+
+    def term(batch: Batch) -> Tensor:
+        return (toy.one.weight + toy.two.weight) * (1 + batch.normal.mean((1, 2, 3)))
+
+    toy = Toy(lambda t: one_stage(t.update("both", t.one, t.two, term=term, adam=(slow, fast))))
+    fit(toy, steps=1)
+    assert (toy.one.weight.item(), toy.two.weight.item()) == pytest.approx((1.75, 0.0))

@@ -86,7 +86,7 @@ class Toy(Method):
         name: str,
         *trains: nn.Module,
         term: Callable[[Batch], Tensor] | None = None,
-        adam: Adam | None = None,
+        adam: Adam | tuple[Adam, ...] | None = None,
         **settings: Any,
     ) -> Update:
         """An update that pulls its first module down, or minimises `term`."""

@@ -112,7 +112,8 @@ class Update:
     name: str
     trains: tuple[nn.Module, ...]
     loss: Callable[[Batch], Loss]
-    optimizer: Adam
+    optimizer: Adam | tuple[Adam, ...]
+    """One for all, or one for each of `trains`."""
     balance: Balance | None = None
     """How to weigh the part of the loss that is `Loss.balanced`."""
     every: int = 1

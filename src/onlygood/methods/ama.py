@@ -22,7 +22,6 @@ Departures from the authors' code:
 - It takes the gradient penalty per pixel, of the whole stacked input; detaches interpolations, so
   that they train D alone; scales codes instead of drawing from a shell. All are settings, and the
   preset `code`; the defaults are the paper's.
-- One Adam trains E and G with the betas of G, (0, 0.9); the code has (0.5, 0.9) for E.
 - Atypical images take exactly their share of the batch, and are drawn anew for each update.
 - Interpolations mix normal images alone, and mu and sigma are of normal images alone, also where
   there are known anomalous ones.
@@ -30,7 +29,7 @@ Departures from the authors' code:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
@@ -99,7 +98,9 @@ class AMAConfig:
     lr_drops: int = 30
     """Passes over the training images until lr falls to a tenth, three times in all; 0: never."""
     betas: tuple[float, float] = (0.0, 0.9)
-    """Adam's betas of all networks."""
+    """Adam's betas of critic and generator."""
+    encoder_betas: tuple[float, float] = (0.5, 0.9)
+    """Adam's betas of the encoder."""
     score: Literal["a", "r"] = "a"
     """A-score: how far R is from that of normal images, both ways; or the R-score of Eq. 5."""
 
@@ -108,7 +109,7 @@ class AMAConfig:
         require(self, "width latent critic_steps", "1 or more", lambda v: v >= 1)
         weights = "interpolation negative_weight norm_weight penalty_weight atypical_start lr_drops"
         require(self, weights, "0 or more", lambda v: v >= 0)
-        require(self, "negatives betas", "in [0, 1)", lambda v: 0 <= v < 1)
+        require(self, "negatives betas encoder_betas", "in [0, 1)", lambda v: 0 <= v < 1)
         require(self, "atypical_ratio", "more than 0, up to 1", lambda v: 0 < v <= 1)
         require(self, "lr", "more than 0", lambda v: v > 0)
 
@@ -312,9 +313,9 @@ class AMA(Method):
             "penalty": (c.penalty_weight, self.gradient_penalty(p, batch.uniforms())),
         }
         if c.interpolation:
-            inter = self.interpolated(p, batch)
-            real_j, fake_j = real[inter.contributors].mean(1), self.judged_interpolations(p, inter)
-            values = p.of_normals(GAME.critic(real_j, fake_j))
+            fake_j = self.judged_interpolations(p, self.interpolated(p, batch))
+            # Each image contributes three times: D(x_j, x_j) has the mean of D(x, x).
+            values = p.of_normals(GAME.critic(real[: p.normals], fake_j))
             terms["interpolation"] = (c.interpolation, values)
         return Loss.weighted(**terms).watching(
             real=p.of_normals(real), fake=p.of_normals(fake), r=p.of_normals(l1_sum(f, f_hat))
@@ -371,7 +372,7 @@ class AMA(Method):
                         name="generator",
                         trains=(self.encoder, self.generator),
                         loss=self.generator_loss,
-                        optimizer=adam,
+                        optimizer=(replace(adam, betas=c.encoder_betas), adam),
                         batch="shared",
                     ),
                 ],

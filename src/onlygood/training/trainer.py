@@ -29,7 +29,7 @@ from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
 from onlygood.core.settings import Training
 from onlygood.core.shapes import Images
-from onlygood.core.stage import Batch, Progress, Stage, Update
+from onlygood.core.stage import Adam, Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
@@ -87,9 +87,8 @@ class _Mover:
 
     def move(self, epoch: int) -> None:
         """Step with the gradients that the parameters have, which are then gone."""
-        settings = self.update.optimizer
-        passed = sum(epoch >= milestone for milestone in settings.milestones)
-        for group in self.optimizer.param_groups:
+        for group, settings in zip(self.optimizer.param_groups, _adams(self.update), strict=True):
+            passed = sum(epoch >= milestone for milestone in settings.milestones)
             group["lr"] = settings.lr * settings.factor**passed
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -340,15 +339,17 @@ class _Run:
         self.movers = []
         for update in stage.updates:
             parameters = [p for module in update.trains for p in module.parameters()]
-            settings = update.optimizer
-            optimizer = torch.optim.Adam(
-                parameters,
-                lr=settings.lr,
-                betas=settings.betas,
-                eps=settings.eps,
-                weight_decay=settings.weight_decay,
-                fused=True,
-            )
+            groups = [
+                {
+                    "params": list(module.parameters()),
+                    "lr": adam.lr,
+                    "betas": adam.betas,
+                    "eps": adam.eps,
+                    "weight_decay": adam.weight_decay,
+                }
+                for module, adam in zip(update.trains, _adams(update), strict=True)
+            ]
+            optimizer = torch.optim.Adam(groups, fused=True)
             balancer = Balancer(update.balance, parameters) if update.balance else None
             mover = _Mover(update, optimizer, parameters, balancer)
             if saved is not None:
@@ -619,6 +620,13 @@ class _Clock:
         images, seconds = self.at.images - self.images, self.last - self.asked
         self.images, self.asked = self.at.images, self.last
         return images / max(seconds, 1e-9)
+
+
+def _adams(update: Update) -> tuple[Adam, ...]:
+    """The settings for each module that an update trains."""
+    if isinstance(update.optimizer, Adam):
+        return (update.optimizer,) * len(update.trains)
+    return update.optimizer
 
 
 def _check(training: Training) -> None:
