@@ -1,9 +1,9 @@
-"""How fast does CBiGAN train, against a plain loop over the same networks and losses?
+"""How fast do the methods train, against a plain loop over the same networks and losses?
 
-The plain loop is what a researcher would write: float32, NCHW, Adam as it comes, nothing frozen.
-All variants take turns, round by round, in one process, so that a drift of the machine meets all
-of them alike. A step is one critic update and one update of encoder and generator, each on a
-fresh batch; images/s counts the images of both. Pictures lie in memory: this measures steps.
+The plain loop is what a careful researcher would write: float32, NCHW, Adam as it comes, gradients
+for the networks alone that an update trains. All variants take turns, round by round, in one
+process, so that a drift of the machine meets all of them alike. A step is one run of all updates of
+a method; images/s counts the images of all of them. Pictures lie in memory: this measures steps.
 
     python benchmarks/training.py --json training.json
 """
@@ -11,22 +11,27 @@ fresh batch; images/s counts the images of both. Pictures lie in memory: this me
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import ImageSource
-from onlygood.core.method import InputShape
-from onlygood.core.settings import Training, View
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Training
+from onlygood.core.stage import Batch, Update
 from onlygood.data.store import PictureStore
-from onlygood.methods.cbigan import CBiGAN, CBiGANConfig, Pass
-from onlygood.networks.residual import Encoder, Generator, PairCritic
+from onlygood.learning import method_named, settings_of
+from onlygood.methods.cbigan import Pass
+from onlygood.networks import backbones
+from onlygood.settings import Resolved
 from onlygood.training import Trainer
 from onlygood.training.precision import has_bf16
 
@@ -41,32 +46,55 @@ Steps = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is trained on."""
+    """A method at a setting."""
 
     name: str
-    side: int
-    """Pixels that the networks see."""
+    method: str
+    preset: str = "paper"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Beyond the preset."""
+    channels: int = 3
     steps: int
     """Of one round."""
-    crops_of: int = 0
-    """Cut from pictures of this size, turned by up to 45 degrees; 0: the pictures themselves."""
 
     @property
-    def view(self) -> View:
-        """The settings that belong to it."""
-        if not self.crops_of:
-            return View(size=self.side, channels=3)
-        return View(size=self.crops_of, tile=self.side, rotate=(0.0, 45.0), channels=3)
+    def resolved(self) -> Resolved:
+        """Complete settings."""
+        chosen = {"channels": self.channels, **self.settings}
+        return settings_of(self.method, self.preset, chosen)
 
 
 CASES: tuple[Case, ...] = (
-    Case(name="object, 128 px", side=128, steps=3),
-    Case(name="texture, 64 px", side=64, steps=8),
-    Case(name="texture, 64 px, turned crops of 512 px", side=64, steps=8, crops_of=512),
+    Case(name="cbigan, object, 128 px", method="cbigan", steps=3),
+    Case(name="cbigan, texture, 64 px", method="cbigan", settings={"size": 64}, steps=8),
+    Case(
+        name="cbigan, texture, turned crops of 512 px",
+        method="cbigan",
+        preset="paper-texture",
+        steps=8,
+    ),
+    Case(name="cebigan, 128 px", method="cebigan", steps=2),
+    Case(name="ama, 32 px, batch 64", method="ama", settings={"batch_size": 64}, steps=1),
+    Case(name="piad, 32 px, grey", method="piad", preset="mnist", channels=1, steps=10),
+    Case(
+        name="piad, 32 px, grey, VGG-19",
+        method="piad",
+        preset="paper-mnist",
+        channels=1,
+        steps=6,
+    ),
 )
+_TINY = {"size": 32, "width": 2, "batch_size": 4}
 QUICK: tuple[Case, ...] = (
-    Case(name="object, 32 px", side=32, steps=1),
-    Case(name="texture, 32 px, turned crops of 64 px", side=32, steps=1, crops_of=64),
+    Case(name="cbigan, 32 px", method="cbigan", settings=_TINY, steps=1),
+    Case(
+        name="cbigan, turned crops of 64 px",
+        method="cbigan",
+        preset="paper-texture",
+        settings={**_TINY, "size": 64, "tile": 32},
+        steps=1,
+    ),
+    Case(name="piad, 32 px", method="piad", preset="mnist", settings=_TINY, channels=1, steps=1),
 )
 
 
@@ -75,6 +103,7 @@ class Row:
     """One variant of one case."""
 
     case: str
+    batch_size: int
     variant: str
     images_per_second: Spread
     seconds_per_step: float
@@ -83,99 +112,90 @@ class Row:
 
 
 class Plain:
-    """CBiGAN written down once more, without any of this package but the networks."""
+    """Any method's updates in turn, without the trainer."""
 
-    def __init__(self, shape: InputShape, config: CBiGANConfig) -> None:
-        self.config = config
-        self.encoder = Encoder(shape, config.latent, config.width).to(DEVICE)
-        self.generator = Generator(shape, config.latent, config.width).to(DEVICE)
-        self.critic = PairCritic(shape, config.latent, config.width).to(DEVICE)
-        self.critic_optimizer = torch.optim.Adam(
-            self.critic.parameters(), lr=config.lr, betas=config.critic_betas
-        )
-        self.generator_optimizer = torch.optim.Adam(
-            [*self.encoder.parameters(), *self.generator.parameters()],
-            lr=config.lr,
-            betas=config.generator_betas,
-        )
+    def __init__(self, method: Method, images: Tensor, batch_size: int) -> None:
+        self.method, self.images, self.batch_size = method.to(DEVICE), images, batch_size
+        self.generator = torch.Generator(DEVICE).manual_seed(0)
+        stages = method.stages()
+        with torch.no_grad():
+            for stage in stages:
+                if stage.before is not None:
+                    stage.before([images])
+        self.updates = [update for stage in stages for update in stage.updates]
+        self.optimizers = [_optimizer(update) for update in self.updates]
+        method.train()
 
-    def critic_loss(self, x: Tensor, z: Tensor, epsilon: Tensor) -> Tensor:
-        """Wasserstein loss with a two-sided gradient penalty."""
-        z_x, x_z = self.encoder(x).detach(), self.generator(z).detach()
-        real, fake = self.critic(x, z_x).value, self.critic(x_z, z).value
-        penalty = self.gradient_penalty(x, x_z, z_x, z, epsilon)
-        return fake.mean() - real.mean() + self.config.penalty_weight * penalty
-
-    def gradient_penalty(
-        self, x: Tensor, x_z: Tensor, z_x: Tensor, z: Tensor, epsilon: Tensor
-    ) -> Tensor:
-        """Mean squared distance of the gradient's norm from 1 between real and fake pairs."""
-        e = epsilon[:, None, None, None]
-        x_between = (e * x + (1 - e) * x_z).requires_grad_()
-        e = epsilon[:, None]
-        z_between = (e * z_x + (1 - e) * z).requires_grad_()
-        value = self.critic(x_between, z_between).value
-        gradients = torch.autograd.grad(
-            value, (x_between, z_between), torch.ones_like(value), create_graph=True
-        )
-        norm = torch.cat([g.flatten(1) for g in gradients], 1).norm(dim=1)
-        return ((norm - 1) ** 2).mean()
-
-    def generator_loss(self, x: Tensor, z: Tensor) -> Tensor:
-        """Adversarial loss of encoder and generator, and consistency both ways."""
-        z_x, x_z = self.encoder(x), self.generator(z)
-        adversarial = self.critic(x, z_x).value.mean() - self.critic(x_z, z).value.mean()
-        consistency_x = nn.functional.l1_loss(self.generator(z_x), x, reduction="sum")
-        consistency_z = nn.functional.l1_loss(self.encoder(x_z), z, reduction="sum")
-        consistency = (consistency_x + consistency_z) / len(x)
-        return (1 - self.config.alpha) * adversarial + self.config.alpha * consistency
-
-    def train(self, images: Tensor, steps: int, batch_size: int) -> None:
-        """Train on random batches of images that lie ready as float32."""
+    def train(self, steps: int) -> None:
+        """Make steps on random batches."""
+        batch = self.batch()
         for _ in range(steps):
-            for _ in range(self.config.critic_steps):
-                x, z = self.batch(images, batch_size)
-                self.critic_optimizer.zero_grad()
-                loss = self.critic_loss(x, z, torch.rand(len(x), device=DEVICE))
-                loss.backward()
-                self.critic_optimizer.step()
-            for _ in range(self.config.generator_steps):
-                x, z = self.batch(images, batch_size)
-                self.generator_optimizer.zero_grad()
-                loss = self.generator_loss(x, z)
-                loss.backward()
-                self.generator_optimizer.step()
+            for update, optimizer in zip(self.updates, self.optimizers, strict=True):
+                trained = {p for module in update.trains for p in module.parameters()}
+                for parameter in self.method.parameters():
+                    parameter.requires_grad = parameter in trained
+                for _ in range(update.repeat):
+                    if update.batch == "fresh":
+                        batch = self.batch()
+                    optimizer.zero_grad()
+                    loss = update.loss(batch)
+                    total = loss.total if loss.balanced is None else loss.total + loss.balanced
+                    total.backward()
+                    optimizer.step()
 
-    def batch(self, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Images, and codes from the prior."""
-        x = images[torch.randint(len(images), (batch_size,), device=DEVICE)]
-        return x, torch.randn(batch_size, self.config.latent, device=DEVICE)
+    def batch(self) -> Batch:
+        """Random images, and what the method wants to know of them."""
+        x = self.images[torch.randint(len(self.images), (self.batch_size,), device=DEVICE)]
+        with torch.no_grad():
+            prepared = self.method.prepare(x)
+        return Batch(normal=x, generator=self.generator, prepared=prepared)
 
 
-def plain(config: CBiGANConfig, pictures: np.ndarray, batch_size: int) -> Steps:
+def _optimizer(update: Update) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        [
+            {"params": list(module.parameters()), "lr": adam.lr, "betas": adam.betas}
+            for module, adam in zip(update.trains, update.optimizers, strict=True)
+        ]
+    )
+
+
+def network(case: Case) -> Method:
+    """A fresh method; a VGG-19 gets random weights, as its own have to be fetched."""
+    config, view, _ = case.resolved
+    with ExitStack() as changed:
+        if vars(config).get("backbone") == "vgg19":
+            changed.enter_context(patch.object(backbones, "_fetched", Path))
+            changed.enter_context(patch.object(backbones, "_read", _random_vgg19))
+        return method_named(case.method)(config, InputShape(view.channels, view.side, view.side))
+
+
+def _random_vgg19(name: str, path: Path) -> dict[str, Tensor]:
+    """Weights that are as fast as the real ones."""
+    rows = backbones._vgg19_rows()
+    return {
+        f"features.{i}.{key}": tensor.detach()
+        for i, row in enumerate(rows)
+        for key, tensor in row.state_dict().items()
+    }
+
+
+def plain(case: Case, method: Method, pictures: np.ndarray) -> Steps:
     """The plain loop."""
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(DEVICE) / 255
-    loop = Plain(InputShape(*images.shape[1:]), config)
-    return lambda steps: loop.train(images, steps, batch_size)
+    return Plain(method, images, case.resolved.training.batch_size).train
 
 
-def ours(
-    config: CBiGANConfig,
-    pictures: np.ndarray,
-    batch_size: int,
-    view: View,
-    precision: Any,
-    float32_penalty: bool = False,
-) -> Steps:
+def ours(case: Case, method: Method, pictures: np.ndarray, precision: Any) -> Steps:
     """The trainer, fed by the store that `fit` feeds it by."""
-    method = CBiGAN(config, InputShape(3, view.side, view.side))
-    if float32_penalty:
-        method.gradient_penalty = _in_float32(method.gradient_penalty)
-    store = PictureStore(ImageSource.of(pictures), view, device=DEVICE)
+    resolved = case.resolved
+    store = PictureStore(ImageSource.of(pictures), resolved.view, device=DEVICE)
     store.fill()
 
     def train(steps: int) -> None:
-        training = Training(steps=steps, batch_size=batch_size, precision=precision)
+        training = Training(
+            steps=steps, batch_size=resolved.training.batch_size, precision=precision
+        )
         Trainer(training, device=DEVICE).fit(method, store)
 
     return train
@@ -191,47 +211,62 @@ def _in_float32(penalty: Callable[[Pass, Tensor], Tensor]) -> Callable[[Pass, Te
     return outside
 
 
-def variants(case: Case, config: CBiGANConfig, batch_size: int) -> dict[str, Steps]:
+def variants(case: Case) -> dict[str, Steps]:
     """Everything that takes turns in one case, the plain loop first where there is one."""
     random = np.random.default_rng(0)
-    size = case.view.size
-    pictures = random.integers(0, 256, (PICTURES, size, size, 3), dtype=np.uint8)
+    view = case.resolved.view
+    pictures = random.integers(
+        0, 256, (PICTURES, view.size, view.size, view.channels), dtype=np.uint8
+    )
     made: dict[str, Steps] = {}
-    if not case.crops_of:
-        made["plain loop, float32, NCHW"] = plain(config, pictures, batch_size)
-    made["trainer, float32"] = ours(config, pictures, batch_size, case.view, "float32")
-    if has_bf16(DEVICE):
-        made["trainer, bf16, penalty's critic in float32"] = ours(
-            config, pictures, batch_size, case.view, "bf16", float32_penalty=True
-        )
+    if not view.tile:
+        made[PLAIN] = plain(case, network(case), pictures)
+    made["trainer, float32"] = ours(case, network(case), pictures, "float32")
+    if has_bf16(DEVICE) and case.method == "cbigan":
+        method = network(case)
+        method.gradient_penalty = _in_float32(method.gradient_penalty)
+        name = "trainer, bf16, penalty's critic in float32"
+        made[name] = ours(case, method, pictures, "bf16")
     resolved = "bf16" if has_bf16(DEVICE) else "float32"
-    made[f"trainer, auto (= {resolved})"] = ours(config, pictures, batch_size, case.view, "auto")
+    made[f"trainer, auto (= {resolved})"] = ours(case, network(case), pictures, "auto")
     return made
 
 
-def measure(case: Case, config: CBiGANConfig, batch_size: int, rounds: int) -> list[Row]:
-    """Alternating rounds of all variants, after one step each to warm up."""
-    made = variants(case, config, batch_size)
+PLAIN = "plain loop, float32, NCHW"
+
+
+def measure(case: Case, rounds: int) -> list[Row]:
+    """Alternating rounds of all variants, after one step each to warm up.
+
+    What the trainer does once a run, such as the statistics of features, is in each of its rounds.
+    """
+    made = variants(case)
     for train in made.values():
         train(1)
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(rounds):
         for name, train in made.items():
             seconds[name].append(_timed(train, case.steps))
-    images = batch_size * (config.critic_steps + config.generator_steps) * case.steps
-    first = seconds[next(iter(made))]
+    batch_size = case.resolved.training.batch_size
+    images = batch_size * case.steps * _updates(case)
     return [
         Row(
             case=case.name,
+            batch_size=batch_size,
             variant=name,
             images_per_second=Spread.of([images / s for s in taken]),
             seconds_per_step=Spread.of(taken).median / case.steps,
-            ratio=None
-            if case.crops_of
-            else Spread.of([p / s for p, s in zip(first, taken, strict=True)]),
+            ratio=Spread.of([p / s for p, s in zip(seconds[PLAIN], taken, strict=True)])
+            if PLAIN in seconds
+            else None,
         )
         for name, taken in seconds.items()
     ]
+
+
+def _updates(case: Case) -> int:
+    stages = network(case).stages()
+    return sum(update.repeat for stage in stages for update in stage.updates)
 
 
 def _timed(train: Steps, steps: int) -> float:
@@ -251,38 +286,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of all cases and variants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="of each variant")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--only", help="cases whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
-    # The paper's step whatever the defaults are: one update of each player, Wasserstein.
-    config = CBiGANConfig(
-        width=2 if options.quick else 16,
-        game="wasserstein",
-        penalty="two_sided",
-        critic_steps=1,
-        generator_steps=1,
-        ema_decay=0.0,
-        output="sigmoid",
-    )
-    cases, rounds, batch_size = CASES, options.rounds, options.batch_size
-    if options.quick:
-        cases, rounds, batch_size = QUICK, 1, 4
+    cases, rounds = (QUICK, 1) if options.quick else (CASES, options.rounds)
+    cases = tuple(case for case in cases if (options.only or "") in case.name)
     facts = machine()
-    settings = {"batch_size": batch_size, "channels": 3, "rounds": rounds, **asdict(config)}
     print(in_words(facts))
-    print(
-        f"batch {batch_size}, 3 channels, width {config.width}, {rounds} alternating rounds of "
-        f"{', '.join(f'{case.steps} steps ({case.name})' for case in cases)}; "
-        "median (min–max)\n"
-    )
-    rows = [row for case in cases for row in measure(case, config, batch_size, rounds)]
+    print(f"{rounds} alternating rounds; median (min–max); VGG-19 with random weights\n")
+    rows = [row for case in cases for row in measure(case, rounds)]
     print(
         table(
-            ("case", "variant", "images/s", "s/step", "ratio to the plain loop"),
+            ("case", "batch", "variant", "images/s", "s/step", "ratio to the plain loop"),
             [
                 (
                     row.case,
+                    str(row.batch_size),
                     row.variant,
                     f"{row.images_per_second:.1f}",
                     f"{row.seconds_per_step:.3f}",
@@ -293,9 +313,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     )
     if options.json:
+        settings = {
+            case.name: {"preset": case.preset, "steps of a round": case.steps, **case.settings}
+            for case in cases
+        }
         write_json(
             options.json,
-            {"machine": facts, "settings": settings, "rows": [asdict(row) for row in rows]},
+            {
+                "machine": facts,
+                "rounds": rounds,
+                "settings": settings,
+                "rows": [asdict(row) for row in rows],
+            },
         )
     return 0
 

@@ -2,12 +2,9 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-
-from onlygood.core.method import InputShape
-from onlygood.core.stage import Batch
-from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = ("memory", "promise", "scoring", "startup", "training")
@@ -65,21 +62,17 @@ def test_memory_measures_both_ways_of_keeping_pictures(tmp_path: Path) -> None:
         assert 0 < row.peak_before_fitting_gib <= row.peak_gib
 
 
-def test_plain_loop_has_the_losses_of_the_method() -> None:
-    config = CBiGANConfig(width=2, latent=4, alpha=0.1)
-    shape = InputShape(3, 32, 32)
-    torch.manual_seed(0)
-    method = CBiGAN(config, shape)
-    plain = import_module("training").Plain(shape, config)
-    for name in ("encoder", "generator", "critic"):
-        getattr(plain, name).load_state_dict(getattr(method, name).state_dict())
-    x = torch.rand(4, 3, 32, 32)
-
-    def batch() -> Batch:
-        return Batch(normal=x, generator=torch.Generator().manual_seed(1))
-
-    z, drawn = batch().normals(4), batch()
-    drawn.normals(4)
-    epsilon = drawn.uniforms()
-    torch.testing.assert_close(plain.critic_loss(x, z, epsilon), method.critic_loss(batch()).total)
-    torch.testing.assert_close(plain.generator_loss(x, z), method.generator_loss(batch()).total)
+def test_plain_loop_makes_the_steps_that_the_trainer_makes() -> None:
+    training = import_module("training")
+    settings = {"size": 32, "width": 2, "latent": 4, "batch_size": 2}
+    case = training.Case(name="", method="autoencoder", preset="small", settings=settings, steps=3)
+    # All alike, so that it does not matter which ones a loop picks.
+    pictures = np.full((4, 32, 32, 3), 200, np.uint8)
+    by_hand, method = training.network(case), training.network(case)
+    by_hand.load_state_dict(method.state_dict())
+    training.plain(case, by_hand, pictures)(3)
+    training.ours(case, method, pictures, "float32")(3)
+    before = training.network(case).state_dict()
+    for name, weight in method.state_dict().items():
+        torch.testing.assert_close(by_hand.state_dict()[name], weight, msg=name)
+        assert not torch.equal(before[name], weight)

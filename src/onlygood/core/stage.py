@@ -124,6 +124,13 @@ class Update:
     """`shared`: uses the images that the step drew last, also in every repetition, with noise of
     its own; `same`: with the same noise, too."""
 
+    @property
+    def optimizers(self) -> tuple[Adam, ...]:
+        """Settings for each of `trains`."""
+        if isinstance(self.optimizer, Adam):
+            return (self.optimizer,) * len(self.trains)
+        return self.optimizer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ema:

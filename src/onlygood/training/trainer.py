@@ -29,7 +29,7 @@ from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
 from onlygood.core.settings import Training
 from onlygood.core.shapes import Images
-from onlygood.core.stage import Adam, Batch, Progress, Stage, Update
+from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
@@ -87,7 +87,9 @@ class _Mover:
 
     def move(self, epoch: int) -> None:
         """Step with the gradients that the parameters have, which are then gone."""
-        for group, settings in zip(self.optimizer.param_groups, _adams(self.update), strict=True):
+        for group, settings in zip(
+            self.optimizer.param_groups, self.update.optimizers, strict=True
+        ):
             passed = sum(epoch >= milestone for milestone in settings.milestones)
             group["lr"] = settings.lr * settings.factor**passed
         self.optimizer.step()
@@ -347,7 +349,7 @@ class _Run:
                     "eps": adam.eps,
                     "weight_decay": adam.weight_decay,
                 }
-                for module, adam in zip(update.trains, _adams(update), strict=True)
+                for module, adam in zip(update.trains, update.optimizers, strict=True)
             ]
             optimizer = torch.optim.Adam(groups, fused=True)
             balancer = Balancer(update.balance, parameters) if update.balance else None
@@ -620,13 +622,6 @@ class _Clock:
         images, seconds = self.at.images - self.images, self.last - self.asked
         self.images, self.asked = self.at.images, self.last
         return images / max(seconds, 1e-9)
-
-
-def _adams(update: Update) -> tuple[Adam, ...]:
-    """The settings for each module that an update trains."""
-    if isinstance(update.optimizer, Adam):
-        return (update.optimizer,) * len(update.trains)
-    return update.optimizer
 
 
 def _check(training: Training) -> None:
