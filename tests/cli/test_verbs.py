@@ -173,9 +173,11 @@ def test_fetch_says_where_the_weights_are(
 ) -> None:
     from onlygood.networks import backbones
 
-    monkeypatch.setattr(backbones, "fetch", lambda name: tmp_path / f"{name}.pth")
+    monkeypatch.setattr(backbones, "fetch", lambda name, file: file or tmp_path / f"{name}.pth")
     done = run("fetch", "vgg19", "--json")
     assert done.answer == {"backbone": "vgg19", "file": str(tmp_path / "vgg19.pth")}
+    done = run("fetch", "vgg19", "--from", tmp_path / "brought.pth", "--json")
+    assert done.answer["file"] == str(tmp_path / "brought.pth")
 
 
 def test_fetch_refuses_what_needs_no_download(run: Run) -> None:

@@ -346,8 +346,20 @@ def test_without_a_network_it_says_where_the_file_belongs(home: Path, site: Path
     site.unlink()
     with pytest.raises(ModelFileError) as caught:
         fetch("vgg19")
-    assert str(home / site.name) in str(caught.value)
+    assert "onlygood fetch vgg19 --from FILE" in str(caught.value)
     assert not list(home.iterdir())
+
+
+def test_a_file_from_another_machine_is_checked_and_copied(home: Path, site: Path, tmp_path: Path):
+    brought, wrong = tmp_path / "brought.pth", tmp_path / "wrong.pth"
+    brought.write_bytes(site.read_bytes())
+    wrong.write_bytes(b"something else")
+    site.unlink()
+    for path, says in ((wrong, "is damaged: its sha256"), (tmp_path / "none", "no file of weig")):
+        with pytest.raises(ModelFileError, match=says):
+            fetch("vgg19", path)
+        assert not (home / site.name).exists()
+    assert fetch("vgg19", brought).read_bytes() == brought.read_bytes()
 
 
 @pytest.mark.parametrize("name", [LITE, "vgg20"])

@@ -1,5 +1,6 @@
 """`onlygood fetch`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,13 +12,17 @@ def fetch(
     name: Annotated[
         str, typer.Argument(metavar="BACKBONE", help="For example vgg19, or timm:resnet18.")
     ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Copied from another machine; no download."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Download the weights of a frozen backbone, and check them; nothing else downloads."""
+    """Get the weights of a frozen backbone, and check them; nothing else downloads."""
     from onlygood.networks.backbones import fetch as download
 
     voice = Voice(json=json, quiet=quiet)
-    path = download(name)
+    path = download(name, file)
     voice.show(f"{name}: {path}")
     voice.answer({"backbone": name, "file": path})

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -30,6 +31,7 @@ from onlygood.core.errors import (
     OnlygoodError,
     ShapeError,
 )
+from onlygood.core.files import replacing
 from onlygood.core.shapes import Images
 
 FeatureMaps = Float[Tensor, "B _ _ _"]
@@ -231,15 +233,20 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
     return Backbone(name, network, chosen, architecture.normalisation)
 
 
-def fetch(name: str) -> Path:
-    """Download the weights of a backbone to where `backbone` looks for them; gives the file.
+def fetch(name: str, file: Path | None = None) -> Path:
+    """Put the weights of a backbone where `backbone` looks for them; gives that place.
 
     The folder is that of torch.hub (`$TORCH_HOME`, else the user's cache), which torchvision uses
     as well: what is there already is not downloaded again.
 
+    Args:
+        name: The backbone.
+        file: Its weights, copied from another machine; None: they are downloaded.
+
     Raises:
         ConfigError: an unknown name, or one whose weights are not to be downloaded.
-        ModelFileError: there is no network, or what came has another checksum. Nothing is kept.
+        ModelFileError: there is no network or no such file, it cannot be written, or it has
+            another checksum. Nothing is kept.
     """
     url = _url(name)
     path = _cached(url)
@@ -247,6 +254,14 @@ def fetch(name: str) -> Path:
         _check_file(name, path)
         return path
     stated = _CHECKSUM.search(path.name)
+    if file is not None:
+        _check_file(name, file, stated)
+        try:
+            with replacing(path) as temporary:
+                shutil.copyfile(file, temporary)
+        except OSError as error:
+            raise ModelFileError(f"cannot write {path}: {error.strerror}") from error
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Writes beside the file and renames it when the checksum holds.
@@ -255,8 +270,8 @@ def fetch(name: str) -> Path:
         )
     except (OSError, HTTPException, RuntimeError) as error:
         raise ModelFileError(
-            f"cannot fetch {url} ({error}); try again, or bring the file from another machine "
-            f"to {path}"
+            f"cannot fetch {url} ({error}); try again, or bring the file from another machine: "
+            f"onlygood fetch {name} --from FILE"
         ) from error
     return path
 
@@ -561,16 +576,17 @@ def _fetched(name: str) -> Path:
     path = _cached(url)
     if not path.is_file():
         raise ModelFileError(
-            f"the weights of {name} are not here; run `onlygood fetch {name}`, or put the file of "
-            f"{url} at {path}"
+            f"the weights of {name} are not at {path}; run `onlygood fetch {name}`, or bring the "
+            f"file of {url} from another machine and run it with --from FILE"
         )
     return path
 
 
-def _check_file(name: str, path: Path) -> None:
+def _check_file(name: str, path: Path, stated: re.Match[str] | None = None) -> None:
+    """Compare a file with the checksum that is stated, or that its own name states."""
     if not path.is_file():
         raise ModelFileError(f"there is no file of weights of {name} at {path}; check the path")
-    stated = _CHECKSUM.search(path.name)
+    stated = stated or _CHECKSUM.search(path.name)
     if stated is None:
         return
     try:
@@ -580,7 +596,7 @@ def _check_file(name: str, path: Path) -> None:
         raise ModelFileError(f"cannot read {path}: {error.strerror}; check its disk") from error
     if not found.startswith(stated[1]):
         raise ModelFileError(
-            f"{path} is damaged: its sha256 begins with {found[:8]}, not with {stated[1]} as its "
+            f"{path} is damaged: its sha256 begins with {found[:8]}, not with {stated[1]} as the "
             "name says; remove it and get it again"
         )
 

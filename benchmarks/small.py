@@ -1,0 +1,175 @@
+"""Does every method cope with few and small pictures, as a user would give them?
+
+Two folders: 70 grey pictures of 25 x 25 (scans of the digit 0, against other digits), and 200 grey
+texture crops of 128 x 128 (a generated weave, against crops with a torn or turned patch). Each
+method is fitted, evaluated and asked for heat maps through the command line.
+
+    python benchmarks/small.py --minutes 0.5 --json small.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from measure import in_words, machine, table, write_json
+from onlygood.cli import main as onlygood
+from onlygood.core.errors import OnlygoodError
+from onlygood.methods import METHODS
+
+Pictures = list[NDArray[np.uint8]]
+
+PRESETS = {"digits": "small", "textures": "texture"}
+"""Where a method has them; else its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method on one folder."""
+
+    folder: str
+    method: str
+    preset: str
+    steps: int
+    auroc: float
+    maps: int
+    """Heat maps written; 0 for methods that do not localise."""
+    training_seconds: float
+
+
+def digits() -> tuple[Pictures, Pictures, Pictures]:
+    """Normal ones to learn from, normal and anomalous ones to test on."""
+    data = load_digits()
+    scans = [
+        np.asarray(Image.fromarray((image * 15).astype(np.uint8)).resize((25, 25)))
+        for image in data.images
+    ]
+    zeros = [scan for scan, target in zip(scans, data.target, strict=True) if target == 0]
+    others = [scan for scan, target in zip(scans, data.target, strict=True) if target != 0]
+    return zeros[:70], zeros[70:], others[::12]
+
+
+def textures() -> tuple[Pictures, Pictures, Pictures]:
+    """Normal ones to learn from, normal and anomalous ones to test on."""
+    random = np.random.default_rng(0)
+    normal = [_weave(random) for _ in range(260)]
+    anomalous = []
+    for i in range(60):
+        crop, other = _weave(random), _weave(random)
+        y, x = random.integers(0, 128 - 40, 2)
+        patch = other[y : y + 40, x : x + 40]
+        crop[y : y + 40, x : x + 40] = patch.T[::-1] // 2 + 64 if i % 2 else patch // 3
+        anomalous.append(crop)
+    return normal[:200], normal[200:], anomalous
+
+
+def _weave(random: np.random.Generator) -> NDArray[np.uint8]:
+    """Crossing threads of slightly uneven width, somewhere on an endless cloth."""
+    y, x = np.mgrid[:128, :128] + random.uniform(0, 64, (2, 1, 1))
+    sway = 2 * np.sin(x / 37 + random.uniform(0, 6))
+    threads = np.sin(y / 2.5 + sway) + 0.7 * np.sign(np.sin(x / 5)) * np.cos(x / 2)
+    return np.clip(128 + 35 * threads + random.normal(0, 8, x.shape), 0, 255).astype(np.uint8)
+
+
+FOLDERS = {"digits": digits, "textures": textures}
+
+
+def write(folder: Path, parts: tuple[Pictures, Pictures, Pictures]) -> None:
+    """As PNG files: train/good, test/good, test/anomalous."""
+    for name, pictures in zip(("train/good", "test/good", "test/bad"), parts, strict=True):
+        (folder / name).mkdir(parents=True)
+        for i, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / name / f"{i:03d}.png")
+
+
+def run(folder: Path, method: str, budget: Sequence[str]) -> Row:
+    """Fit, evaluate and draw."""
+    wanted = PRESETS[folder.name]
+    preset = wanted if wanted in METHODS[method].presets else "default"
+    model, maps = folder.parent / f"{folder.name}-{method}", folder.parent / f"maps-{method}"
+    fitted = ask("fit", method, folder, "-o", model, "--preset", preset, "--no-report", *budget)
+    evaluated = ask("evaluate", model, folder)
+    drawn = ["--maps", maps] if METHODS[method].localizes else []
+    ask("score", model, folder / "test" / "bad", *drawn, "-o", folder.parent / f"{method}.csv")
+    return Row(
+        folder=folder.name,
+        method=method,
+        preset=preset,
+        steps=fitted["provenance"]["steps"],
+        auroc=evaluated["auroc"],
+        maps=len(list(maps.glob("*"))) if drawn else 0,
+        training_seconds=fitted["provenance"]["training_seconds"],
+    )
+
+
+def ask(*words: object) -> dict[str, Any]:
+    """What a command answers.
+
+    Raises:
+        OnlygoodError: it failed.
+    """
+    with redirect_stdout(StringIO()) as said:
+        status = onlygood([*map(str, words), "--json", "--quiet"])
+    answer: dict[str, Any] = json.loads(said.getvalue())
+    if status:
+        raise OnlygoodError(f"{' '.join(map(str, words))}: {answer}")
+    return answer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table of all methods on both folders."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=0.5, help="of training")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
+    parser.add_argument("--json", type=Path, help="file for the same figures")
+    options = parser.parse_args(arguments)
+    methods = ["autoencoder", "pca"] if options.quick else options.methods
+    budget = ["--steps", "2"] if options.quick else ["--minutes", str(options.minutes)]
+    facts = machine()
+    print(in_words(facts))
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, make in FOLDERS.items():
+            if options.quick and name == "textures":
+                continue
+            folder = Path(temporary) / name
+            write(folder, make())
+            for method in methods:
+                rows.append(run(folder, method, budget))
+                print(f"{name} {method}: AUROC {rows[-1].auroc:.3f}", file=sys.stderr)
+    print(
+        table(
+            ("pictures", "method", "preset", "steps", "training, s", "AUROC", "heat maps"),
+            [
+                (
+                    row.folder,
+                    row.method,
+                    row.preset,
+                    f"{row.steps:,}",
+                    f"{row.training_seconds:.0f}",
+                    f"{row.auroc:.3f}",
+                    str(row.maps or "–"),
+                )
+                for row in rows
+            ],
+        )
+    )
+    if options.json:
+        write_json(options.json, {"machine": facts, "rows": [asdict(row) for row in rows]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
