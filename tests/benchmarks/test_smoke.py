@@ -31,7 +31,9 @@ def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     assert import_module(name).main(["--quick", "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
     assert figures["rows"]
-    assert figures["machine"]["versions"]["torch"] == torch.__version__
+    # Some builds name their CUDA in the one and not in the other.
+    told = figures["machine"]["versions"]["torch"]
+    assert told.split("+")[0] == torch.__version__.split("+")[0]
 
 
 def test_promise_with_few_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
