@@ -73,6 +73,34 @@ class Preset:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
+def on_a_cpu(config: Mapping[str, Any] | None = None) -> dict[str, Preset]:
+    """The presets of ours that every method of networks has: minutes on a processor.
+
+    Args:
+        config: Settings of the method that go with them.
+    """
+    return {
+        "default": Preset(
+            summary="objects on a CPU in minutes (ours)",
+            config=config or {},
+            view={"size": 64},
+            training={"minutes": 10},
+        ),
+        "small": Preset(
+            summary="the same, coarser and faster (ours)",
+            config=config or {},
+            view={"size": 32},
+            training={"minutes": 10},
+        ),
+        "texture": Preset(
+            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
+            config=config or {},
+            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
+            training={"minutes": 10},
+        ),
+    }
+
+
 def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
     """Refuse numbers among the fields of a dataclass, or in their tuples, that break a rule.
 

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -161,24 +161,7 @@ class AMA(Method):
     localizes = True
     uses_anomalous = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(
-            summary="objects on a CPU in minutes (ours)",
-            config=_OURS,
-            view={"size": 64},
-            training={"minutes": 10},
-        ),
-        "small": Preset(
-            summary="the same, coarser and faster (ours)",
-            config=_OURS,
-            view={"size": 32},
-            training={"minutes": 10},
-        ),
-        "texture": Preset(
-            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
-            config=_OURS,
-            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 10},
-        ),
+        **on_a_cpu(_OURS),
         "paper": Preset(
             summary="as in the paper, lengths as in the code",
             view=_PAPER_VIEW,

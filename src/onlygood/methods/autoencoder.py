@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -47,21 +47,7 @@ class Autoencoder(Method):
 
     config_class = AutoencoderConfig
     localizes = True
-    presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(
-            summary="objects on a CPU in minutes", view={"size": 64}, training={"minutes": 10}
-        ),
-        "small": Preset(
-            summary="the same, coarser and twice as fast",
-            view={"size": 32},
-            training={"minutes": 10},
-        ),
-        "texture": Preset(
-            summary="textures on a CPU in minutes: 64 px tiles of 512 px",
-            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 10},
-        ),
-    }
+    presets: ClassVar[Mapping[str, Preset]] = on_a_cpu()
 
     def __init__(self, config: AutoencoderConfig, shape: InputShape) -> None:
         super().__init__(config, shape)

@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, NamedTuple, final
 import torch
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -132,24 +132,7 @@ class CBiGAN(Method):
     config_class = CBiGANConfig
     localizes = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(
-            summary="objects on a CPU in minutes (ours)",
-            config=_OURS,
-            view={"size": 64},
-            training={"minutes": 10},
-        ),
-        "small": Preset(
-            summary="the same, coarser and twice as fast (ours)",
-            config=_OURS,
-            view={"size": 32},
-            training={"minutes": 10},
-        ),
-        "texture": Preset(
-            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
-            config=_OURS,
-            view=_TEXTURE,
-            training={"minutes": 10},
-        ),
+        **on_a_cpu(_OURS),
         "paper": Preset(summary="objects as in the paper's text", training=_PAPER_LENGTH),
         "paper-texture": Preset(
             summary="textures as in the paper's text", view=_TEXTURE, training=_PAPER_LENGTH

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -102,24 +102,7 @@ class CEBiGAN(Method):
     config_class = CEBiGANConfig
     localizes = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(
-            summary="objects on a CPU in minutes (ours)",
-            config=_OURS,
-            view={"size": 64},
-            training={"minutes": 10},
-        ),
-        "small": Preset(
-            summary="the same, coarser and faster (ours)",
-            config=_OURS,
-            view={"size": 32},
-            training={"minutes": 10},
-        ),
-        "texture": Preset(
-            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
-            config=_OURS,
-            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 10},
-        ),
+        **on_a_cpu(_OURS),
         "paper": Preset(
             summary="metal nut; Table 1: projection + consistency", training=_PAPER_LENGTH
         ),

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Maps, PerImage
 from onlygood.core.stage import Adam, Balance, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
@@ -159,24 +159,7 @@ class PIAD(Method):
     config_class = PIADConfig
     localizes = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        "default": Preset(
-            summary="objects on a CPU in minutes (ours)",
-            config=_OURS,
-            view={"size": 64},
-            training={"minutes": 10},
-        ),
-        "small": Preset(
-            summary="the same, coarser and faster (ours)",
-            config=_OURS,
-            view={"size": 32},
-            training={"minutes": 10},
-        ),
-        "texture": Preset(
-            summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
-            config=_OURS,
-            view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 10},
-        ),
+        **on_a_cpu(_OURS),
         "mnist": Preset(
             summary="MNIST and Fashion-MNIST as in the supplement, but for the backbone",
             view={"size": 32},
