@@ -144,11 +144,9 @@ class Plain:
                     optimizer.step()
 
     def batch(self) -> Batch:
-        """Random images, and what the method wants to know of them."""
+        """Random images, with noise."""
         x = self.images[torch.randint(len(self.images), (self.batch_size,), device=DEVICE)]
-        with torch.no_grad():
-            prepared = self.method.prepare(x)
-        return Batch(normal=x, generator=self.generator, prepared=prepared)
+        return Batch(normal=x, generator=self.generator)
 
 
 def _optimizer(update: Update) -> torch.optim.Adam:

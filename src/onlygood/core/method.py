@@ -54,7 +54,8 @@ class Method(nn.Module, ABC):
         """What losses need of images that no training changes, `(B, ...)`, as `Batch.prepared`.
 
         For example the features of a frozen network. Deterministic and without gradients. The
-        trainer keeps it where pictures are not augmented and memory allows, else asks anew.
+        trainer asks once for all training pictures where these are not augmented and memory allows;
+        elsewhere `Batch.prepared` is None, and a loss that needs it asks itself.
         """
         return None
 

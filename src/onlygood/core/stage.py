@@ -34,7 +34,7 @@ class Batch:
     anomalous: Images | None = None
     """Known anomalous images, where the method and the data have them."""
     prepared: Tensor | None = None
-    """What `Method.prepare` gives for the normal images; None where the method prepares nothing."""
+    """What `Method.prepare` gives for the normal images, where the trainer could keep it."""
     progress: Progress = field(default_factory=Progress)
     rank: int = 0
     world: int = 1

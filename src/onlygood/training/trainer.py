@@ -458,7 +458,9 @@ class _Run:
         if update.batch == "fresh" or self.current is None:
             normal = next(self.stream)
             anomalous = next(self.anomalous_stream) if self.anomalous_stream else None
-            prepared = self._prepare_batch(normal)
+            prepared = None
+            if self.prepared is not None:
+                prepared = self.prepared[self.plan.pick(at.batches).indices.to(self.device)]
             at.batches += 1
             at.stage_batches += 1
         else:
@@ -480,12 +482,6 @@ class _Run:
             seed_of(self.trainer.seed, 4, at.stage, at.step, number, repetition, distributed.rank())
         )
         return self.current
-
-    def _prepare_batch(self, normal: Images) -> Tensor | None:
-        if self.prepared is not None:
-            return self.prepared[self.plan.pick(self.at.batches).indices.to(self.device)]
-        with torch.no_grad(), autocast(self.training, self.device):
-            return self.method.prepare(normal)
 
     # Watching --------------------------------------------------------------------------------
 
