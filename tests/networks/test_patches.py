@@ -3,8 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
-from onlygood.networks.patches import PatchFeatures, enlarged, top_mean
+from onlygood.networks.patches import PatchFeatures, top_mean
 
 LITE, LAYERS = "efficientnet-lite0", ("stride8", "stride16")
 
@@ -46,7 +47,7 @@ def test_the_largest_count(share: float, expected: float) -> None:
 
 def test_maps_are_as_large_as_the_images() -> None:
     positions, x = torch.rand(2, 6, 4), images()
-    found = enlarged(positions, x)
+    found = enlarged(positions, *x.shape[2:])
     assert found.shape == (2, 48, 32)
     expected = F.interpolate(positions[:, None], (48, 32), mode="bilinear", align_corners=False)
     assert torch.equal(found, expected[:, 0])

@@ -27,8 +27,9 @@ from onlygood.core.settings import Preset, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
+from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import PatchFeatures, enlarged, top_mean
+from onlygood.networks.patches import PatchFeatures, top_mean
 
 PART = 64
 """Positions whose covariances are inverted at a time."""
@@ -115,7 +116,8 @@ class Gaussian(Method):
         white = self.whitening.rows @ centred
         distances = white.square().sum(1).sqrt().T.unflatten(1, features.shape[1:3])
         return Scores.weighted(
-            map=enlarged(distances, x), distance=(1.0, top_mean(distances, self.config.top))
+            map=enlarged(distances, *x.shape[2:]),
+            distance=(1.0, top_mean(distances, self.config.top)),
         )
 
 

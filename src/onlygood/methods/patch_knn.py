@@ -25,8 +25,9 @@ from onlygood.core.settings import Preset, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
+from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory, coreset, sample
-from onlygood.networks.patches import PatchFeatures, enlarged, top_mean
+from onlygood.networks.patches import PatchFeatures, top_mean
 
 POOL = 10
 """Patches to choose a coreset from, for each that is kept."""
@@ -93,5 +94,6 @@ class PatchKNN(Method):
         nearest = self.memory.nearest(features.flatten(0, 2), 1)
         distances = nearest.view(features.shape[:3])
         return Scores.weighted(
-            map=enlarged(distances, x), distance=(1.0, top_mean(distances, self.config.top))
+            map=enlarged(distances, *x.shape[2:]),
+            distance=(1.0, top_mean(distances, self.config.top)),
         )

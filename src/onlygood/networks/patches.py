@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlygood.core.shapes import Images, Maps, PerImage
+from onlygood.core.shapes import Images, PerImage
 from onlygood.networks.backbones import backbone
 
 Patches = Float[Tensor, "B _ _ _"]
@@ -50,8 +50,3 @@ def top_mean(positions: Positions, share: float) -> PerImage:
     """Mean over the `share` of positions that are largest, at least one: 0 gives the maximum."""
     values = positions.flatten(1)
     return values.topk(max(1, round(share * values.shape[1]))).values.mean(1)
-
-
-def enlarged(positions: Positions, x: Images) -> Maps:
-    """As many pixels as the images have, interpolated bilinearly."""
-    return F.interpolate(positions[:, None], x.shape[2:], mode="bilinear")[:, 0]

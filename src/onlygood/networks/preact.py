@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.sizes import power_of_two
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
@@ -42,12 +42,7 @@ def widths(shape: InputShape, width: int, doublings: int = 0) -> list[int]:
     Raises:
         ShapeError: the shape is not square, or its side not a power of two from 32 up.
     """
-    side = shape.height
-    if shape.height != shape.width or side < 32 or side & (side - 1):
-        raise ShapeError(
-            "pre-activation networks need square images with a side that is a power of two, at "
-            f"least 32; got {shape.height} x {shape.width}; set size=64 or size=128 (or the tile)"
-        )
+    side = power_of_two(shape, "pre-activation")
     return [width * 2 ** min(i, doublings) for i in range(int(math.log2(side // SIDE)))]
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.sizes import power_of_two
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
@@ -29,12 +29,7 @@ def multipliers(shape: InputShape) -> list[int]:
     Raises:
         ShapeError: the shape is not square, or its side not a power of two from 32 up.
     """
-    side = shape.height
-    if shape.height != shape.width or side < 32 or side & (side - 1):
-        raise ShapeError(
-            "residual networks need square images with a side that is a power of two, at least "
-            f"32; got {shape.height} x {shape.width}; set size=64 or size=128 (or the tile)"
-        )
+    side = power_of_two(shape, "residual")
     return [1, 2, 3, 4, 8, 16] + [16] * max(0, int(math.log2(side)) - 7)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.sizes import power_of_two
 
 SLOPE = 0.2
 """Negative slope of the encoder's leaky ReLU."""
@@ -35,12 +35,7 @@ def levels(shape: InputShape) -> int:
     Raises:
         ShapeError: the shape is not square, or its side not a power of two from 32 up.
     """
-    side = shape.height
-    if shape.height != shape.width or side < 32 or side & (side - 1):
-        raise ShapeError(
-            "SN-GAN networks need square images with a side that is a power of two, at least "
-            f"32; got {shape.height} x {shape.width}; set size=64 or size=128 (or the tile)"
-        )
+    side = power_of_two(shape, "SN-GAN")
     return int(math.log2(side // SIDE))
 
 
