@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from onlygood import settings
-from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.errors import ConfigError, DataError, alternatives
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Training, View
 from onlygood.data.source import ImageSource
@@ -154,7 +154,7 @@ def method_named(name: str) -> type[Method]:
         ConfigError: there is none of this name.
     """
     if name not in METHODS:
-        raise ConfigError(f'unknown method "{name}"{settings.alternatives(name, METHODS)}')
+        raise ConfigError(f'unknown method "{name}"{alternatives(name, METHODS)}')
     return METHODS[name]
 
 

@@ -6,19 +6,18 @@ TOML file and from Python. No torch here: the command line reads this before it 
 """
 
 import ast
-import difflib
 import inspect
 import json
 import math
 import textwrap
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from onlygood.core.errors import ConfigError
+from onlygood.core.errors import ConfigError, alternatives
 from onlygood.core.settings import Preset, Training, View
 
 C = TypeVar("C")
@@ -166,14 +165,6 @@ def from_json(cls: type[C], data: Mapping[str, object]) -> C:
         ConfigError: a field is unknown, or a value has the wrong type.
     """
     return _build(cls, data)
-
-
-def alternatives(name: str, known: Iterable[str], listing: str | None = None) -> str:
-    """The end of a message about an unknown name: `; did you mean "pca"? known: cbigan, pca`."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f' did you mean "{close[0]}"?' if close else ""
-    return f";{hint} known: {listing or ', '.join(names)}"
 
 
 def _owners(method: str, config_class: type[Any]) -> dict[str, type[Any]]:

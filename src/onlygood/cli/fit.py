@@ -144,8 +144,8 @@ def _request(
     first: str | None, second: str | None, config: Path | None, preset: str | None
 ) -> tuple[str, Path, dict[str, object], str]:
     """Method, folder, settings and preset from positional words, file and options."""
-    from onlygood.core.errors import ConfigError, DataError
-    from onlygood.settings import FileSettings, alternatives, load_toml
+    from onlygood.core.errors import ConfigError, DataError, alternatives
+    from onlygood.settings import FileSettings, load_toml
 
     if first is None:
         raise ConfigError("fit needs a folder of normal pictures: onlygood fit FOLDER -o MODEL")

@@ -17,9 +17,8 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, json: Json = False
 ) -> None:
     """List the methods; with NAME its paper, presets and settings."""
-    from onlygood.core.errors import ConfigError
+    from onlygood.core.errors import ConfigError, alternatives
     from onlygood.methods import METHODS
-    from onlygood.settings import alternatives
 
     voice = Voice(json=json)
     if name is None:

@@ -1,5 +1,8 @@
 """What a caller may catch. Every message says what is wrong, what was given and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class OnlygoodError(Exception):
     """Base of every error that onlygood raises on purpose."""
@@ -31,3 +34,11 @@ class TrainingDiverged(OnlygoodError, RuntimeError):
 
 class TrainingInterrupted(OnlygoodError, RuntimeError):
     """The run was stopped by a signal after a checkpoint was written; `--resume` goes on."""
+
+
+def alternatives(name: str, known: Iterable[str], listing: str | None = None) -> str:
+    """The end of a message about an unknown name: `; did you mean "pca"? known: cbigan, pca`."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f' did you mean "{close[0]}"?' if close else ""
+    return f";{hint} known: {listing or ', '.join(names)}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from onlygood.core.errors import ConfigError
+from onlygood.core.errors import ConfigError, alternatives
 from onlygood.data.layout import Labelled
 from onlygood.data.readers import (
     MVTEC_CATEGORIES,
@@ -35,7 +35,6 @@ from onlygood.data.readers import (
 from onlygood.data.readers.sets import known_split
 from onlygood.data.source import ImageSource
 from onlygood.evaluation.records import WHOLE
-from onlygood.settings import alternatives
 
 SPLIT_SEED = 0
 """Of everything that a protocol draws; recorded with each figure that depends on it."""

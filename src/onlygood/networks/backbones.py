@@ -8,7 +8,6 @@ Weights are no parameters: no optimiser, no gradient and no `state_dict` sees th
 holds their checksum alone, and refuses to be loaded into a backbone with other weights.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -30,6 +29,7 @@ from onlygood.core.errors import (
     ModelFileError,
     OnlygoodError,
     ShapeError,
+    alternatives,
 )
 from onlygood.core.files import replacing
 from onlygood.core.shapes import Images
@@ -221,7 +221,7 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
     if colon and library in _LIBRARIES:
         return _LIBRARIES[library](name, model, layers, path)
     if name not in _ARCHITECTURES:
-        raise ConfigError(f'unknown backbone "{name}"{_alternatives(name, NAMES)}')
+        raise ConfigError(f'unknown backbone "{name}"{alternatives(name, NAMES)}')
     architecture = _ARCHITECTURES[name]
     chosen = _chosen(name, layers, architecture.layers)
     taps = [layer.row for layer in chosen.values()]
@@ -667,12 +667,5 @@ def _chosen(name: str, layers: Sequence[str], known: Mapping[str, Layer]) -> dic
     """The layers asked for, finest first."""
     for layer in layers:
         if layer not in known:
-            raise ConfigError(f'{name} has no layer "{layer}"{_alternatives(layer, known)}')
+            raise ConfigError(f'{name} has no layer "{layer}"{alternatives(layer, known)}')
     return {key: layer for key, layer in known.items() if key in layers}
-
-
-def _alternatives(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f' did you mean "{close[0]}"?' if close else ""
-    return f";{hint} known: {', '.join(names)}"
