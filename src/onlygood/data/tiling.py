@@ -12,7 +12,6 @@ from onlygood.data.preprocess import check_view
 
 
 @runtime_checkable
-@runtime_checkable
 class Scorer(Protocol):
     """Whatever scores images, a method above all."""
 
