@@ -21,7 +21,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[demo,dev,parquet]'
+	$(PIP) -e '.[train,demo,dev,parquet,onnx]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -369,7 +369,7 @@ def test_scoring_changes_nothing(detector: Detector) -> None:
 
 def test_a_score_that_is_no_number_names_the_picture(tmp_path: Path) -> None:
     fitted = parts.fit(parts.normal(8))
-    for name, value in fitted._scorer.network.named_buffers():
+    for name, value in fitted.scorer.network.named_buffers():
         value.fill_(float("nan") if name == "mean" else 0.0)
     with pytest.raises(OnlygoodError, match=r"array\[0\]: the score is not finite; the model is"):
         fitted.score(parts.normal(2))

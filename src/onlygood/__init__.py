@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onlygood.core.result import Result
     from onlygood.data.source import ImageSource
-    from onlygood.detector import Detector, Result
+    from onlygood.detector import Detector
     from onlygood.methods import METHODS
 
     __version__: str
@@ -16,7 +17,7 @@ _HOMES = {
     "Detector": "onlygood.detector",
     "ImageSource": "onlygood.data.source",
     "METHODS": "onlygood.methods",
-    "Result": "onlygood.detector",
+    "Result": "onlygood.core.result",
 }
 
 

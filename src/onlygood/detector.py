@@ -7,24 +7,24 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from onlygood import model_file, settings
 from onlygood.core.errors import DataError, ModelFileError, OnlygoodError
+from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
-from onlygood.data.preprocess import restore_map
+from onlygood.data.loading import Loaded
+from onlygood.data.resize import restore_map
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
-from onlygood.data.store import Loaded, iterate
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.learning import learn, method_named, new_network, settings_of, with_channels
-from onlygood.raw_scores import BATCH, RawScorer, Survey, threads
+from onlygood.raw_scores import BATCH, RawScorer, Survey
 from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
@@ -32,24 +32,6 @@ from onlygood.training.reporting import Reporter, Silent
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
-
-
-class Result(NamedTuple):
-    """What a detector says of one picture."""
-
-    name: str
-    score: float
-    """Raw, larger = more anomalous; NaN where the picture could not be read."""
-    p_value: float
-    """Conformal: the share of normal pictures that score as high, at least 1 / (n + 1)."""
-    decision: str
-    """`normal`, `unsure` (with two thresholds), `anomalous`, or `error`."""
-    parts: dict[str, float]
-    """The parts of the score, before their weights."""
-    map: NDArray[np.float32] | None = None
-    """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold."""
-    error: str | None = None
-    """Why the picture could not be scored."""
 
 
 @final
@@ -77,7 +59,7 @@ class Detector:
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
-        self._scorer = scorer
+        self.scorer = scorer
 
     # Making ----------------------------------------------------------------------------------
 
@@ -211,7 +193,7 @@ class Detector:
         if pictures is None:
             calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
         else:
-            survey = self._scorer.survey(_normal_pictures(pictures)[0])
+            survey = self.scorer.survey(_normal_pictures(pictures)[0])
             calibration = _calibration(
                 survey,
                 self.group_by,
@@ -226,7 +208,7 @@ class Detector:
             ]
         return Detector(
             self.method,
-            self._scorer,
+            self.scorer,
             self.config,
             self.training,
             calibration,
@@ -240,7 +222,7 @@ class Detector:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self._scorer.device
+        return self.scorer.device
 
     @property
     def verdict(self) -> str:
@@ -266,11 +248,11 @@ class Detector:
         Maps are left out with `maps=False`, and where the method does not localise.
         """
         source = ImageSource.of(pictures)
-        for batch in iterate(source, self.view, batch_size, threads()):
+        for batch in self.scorer.load(source, batch_size):
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
-        raw = self._scorer.score(batch, maps=maps)
+        raw = self.scorer.score(batch, maps=maps)
         heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
         p_values = self.calibration.p_values(raw.totals)
         decisions = self.calibration.decide(raw.totals)
@@ -300,7 +282,7 @@ class Detector:
         arrays = self.calibration.arrays()
         model_file.write(
             Path(path),
-            {f"method.{name}": tensor for name, tensor in self._scorer.network.state_dict().items()}
+            {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
             | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()},
             {
                 "method": self.method,

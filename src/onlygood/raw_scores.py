@@ -1,6 +1,7 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple, final
 
 import numpy as np
@@ -11,9 +12,10 @@ from scipy.ndimage import gaussian_filter
 from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.method import Method
 from onlygood.core.settings import View
-from onlygood.data.preprocess import to_images
+from onlygood.data.loading import Loaded, iterate
+from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
-from onlygood.data.store import Loaded, Unreadable, iterate
+from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
 
 BATCH = 32
@@ -58,6 +60,10 @@ class RawScorer:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._tiled = Tiled(network, view)
 
+    def load(self, source: ImageSource, batch_size: int = BATCH) -> Iterator[list[Loaded]]:
+        """Pictures in the form that `score` takes, decoded on all cores."""
+        return iterate(source, self.view.size, self.view.channels, batch_size, threads())
+
     @torch.no_grad()
     def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:
         """Score the readable pictures of a batch.
@@ -65,11 +71,11 @@ class RawScorer:
         Raises:
             OnlygoodError: the method gave a score that is not finite.
         """
-        readable = [(item.name, item.tensor) for item in batch if item.tensor is not None]
+        readable = [(item.name, to_bytes(item.pixels)) for item in batch if item.pixels is not None]
         if not readable:
             return RawScores(np.zeros(0), {}, None)
-        names, tensors = zip(*readable, strict=True)
-        scores = self._tiled.score(to_images(torch.stack(tensors).to(self.device)))
+        names, pictures = zip(*readable, strict=True)
+        scores = self._tiled.score(to_images(torch.stack(pictures).to(self.device)))
         totals = scores.total.double().cpu().numpy()
         if not np.isfinite(totals).all():
             raise OnlygoodError(
@@ -93,7 +99,7 @@ class RawScorer:
         names: list[str] = []
         unreadable: list[Unreadable] = []
         totals, maxima, medians = [], [], []
-        for batch in iterate(source, self.view, BATCH, threads()):
+        for batch in self.load(source):
             raw = self.score(batch, maps=True)
             totals.append(raw.totals)
             if raw.maps is not None:

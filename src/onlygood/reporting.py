@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 
 from onlygood.core.errors import DataError
+from onlygood.core.result import Result
 from onlygood.data.source import ImageSource
-from onlygood.detector import Detector, Result
+from onlygood.detector import Detector
 from onlygood.evaluation.evaluate import Evaluation
 from onlygood.methods import METHODS
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent

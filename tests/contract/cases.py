@@ -16,7 +16,8 @@ from onlygood.core.settings import View
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Batch, Update
 from onlygood.core.terms import Scores
-from onlygood.data import ImageSource, PictureStore
+from onlygood.data.source import ImageSource
+from onlygood.data.store import PictureStore
 from onlygood.methods import METHODS
 from onlygood.training import Trainer
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from onlygood import settings
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Stage
-from onlygood.data import Preprocess
+from onlygood.data.preprocess import check_view
 from onlygood.detector import Detector
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.methods import METHODS
@@ -97,7 +97,7 @@ def test_every_preset_can_be_used(name: str) -> None:
             preset=key,
             overrides={**case_of(name).tiny, "channels": 1},
         )
-        Preprocess(view)
+        check_view(view)
         network = cls(config, InputShape(1, view.side, view.side))
         if any(stage.updates for stage in network.stages()):
             assert any(getattr(training, name) for name in settings.BUDGETS), f"{key}: no budget"

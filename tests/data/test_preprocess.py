@@ -2,64 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
-from onlygood.data.preprocess import Preprocess, check_view, restore_map, to_images, widening
-from tests.data.pictures import GREY, RGB
+from onlygood.data.preprocess import check_view, to_bytes, to_images, widening
 
 
-def test_a_picture_of_the_right_size_stays_as_it_is():
-    square = np.ascontiguousarray(RGB[:7])
-    found = Preprocess(View(channels=3, size=7))(square)
-    assert found.dtype == torch.uint8
-    np.testing.assert_array_equal(found.permute(1, 2, 0), square)
-
-
-def test_grey_is_repeated_and_colour_becomes_luma():
-    square = np.ascontiguousarray(GREY[:7, :, None])
-    repeated = Preprocess(View(channels=3, size=7))(square)
-    np.testing.assert_array_equal(repeated, np.repeat(square, 3, 2).transpose(2, 0, 1))
-    one = Preprocess(View(size=7, channels=1))
-    np.testing.assert_array_equal(one(np.repeat(square, 3, 2)), one(square))
-    luma = one(np.ascontiguousarray(RGB[:7]))
-    assert np.abs(luma[0].numpy() - RGB[:7] @ [0.299, 0.587, 0.114]).max() < 0.51
-
-
-def test_shrinking_averages_over_all_pixels():
-    board = np.indices((64, 64)).sum(0)[..., None] % 2 * np.uint8(255)
-    found = Preprocess(View(size=8, channels=1))(board.astype(np.uint8))
-    assert (found.float() - 127.5).abs().max() <= 3
-
-
-def test_tall_pictures_are_squeezed():
-    tall = np.repeat(np.arange(4, dtype=np.uint8) * 60, 64)[:, None, None] * np.ones((1, 8, 1))
-    found = Preprocess(View(size=8, channels=1))(tall.astype(np.uint8))
-    assert found.shape == (1, 8, 8)
-    assert found[0, [0, 7], 0].tolist() == [0, 180]
-
-
-def test_tiny_pictures_are_refused_by_name():
-    with pytest.raises(DataError, match=r"dot\.png: is 1 x 1, each side must be 4 pixels or more"):
-        Preprocess(View(channels=3, size=8))(np.zeros((1, 1, 3), np.uint8), "dot.png")
-    with pytest.raises(DataError, match="is 9 x 3"):
-        Preprocess(View(channels=3, size=8))(np.zeros((3, 9, 1), np.uint8))
-    assert Preprocess(View(channels=3, size=8))(np.zeros((4, 4, 1), np.uint8)).shape == (3, 8, 8)
+def test_channels_come_first():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert to_bytes(pixels).tolist() == pixels.transpose(2, 0, 1).tolist()
 
 
 def test_images_are_in_the_unit_interval_with_channels_last():
     images = to_images(torch.arange(256, dtype=torch.uint8).view(1, 4, 8, 8))
     torch.testing.assert_close(images.flatten(), torch.arange(256) / 255, rtol=0, atol=0)
     assert images.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_maps_return_to_the_size_of_the_picture():
-    ramp = np.linspace(-2, 3, 8, dtype=np.float32)[None].repeat(8, 0)
-    found = restore_map(ramp, (4, 16))
-    assert (found.shape, found.dtype) == ((4, 16), np.float32)
-    # Pixel i of 16 has its centre at (i + 0.5) / 2 - 0.5 pixels of 8.
-    expected = np.interp((np.arange(16) + 0.5) / 2 - 0.5, np.arange(8), ramp[0])
-    np.testing.assert_allclose(found, expected[None].repeat(4, 0), atol=1e-6)
-    np.testing.assert_array_equal(restore_map(ramp, (8, 8)), ramp)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +47,6 @@ def test_room_for_a_turned_square(low: float, high: float, factor: float):
 def test_views_that_contradict_themselves_are_refused(view: View, message: str):
     with pytest.raises(ConfigError, match=message):
         check_view(view)
-    with pytest.raises(ConfigError, match=message):
-        Preprocess(view)
 
 
 def test_a_turned_tile_may_fit_exactly():

@@ -10,8 +10,10 @@ import torch
 from onlygood.core.errors import DataError
 from onlygood.core.images import Pick, TrainingImages
 from onlygood.core.settings import View
+from onlygood.data.loading import READ_AHEAD, iterate, ordered
+from onlygood.data.preprocess import to_bytes
 from onlygood.data.source import ImageSource
-from onlygood.data.store import READ_AHEAD, PictureStore, iterate, ordered
+from onlygood.data.store import PictureStore
 from tests.data.pictures import write
 
 VIEW = View(channels=3, size=16, rotate=(-20.0, 20.0), flip=True)
@@ -128,24 +130,22 @@ def test_the_digest_depends_on_pixels_alone(folder: Path):
 
 
 def test_scoring_gets_pictures_in_order_with_the_unreadable_in_their_places(folder: Path):
-    batches = list(
-        iterate(ImageSource.of(folder), View(channels=3, size=16), batch_size=2, threads=3)
-    )
+    batches = list(iterate(ImageSource.of(folder), size=16, channels=3, batch_size=2, threads=3))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     items = [item for batch in batches for item in batch]
     assert [item.name for item in items] == ["a.png", "b.png", "bad.png", "c.png", "dot.png"]
     assert [item.error is None for item in items] == [True, True, False, True, False]
     assert [item.size for item in items] == [(8, 8), (8, 8), None, (8, 8), None]
-    assert items[2].tensor is None and items[2].path == folder / "bad.png"
-    assert items[0].tensor is not None and items[0].tensor.shape == (3, 16, 16)
+    assert items[2].pixels is None and items[2].path == folder / "bad.png"
+    assert items[0].pixels is not None and items[0].pixels.shape == (16, 16, 3)
 
 
 def test_training_and_scoring_see_the_same_pixels():
     source = ImageSource.of(PIXELS)
     view = View(channels=3, size=16)
-    (items,) = iterate(source, view, batch_size=10)
+    (items,) = iterate(source, size=16, channels=3, batch_size=10)
     (batch,) = PictureStore(source, view).batches([Pick(torch.arange(10), torch.empty(10, 0))])
-    scored = torch.stack([item.tensor for item in items if item.tensor is not None])
+    scored = torch.stack([to_bytes(item.pixels) for item in items if item.pixels is not None])
     torch.testing.assert_close(batch, scored / 255, rtol=0, atol=0)
 
 

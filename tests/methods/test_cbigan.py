@@ -7,7 +7,7 @@ from torch import Tensor
 from onlygood import settings
 from onlygood.core.method import InputShape
 from onlygood.core.settings import View
-from onlygood.data import Tiled, tile_count
+from onlygood.data.tiling import Tiled, tile_count
 from onlygood.losses.adversarial import GAMES, Game
 from onlygood.methods import cbigan as module
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig

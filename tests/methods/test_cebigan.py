@@ -11,7 +11,8 @@ from onlygood.core.method import InputShape
 from onlygood.core.settings import Training, View
 from onlygood.core.stage import Batch
 from onlygood.core.terms import Loss
-from onlygood.data import ImageSource, PictureStore
+from onlygood.data.source import ImageSource
+from onlygood.data.store import PictureStore
 from onlygood.losses.adversarial import GAMES, Game
 from onlygood.methods.cebigan import CEBiGAN, CEBiGANConfig
 from onlygood.networks.dcgan import (

@@ -15,6 +15,7 @@ from onlygood.cli.data import data
 from onlygood.cli.demo import demo
 from onlygood.cli.doctor import doctor
 from onlygood.cli.evaluate import evaluate
+from onlygood.cli.export import export, validate
 from onlygood.cli.fetch import fetch
 from onlygood.cli.fit import fit
 from onlygood.cli.methods import methods
@@ -26,12 +27,21 @@ FAILED = 1
 INTERRUPTED = 130
 """What a shell reports of a process that Ctrl-C ended; Typer returns it for KeyboardInterrupt."""
 
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
+    "onnxruntime": "runtime",
+}
+"""What brings a package that a verb may miss."""
+
 app = typer.Typer(
     name="onlygood",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, score, evaluate, calibrate, methods, data, fetch, demo, doctor):
+for verb in (
+    *(fit, score, evaluate, calibrate, export, validate),
+    *(methods, data, fetch, demo, doctor),
+):
     app.command()(verb)
 app.add_typer(bench, name="bench")
 
@@ -73,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(voice, str(error), INTERRUPTED)
     except OnlygoodError as error:
         return _fail(voice, str(error))
+    except ModuleNotFoundError as error:
+        if (extra := EXTRA_OF.get((error.name or "").partition(".")[0])) is None:
+            raise
+        words = f"this needs {error.name}: run `pip install 'onlygood[{extra}]'`"
+        return _fail(voice, words)
     except TyperException as error:
         return _fail(voice, f"{error.format_message()} (see --help)")
     except BrokenPipeError:

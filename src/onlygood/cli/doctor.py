@@ -9,6 +9,8 @@ from typing import Any
 from onlygood.cli.voice import Json, Voice, table
 
 EXTRAS = {
+    "train": ("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"),
+    "runtime": ("onnxruntime",),
     "demo": ("elpv_dataset",),
     "parquet": ("pyarrow",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -36,7 +38,7 @@ def doctor(json: Json = False) -> None:
     rows = [("Python", facts["python"]), *facts["versions"].items()]
     rows += [
         ("processor cores", str(facts["cores"])),
-        ("torch threads", str(facts["threads"])),
+        ("torch threads", "no torch" if facts["threads"] is None else str(facts["threads"])),
         ("GPUs", ", ".join(facts["gpus"]) or "none"),
         ("bf16 in hardware", "yes" if facts["bf16"] else "no"),
         ("memory", _gib(facts["memory_gib"])),
@@ -52,28 +54,42 @@ def doctor(json: Json = False) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Of onlygood and of what it needs."""
-    from importlib.metadata import requires, version
+    """Of onlygood and of what it needs to learn or to score, where that is installed."""
+    from importlib.metadata import PackageNotFoundError, requires, version
 
-    needed = [text for text in requires("onlygood") or () if "extra ==" not in text]
-    names = ["onlygood", *(re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in needed)]
-    return {name: version(name) for name in names}
+    wanted = re.compile(r"^([\w.-]+)[^;]*(; extra == .(train|runtime).)?$")
+    found = {"onlygood": version("onlygood")}
+    for text in requires("onlygood") or ():
+        if match := wanted.match(text):
+            try:
+                found[match[1]] = version(match[1])
+            except PackageNotFoundError:
+                found[match[1]] = "not installed"
+    return found
 
 
 def _machine() -> dict[str, Any]:
-    import torch
-
-    from onlygood.training.precision import has_bf16
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     total, free = _memory()
     return {
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        **_of_torch(),
+        "memory_gib": total,
+        "free_memory_gib": free,
+    }
+
+
+def _of_torch() -> dict[str, Any]:
+    try:
+        import torch
+    except ImportError:
+        return {"threads": None, "gpus": [], "bf16": None}
+    from onlygood.training.precision import has_bf16
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "bf16": has_bf16(device),
-        "memory_gib": total,
-        "free_memory_gib": free,
     }
 
 

@@ -13,7 +13,9 @@ from onlygood.core.errors import ConfigError, OnlygoodError
 from onlygood.core.files import replacing
 
 if TYPE_CHECKING:
-    from onlygood.detector import Result
+    from onlygood.core.result import Result
+    from onlygood.deploy.runtime import Runtime
+    from onlygood.detector import Detector
 
 Row = Mapping[str, Any]
 FORMATS = (".csv", ".json", ".parquet")
@@ -61,6 +63,21 @@ def check_format(path: Path) -> None:
                 "Parquet needs pyarrow: pip install 'onlygood[parquet]', or write .csv or .json"
             )
     check_writable(path)
+
+
+def open_model(path: Path) -> "Detector | Runtime":
+    """Read a model, or what `onlygood export` has made of one; torch is needed for the former only.
+
+    Raises:
+        ModelFileError: the file cannot be used, see `Detector.load` and `Runtime.load`.
+    """
+    if path.suffix.lower() == ".onnx":
+        from onlygood.deploy.runtime import Runtime
+
+        return Runtime.load(path)
+    from onlygood.detector import Detector
+
+    return Detector.load(path)
 
 
 def row_of(result: "Result") -> dict[str, Any]:

@@ -9,8 +9,8 @@ import typer
 from onlygood.cli.voice import Json, Quiet, Voice, table
 
 if TYPE_CHECKING:
+    from onlygood.core.result import Result
     from onlygood.data.source import Picture
-    from onlygood.detector import Result
 
 ANOMALIES_FOUND = 2
 SHOWN = 20
@@ -39,7 +39,7 @@ def score(
 
     Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly).
     """
-    from onlygood.cli.files import check_format, row_of, write_rows
+    from onlygood.cli.files import check_format, open_model, row_of, write_rows
     from onlygood.core.errors import DataError
 
     voice = Voice(json=json, quiet=quiet)
@@ -50,9 +50,8 @@ def score(
             raise DataError(f"there is no {path}; name pictures or folders of pictures")
 
     from onlygood.data.source import ImageSource, printable
-    from onlygood.detector import Detector
 
-    detector = Detector.load(model)
+    detector = open_model(model)
     found = ImageSource.of(pictures)
     # Called by their paths: names that are relative to one of several folders could coincide.
     source = ImageSource.of(found, names=[printable(p.path) if p.path else p.name for p in found])

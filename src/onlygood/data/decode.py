@@ -13,22 +13,26 @@ without loss is equal in this form however it is given:
 
 Whatever Pillow raises becomes a `DataError`; its warnings about odd but readable files are left
 to the warning filters of the program, which a library must not change.
+
+Needs no torch: where pictures are scored without it, nobody has tensors.
 """
 
 import io
 import stat
+import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from onlygood.core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = UInt8[np.ndarray, "H W C"]
 """A decoded picture: grey (C = 1) or RGB (C = 3)."""
@@ -59,7 +63,7 @@ _lock = threading.Lock()
 
 
 def decode(
-    content: Path | bytes | Image.Image | NDArray[Any] | Tensor, max_pixels: int = MAX_PIXELS
+    content: "Path | bytes | Image.Image | NDArray[Any] | Tensor", max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """Decode one picture: a file, its bytes, a PIL image, an array `(H, W[, C])`, a tensor.
 
@@ -78,10 +82,16 @@ def decode(
         case Image.Image():
             with _lock:  # one that is opened but not loaded yet is read by its first user
                 return _from_pil(content, max_pixels)
-        case Tensor():
-            return _from_array(_channels_last(content))
-        case _:
+        case np.ndarray():
             return _from_array(content)
+        case _:
+            return _from_array(_channels_last(content))
+
+
+def is_tensor(anything: object) -> "TypeGuard[Tensor]":
+    """Whether it is a tensor of torch, which then has been imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(anything, torch.Tensor)
 
 
 def _read(path: Path, max_pixels: int) -> bytes:
@@ -172,8 +182,8 @@ def _eight_bit_mode(image: Image.Image) -> str:
     return "L" if grey else "RGB"
 
 
-def _channels_last(tensor: Tensor) -> NDArray[Any]:
-    if tensor.dtype == torch.bfloat16:  # unknown to numpy
+def _channels_last(tensor: "Tensor") -> NDArray[Any]:
+    if str(tensor.dtype) == "torch.bfloat16":  # unknown to numpy
         tensor = tensor.half()
     try:
         array = tensor.detach().cpu().numpy()

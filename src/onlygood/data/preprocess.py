@@ -1,73 +1,29 @@
-"""The one owner of what happens between a decoded picture and a network."""
+"""The one owner of what happens between a squared picture and a network."""
 
 import math
-from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from jaxtyping import UInt8
 from torch import Tensor
 
-from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
-from onlygood.data.decode import Pixels
+from onlygood.data.resize import SMALLEST_SIDE
 
 Bytes = UInt8[Tensor, "B C H W"]
 """Preprocessed pictures as they are kept: 8 bit, square."""
 
-SMALLEST_SIDE = 4
-"""Pictures narrower or lower than this say nothing worth enlarging."""
 
-
-@final
-class Preprocess:
-    """From decoded pictures to `(C, size, size)` bytes, equally in training and in scoring.
-
-    Channels first become those of the view: grey is repeated, RGB becomes luma
-    `0.299 R + 0.587 G + 0.114 B` (ITU-R 601). Then the picture is squeezed to a square, with a
-    triangle filter that covers the area it shrinks (bilinear with antialiasing); a picture that
-    has the size already stays as it is.
-    """
-
-    def __init__(self, view: View) -> None:
-        check_view(view)
-        self.view = view
-
-    def __call__(self, pixels: Pixels, name: str = "picture") -> UInt8[Tensor, "c side side"]:
-        """Convert one decoded picture; `name` is for the message.
-
-        Raises:
-            DataError: a side is shorter than 4 pixels.
-        """
-        height, width, channels = pixels.shape
-        if min(height, width) < SMALLEST_SIDE:
-            raise DataError(
-                f"{name}: is {width} x {height}, each side must be {SMALLEST_SIDE} pixels or more; "
-                "remove it"
-            )
-        picture = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
-        picture = picture.convert("L" if self.view.channels == 1 else "RGB")
-        side = (self.view.size, self.view.size)
-        resized = np.array(picture.resize(side, Image.Resampling.BILINEAR))
-        return torch.from_numpy(np.atleast_3d(resized)).permute(2, 0, 1).contiguous()
+def to_bytes(pixels: UInt8[np.ndarray, "side side C"]) -> UInt8[Tensor, "C side side"]:
+    """A squared picture with its channels first."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def to_images(pictures: Bytes) -> Images:
     """Bytes to float32 in [0, 1], `x / 255`, channels last in memory."""
     return pictures.to(torch.float32, memory_format=torch.channels_last) / 255
-
-
-def restore_map(
-    heat: Float32[np.ndarray, "h w"], size: tuple[int, int]
-) -> Float32[np.ndarray, "H W"]:
-    """Bring the map of a preprocessed picture to the picture's own `size` (height, width).
-
-    Bilinear, with antialiasing where it shrinks.
-    """
-    height, width = size
-    return np.array(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def check_view(view: View) -> None:

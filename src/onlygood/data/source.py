@@ -5,17 +5,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from onlygood.core.errors import DataError, ShapeError
-from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode
+from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode, is_tensor
 
-Content = Path | bytes | Image.Image | NDArray[Any] | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Content = Path | bytes | Image.Image | NDArray[Any] | Tensor
+else:
+    Content = Any  # Of what torch brings nothing is known here until somebody imports it.
 
 
 @final
@@ -181,7 +185,7 @@ def _collect(anything: Any, whole_paths: bool = False) -> Iterator[_Found]:
             yield "", "image", anything
         case np.ndarray():
             yield from (("", "array", picture) for picture in _pictures_of_array(anything))
-        case Tensor():
+        case _ if is_tensor(anything):
             yield from (("", "tensor", picture) for picture in _pictures_of_tensor(anything))
         case ImageSource():
             yield from ((picture.name, "", picture.content) for picture in anything)
@@ -242,7 +246,7 @@ def _pictures_of_array(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     yield from stack
 
 
-def _pictures_of_tensor(tensor: Tensor) -> Iterator[Tensor]:
+def _pictures_of_tensor(tensor: "Tensor") -> "Iterator[Tensor]":
     """Cut a tensor into `(H, W)` or `(C, H, W)` pictures."""
     if tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[0] <= 4):
         yield tensor

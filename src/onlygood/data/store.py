@@ -4,9 +4,7 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from jaxtyping import UInt8
@@ -17,14 +15,9 @@ from onlygood.core.images import Pick
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
 from onlygood.data.augment import augment, draws_needed
-from onlygood.data.preprocess import Preprocess
+from onlygood.data.loading import READ_AHEAD, Loaded, load, ordered
+from onlygood.data.preprocess import check_view, to_bytes
 from onlygood.data.source import ImageSource, Picture
-
-READ_AHEAD = 64
-"""Pictures that are decoded before they are asked for, at most."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Unreadable(NamedTuple):
@@ -32,18 +25,6 @@ class Unreadable(NamedTuple):
 
     name: str
     reason: str
-
-
-@final
-class Loaded(NamedTuple):
-    """A picture to be scored, or why it cannot be."""
-
-    name: str
-    path: Path | None
-    tensor: UInt8[Tensor, "C side side"] | None
-    size: tuple[int, int] | None
-    """Height and width of the picture itself; None where it cannot be read."""
-    error: str | None
 
 
 class Filled(NamedTuple):
@@ -75,9 +56,9 @@ class PictureStore:
         threads: int = 1,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
+        check_view(view)
         self._source = source
         self._view = view
-        self._preprocess = Preprocess(view)
         self._device = torch.device(device)
         self._threads = threads
         self._on_error = on_error
@@ -130,14 +111,15 @@ class PictureStore:
         cache = torch.empty((kept, self._view.channels, side, side), dtype=torch.uint8)
         loaded = ordered(self._load, self._source, self._threads)
         for position, item in enumerate(loaded):
-            if item.tensor is None:
+            if item.pixels is None:
                 if self._on_error == "raise":
                     raise DataError(item.error)
                 unreadable.append(Unreadable(item.name, item.error or ""))
             else:
-                digest.update(item.tensor.numpy().data)
+                picture = to_bytes(item.pixels)
+                digest.update(picture.numpy().data)
                 if self._cached:
-                    cache[len(readable)] = item.tensor
+                    cache[len(readable)] = picture
                 readable.append(position)
             progress(position + 1)
         if not readable:
@@ -185,60 +167,13 @@ class PictureStore:
 
         batch: list[Tensor] = []
         for item in ordered(self._load, pictures(), self._threads):
-            if item.tensor is None:
+            if item.pixels is None:
                 raise DataError(item.error)
-            batch.append(item.tensor)
+            batch.append(to_bytes(item.pixels))
             if len(batch) == len(picks[0].indices):
                 decoded = torch.stack(batch).to(self._device)
                 yield decoded, torch.arange(len(batch)), picks.popleft().draws
                 batch = []
 
     def _load(self, picture: Picture) -> Loaded:
-        return load(picture, self._preprocess)
-
-
-def load(picture: Picture, preprocess: Preprocess) -> Loaded:
-    """Decode and preprocess one picture; what is wrong with it becomes part of the result."""
-    try:
-        pixels = picture.load()
-        tensor = preprocess(pixels, picture.name)
-    except DataError as error:
-        return Loaded(picture.name, picture.path, None, None, str(error))
-    return Loaded(picture.name, picture.path, tensor, pixels.shape[:2], None)
-
-
-def iterate(
-    source: ImageSource, view: View, batch_size: int, threads: int = 1
-) -> Iterator[list[Loaded]]:
-    """Preprocessed pictures for scoring, in order, unreadable ones in their places.
-
-    Holds `batch_size + READ_AHEAD` preprocessed pictures at most.
-    """
-    preprocess = Preprocess(view)
-    batch: list[Loaded] = []
-    for item in ordered(lambda picture: load(picture, preprocess), source, threads):
-        batch.append(item)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """`map(function, items)` on threads, with at most `READ_AHEAD` results waiting."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        try:
-            for item in items:
-                if len(waiting) == READ_AHEAD:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(function, item))
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # Also when the caller stops early: leaving the pool waits for what is not cancelled.
-            for future in waiting:
-                future.cancel()
+        return load(picture, self._view.size, self._view.channels)

@@ -30,14 +30,14 @@ class Tiled:
     its total. Maps are averaged where tiles overlap. With `tile=0` pictures pass as they are.
     """
 
-    def __init__(self, scorer: Scorer, view: View, *, tiles_at_once: int = 64) -> None:
+    def __init__(self, scorer: Scorer, view: View, *, tiles_at_once: int | None = 64) -> None:
         check_view(view)
         self._scorer = scorer
         self._view = view
         self._tiles_at_once = tiles_at_once
 
     def score(self, x: Images) -> Scores:
-        """Score pictures of `view.size` pixels a side, `tiles_at_once` tiles at a time.
+        """Score pictures of `view.size` pixels a side, `tiles_at_once` tiles at a time (None: all).
 
         Raises:
             ShapeError: they have another size.
@@ -48,10 +48,12 @@ class Tiled:
         places = [
             (top, left) for top in tile_starts(self._view) for left in tile_starts(self._view)
         ]
-        at_once = max(1, self._tiles_at_once // len(x))
+        at_once = len(places)
+        if self._tiles_at_once is not None:
+            at_once = max(1, self._tiles_at_once // x.shape[0])
         totals: list[torch.Tensor] = []
         terms: list[dict[str, torch.Tensor]] = []
-        heat, seen = x.new_zeros(len(x), size, size), x.new_zeros(size, size)
+        heat, seen = x.new_zeros(x.shape[0], size, size), x.new_zeros(size, size)
         mapped = True
         for first in range(0, len(places), at_once):
             chunk = places[first : first + at_once]
@@ -62,7 +64,8 @@ class Tiled:
             if scores.map is None:
                 mapped = False
                 continue
-            for (t, le), tile in zip(chunk, scores.map.split(len(x)), strict=True):
+            maps = scores.map.unflatten(0, (len(chunk), -1))
+            for (t, le), tile in zip(chunk, maps, strict=True):
                 heat[:, t : t + side, le : le + side] += tile
                 seen[t : t + side, le : le + side] += 1
         return Scores(

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
 from onlygood.data.layout import Labelled
-from onlygood.data.store import iterate
 from onlygood.detector import Detector, device_name
 from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
@@ -40,7 +39,7 @@ from onlygood.evaluation.records import (
     schedule,
 )
 from onlygood.learning import learn, settings_of
-from onlygood.raw_scores import BATCH, RawScorer, threads
+from onlygood.raw_scores import RawScorer
 from onlygood.settings import Resolved, to_json
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16
@@ -321,7 +320,7 @@ def _scores(
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Raw scores of all pictures, and their parts."""
     found = []
-    for batch in iterate(test.source, scorer.view, BATCH, threads()):
+    for batch in scorer.load(test.source):
         for item in batch:
             if item.error is not None:
                 raise _unreadable(item.error)

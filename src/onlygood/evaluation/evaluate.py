@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
+from onlygood.core.result import Result
 from onlygood.data.layout import Labelled, labelled, read_mask
 from onlygood.data.source import ImageSource
-from onlygood.detector import Detector, Result
+from onlygood.detector import Detector
 from onlygood.evaluation import metrics
 
 

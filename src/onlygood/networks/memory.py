@@ -1,6 +1,6 @@
 """What is learned by being kept: rows whose number only the data decide."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -43,7 +43,7 @@ class Memory(nn.Module):
         They come in blocks of consecutive `x`, in the precision of `x`, so that memory is bounded.
         """
         rows = self.rows.to(x)
-        for block in x.split(max(1, BLOCK // len(rows))):
+        for block in _split(x, BLOCK // len(rows)):
             yield squared_distances(block, rows)
 
     def nearest(self, x: Rows, k: int) -> Rows:
@@ -53,7 +53,7 @@ class Memory(nn.Module):
         """
         k = min(k, len(self.rows))
         found = []
-        for block in x.split(max(1, BLOCK // max(len(self.rows), k * x.shape[1]))):
+        for block in _split(x, BLOCK // max(len(self.rows), k * x.shape[1])):
             squared = squared_distances(block, self.rows)
             rows = self.rows[squared.topk(k, largest=False).indices]
             # From the differences: what is nearly zero is lost in the sum of three large terms.
@@ -81,6 +81,11 @@ class Memory(nn.Module):
                 )
             self.rows = self.rows.new_zeros(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest, **named)
+
+
+def _split(x: Rows, size: int) -> Sequence[Rows]:
+    """Blocks of consecutive rows; a graph that is exported has no loops, and takes all at once."""
+    return (x,) if torch.compiler.is_exporting() else x.split(max(1, size))
 
 
 def squared_distances(x: Rows, rows: Rows) -> Rows:

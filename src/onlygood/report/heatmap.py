@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
 from onlygood.core.errors import ShapeError
@@ -26,6 +25,12 @@ QUIET = 0.5
 
 TOP = 2.0
 """From here on the colour stays the same."""
+
+PLASMA = (
+    "0c0786 310496 4c02a1 6500a7 7e03a7 9511a1 a92395 bb3586 cb4777 "
+    "d8586a e56b5c ef7e4e f79341 fcaa33 fdc328 f8dd24 eff821"
+).split()
+"""Seventeen of the colours of `plasma`, evenly spaced: what lies between differs by 5 of 255."""
 
 _FAINT, _STRONG = 100, 190
 """Opacity, of 255, just below the pixel threshold and from it on."""
@@ -109,7 +114,10 @@ def save_png(image: Image.Image, path: str | Path) -> None:
 @functools.cache
 def _palette() -> UInt8[np.ndarray, "256 4"]:
     """RGBA of the levels from 0 to `TOP`, with the opacity of those below the threshold."""
-    rgba = colormaps["plasma"](np.arange(256), bytes=True)
+    knots = np.array([list(bytes.fromhex(colour)) for colour in PLASMA])
+    places = np.linspace(0, 255, len(knots))
+    rgb = np.stack([np.interp(np.arange(256), places, knots[:, i]) for i in range(3)], 1)
+    rgba = np.rint(np.pad(rgb, ((0, 0), (0, 1)))).astype(np.uint8)
     level = np.linspace(0.0, TOP, 256)
     rgba[:, 3] = _FAINT * ((level - QUIET) / (1.0 - QUIET)).clip(0.0, 1.0)
     return rgba

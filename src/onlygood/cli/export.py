@@ -1,0 +1,73 @@
+"""`onlygood export` and `onlygood validate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onlygood.cli.voice import Force, Json, Quiet, Voice, table
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The file to write.", show_default="MODEL.onnx"
+        ),
+    ] = None,
+    overwrite: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a model as one ONNX file that needs no torch: `onlygood score FILE.onnx PICTURES`."""
+    from onlygood.cli.files import check_new
+    from onlygood.core.errors import ConfigError
+
+    voice = Voice(json=json, quiet=quiet)
+    target = model.with_suffix(".onnx") if output is None else output
+    if target.suffix.lower() != ".onnx":
+        raise ConfigError(f"{target}: an exported model is told by its suffix; name it .onnx")
+    check_new(target, overwrite)
+
+    from onlygood.deploy.export import export as run
+    from onlygood.detector import Detector
+
+    detector = Detector.load(model)
+    digest = run(detector, target)
+    size = target.stat().st_size
+    voice.show(f"{target}: {size / 1e6:.1f} MB, sha256 {digest}")
+    voice.say(detector.calibration.guarantee)
+    voice.answer({"file": target, "bytes": size, "sha256": digest, "method": detector.method})
+
+
+def validate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL")],
+    exported: Annotated[Path, typer.Argument(metavar="FILE.onnx")],
+    pictures: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PICTURES", help="A folder; of labelled ones the AUROC of both is told."
+        ),
+    ],
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Compare an exported model with its original on real pictures, and time both.
+
+    Exit status: 0 they agree, 1 they do not.
+    """
+    from onlygood.core.errors import DataError
+
+    voice = Voice(json=json, quiet=quiet)
+    if not pictures.exists():
+        raise DataError(f"there is no {pictures}; name a folder of pictures")
+
+    from onlygood.deploy.runtime import Runtime
+    from onlygood.deploy.validate import compare
+    from onlygood.detector import Detector
+
+    agreement = compare(Detector.load(model), Runtime.load(exported), pictures)
+    voice.show(table("what", "here", rows=agreement.rows()), agreement.words)
+    voice.answer(agreement.to_json())
+    return 0 if agreement.agrees else 1

@@ -1,0 +1,95 @@
+"""An exported detector on disk: an ONNX file that any runtime reads, with our facts in it.
+
+The metadata entry `onlygood` holds JSON: all that turns a score into a decision, and where it came
+from. The file ends with an entry `sha256`, the digest of all bytes before it. It finds damage and
+careless edits; it is no signature. Needs neither torch nor the `onnx` package.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onlygood.core.errors import ModelFileError
+from onlygood.core.files import replacing
+
+FORMAT = 1
+"""Raised whenever an older onlygood could misread a newer file."""
+
+# A last entry of `ModelProto.metadata_props` (field 14): appended bytes add to a repeated field,
+# so the model is the same with and without it.
+_HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"
+_LENGTH = len(_HEAD) + 64
+
+
+class Content(NamedTuple):
+    """What a file holds."""
+
+    model: bytes
+    """All of it."""
+    sha256: str
+
+
+def write(path: Path, model: bytes) -> str:
+    """Write a serialised model and its digest, atomically; gives the digest.
+
+    Raises:
+        ModelFileError: it cannot be written; what was at `path` is there still.
+    """
+    digest = hashlib.sha256(model).hexdigest()
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(model + _HEAD + digest.encode())
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot write {path}: {error.strerror or error}; nothing was left half written: free "
+            "some space or choose another folder"
+        ) from error
+    return digest
+
+
+def read(path: Path) -> Content:
+    """Read a file and check it whole.
+
+    Raises:
+        ModelFileError: it is missing, no file that `write` has written, or damaged.
+    """
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error
+    model, end = whole[:-_LENGTH], whole[-_LENGTH:]
+    if not end.startswith(_HEAD):
+        raise ModelFileError(
+            f"{path} is cut off, or no file that `onlygood export` has written; copy it again, or "
+            "export the model anew"
+        )
+    digest = hashlib.sha256(model).hexdigest()
+    if end[len(_HEAD) :] != digest.encode():
+        raise ModelFileError(
+            f"{path} was changed after it was written: its contents do not match its checksum; "
+            "copy it again or export the model anew"
+        )
+    return Content(whole, digest)
+
+
+def facts_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """What the entry `onlygood` says.
+
+    Raises:
+        ModelFileError: it is missing, or of another format.
+    """
+    try:
+        facts = json.loads(metadata["onlygood"])
+        found = facts.pop("format")
+    except (KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise ModelFileError(
+            f"{path} holds a network, but not of onlygood; give a file that `onlygood export` has "
+            "written"
+        ) from error
+    if found != FORMAT:
+        raise ModelFileError(
+            f"{path} has format {found}, this onlygood reads format {FORMAT}; upgrade onlygood, or "
+            "export the model anew"
+        )
+    return dict(facts)

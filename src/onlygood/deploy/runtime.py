@@ -1,0 +1,159 @@
+"""Scoring with an exported detector: numpy, Pillow and ONNX Runtime, no torch.
+
+```python
+from onlygood.deploy.runtime import Runtime
+
+runtime = Runtime.load("nut.onnx")
+for result in runtime.score("line/2026-11-21"):
+    print(result.name, result.score, result.decision)
+```
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from onlygood.core.errors import CalibrationError, ConfigError, ModelFileError, OnlygoodError
+from onlygood.core.result import Result
+from onlygood.data.loading import Loaded, iterate
+from onlygood.data.resize import restore_map
+from onlygood.data.source import ImageSource
+from onlygood.decision.calibration import Calibration
+from onlygood.deploy import file
+
+BATCH = 32
+"""Pictures that are scored at a time."""
+
+
+class Raw(NamedTuple):
+    """What the network says of a batch."""
+
+    scores: NDArray[np.float64]
+    parts: NDArray[np.float32]
+    """`(B, terms)`."""
+    maps: NDArray[np.float32] | None
+    """`(B, size, size)`: 0 = median of normal pixels, 1 = pixel threshold."""
+
+
+@final
+class Runtime:
+    """An exported detector. Gives the decisions that the detector gives."""
+
+    def __init__(self, session: Any, facts: dict[str, Any], sha256: str) -> None:
+        calibration = facts["calibration"]
+        arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
+        self._session = session
+        self.method = str(facts["method"])
+        self.size, self.channels = int(facts["size"]), int(facts["channels"])
+        self.terms = [str(name) for name in facts["terms"]]
+        """Names of the parts of the score."""
+        self.calibration = Calibration.from_parts(calibration["settings"], arrays)
+        self.provenance: dict[str, Any] = facts["provenance"]
+        self.facts = facts
+        """All that the file says of itself."""
+        self.sha256 = sha256
+        """Of the file, without the entry that states it."""
+        outputs = [output.name for output in session.get_outputs()]
+        self.localizes = "map" in outputs
+
+    @classmethod
+    def load(cls, path: str | Path, *, threads: int = 0, sha256: str = "") -> "Runtime":
+        """Read a file that `onlygood export` has written.
+
+        Args:
+            path: The file.
+            threads: Of a single picture or batch; 0: all cores.
+            sha256: What the digest must be, or begin with; any other file is refused.
+
+        Raises:
+            ConfigError: the extra `runtime` is not installed.
+            ModelFileError: the file is missing, foreign, damaged, changed, of another version, or
+                not the one that was asked for.
+        """
+        path = Path(path)
+        content = file.read(path)
+        if not content.sha256.startswith(sha256.lower()):
+            raise ModelFileError(
+                f"{path} is not the model that was asked for: its digest is {content.sha256}, not "
+                f"{sha256}"
+            )
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ConfigError(
+                "ONNX files need ONNX Runtime; run `pip install 'onlygood[runtime]'`"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                content.model, options, providers=["CPUExecutionProvider"]
+            )
+            facts = file.facts_of(path, session.get_modelmeta().custom_metadata_map)
+            return cls(session, facts, content.sha256)
+        except ModelFileError:
+            raise
+        except (KeyError, TypeError, ValueError, CalibrationError) as error:
+            raise ModelFileError(
+                f"{path} is whole, but not what this onlygood writes ({error}); export it anew"
+            ) from error
+        except Exception as error:  # what ONNX Runtime raises shares no base
+            what = " ".join(str(error).split())[:200]
+            raise ModelFileError(f"{path} cannot be run by this ONNX Runtime ({what})") from error
+
+    def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
+        """Score pictures: a folder, or whatever `ImageSource.of` takes.
+
+        Pictures that cannot be read become results with `decision="error"`; nothing is raised for
+        them.
+
+        Raises:
+            DataError: there are no pictures at all.
+        """
+        return list(self.stream(pictures, maps=maps))
+
+    def stream(
+        self, pictures: Any, *, maps: bool = True, batch_size: int = BATCH
+    ) -> Iterator[Result]:
+        """The same, one result at a time and in order, in memory that does not grow."""
+        source = ImageSource.of(pictures)
+        for batch in iterate(source, self.size, self.channels, batch_size, os.cpu_count() or 1):
+            yield from self.results(batch, maps=maps)
+
+    def results(self, batch: list[Loaded], *, maps: bool) -> Iterator[Result]:
+        """What is said of loaded pictures, in their order."""
+        pixels = [item.pixels for item in batch if item.pixels is not None]
+        raw = self.run(np.stack(pixels)) if pixels else None
+        each = iter(range(len(pixels)))
+        for item in batch:
+            if item.size is None or raw is None:
+                yield Result(item.name, math.nan, math.nan, "error", {}, error=item.error)
+                continue
+            i = next(each)
+            if not np.isfinite(raw.scores[i]):
+                raise OnlygoodError(
+                    f"{item.name}: the score is not finite; the model is damaged, export it anew"
+                )
+            heat = restore_map(raw.maps[i], item.size) if maps and raw.maps is not None else None
+            yield Result(
+                item.name,
+                float(raw.scores[i]),
+                float(self.calibration.p_values(raw.scores[i])),
+                str(self.calibration.decide(raw.scores[i])),
+                {name: float(value) for name, value in zip(self.terms, raw.parts[i], strict=True)},
+                heat,
+            )
+
+    def run(self, pictures: UInt8[np.ndarray, "B H W C"]) -> Raw:
+        """Give pictures of one size, grey (C = 1) or RGB (C = 3), to the network."""
+        rgb = np.broadcast_to(pictures, (*pictures.shape[:3], 3))
+        wanted = ["score", "parts", *(["map"] if self.localizes else [])]
+        score, parts, *heat = self._session.run(wanted, {"pictures": np.ascontiguousarray(rgb)})
+        return Raw(score.astype(np.float64), parts, heat[0] if heat else None)
