@@ -86,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (extra := EXTRA_OF.get((error.name or "").partition(".")[0])) is None:
             raise
-        words = f"this needs {error.name}: run `pip install 'onlygood[{extra}]'`"
-        return _fail(voice, words)
+        advice = f"this needs {error.name}: run `pip install 'onlygood[{extra}]'`"
+        return _fail(voice, advice)
     except TyperException as error:
         return _fail(voice, f"{error.format_message()} (see --help)")
     except BrokenPipeError:

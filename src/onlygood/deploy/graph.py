@@ -74,9 +74,11 @@ def luma(pictures: Pictures) -> UInt8[Tensor, "B H W 1"]:
 
 
 def squared(pictures: UInt8[Tensor, "B H W C"], size: int) -> Float64[Tensor, "B C size size"]:
-    """Pictures squeezed to squares, the values of `onlygood.data.resize.squared` to the last bit.
+    """Pictures squeezed to squares, by Pillow's arithmetic: see `onlygood.data.resize.squared`.
 
-    A batch that has the size already costs nothing: whoever can, shrinks with Pillow before.
+    Equal to the last bit, but for tall pictures: there newer Pillow takes the two passes in the
+    other order, and some pixels are rounded to the other side. A batch that has the size already
+    costs nothing: whoever can, shrinks with Pillow before.
     """
     height, width = pictures.shape[1:3]
 

@@ -18,7 +18,7 @@ from onlygood.detector import Detector
 from onlygood.evaluation import metrics
 
 TOLERANCE = 1e-4
-"""Of scores, relative; of maps, as a share of the pixel threshold."""
+"""Of scores and of maps."""
 TINY = float(np.finfo(np.float32).tiny)
 PART = 64
 """Pictures that are compared at a time."""
@@ -36,7 +36,7 @@ class Agreement:
     score_difference: float
     """Largest, relative to the original's score, or to its threshold where that is larger."""
     map_difference: float | None
-    """Largest of all pixels, where 1 is from the normal median to the pixel threshold."""
+    """Largest of all pixels, as a share of the map's maximum, or of the pixel threshold."""
     decisions_differ: list[str]
     """Names of pictures, without those whose score is the threshold up to `TOLERANCE`."""
     on_the_threshold: list[str]
@@ -123,7 +123,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
                 continue
             scores.append(abs(a.score - b.score) / max(abs(a.score), abs(threshold), TINY))
             if a.map is not None and b.map is not None:
-                maps.append(float(np.abs(a.map - b.map).max()))
+                maps.append(float(np.abs(a.map - b.map).max() / max(1.0, a.map.max())))
             if a.decision != b.decision:
                 on_it = abs(a.score - threshold) <= TOLERANCE * abs(threshold)
                 (tied if on_it else differ).append(a.name)
