@@ -5,6 +5,9 @@ import os
 # Before torch is imported: on tensors this small, threads cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
+import jaxtyping
 import pytest
 
 from onlygood.cli import main
@@ -19,3 +22,11 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return Ran(main([str(word) for word in words]), *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def without_shape_checks() -> Iterator[None]:
+    """For whatever exports: the checks change a list, which a branch of a graph must not do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -40,7 +40,7 @@ def stripes(seed: int, defect: bool = False) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(tmp_path_factory: pytest.TempPathFactory, without_shape_checks: None) -> Scene:
     folder = tmp_path_factory.mktemp("export")
     for name, count, defect in (("good", 24, False), ("other", 8, True)):
         (folder / "data" / name).mkdir(parents=True)

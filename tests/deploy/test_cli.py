@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command_line import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_shape_checks")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    draw = np.random.default_rng(0)
+    for name, count in (("good", 30), ("bad", 5)):
+        (folder / name).mkdir()
+        for i in range(count):
+            grey = draw.integers(80, 120, (20, 20), np.uint8)
+            if name == "bad":
+                grey[5:9, 5:9] = 255
+            Image.fromarray(grey).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def model(run: Run, folder: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "part.safetensors"
+    words = ["--set", "size=16", "--set", "components=2", "--quiet"]
+    assert run("fit", "pca", folder, "-o", path, *words).status == 0
+    return path
+
+
+def test_from_model_to_decisions_without_it(
+    run: Run, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    exported = run("export", model, "--json")
+    file = tmp_path / "part.onnx"
+    assert exported.answer["file"] == str(file)
+    assert exported.answer["bytes"] == file.stat().st_size
+    compared = run("validate", model, file, folder, "--json")
+    assert compared.status == 0
+    assert compared.answer["pictures"] == 35
+    assert compared.answer["agrees"] and compared.answer["auroc_exported"] == 1.0
+    model.unlink()
+    scored = run("score", file, folder, "--json")
+    assert scored.answer["counts"]["anomalous"] >= 5
+
+
+def test_a_model_that_is_not_its_original_fails(
+    run: Run, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    assert run("fit", "pca", folder, "-o", other, "--set", "size=8", "--quiet").status == 0
+    assert run("export", other, "-o", tmp_path / "other.onnx").status == 0
+    done = run("validate", model, tmp_path / "other.onnx", folder)
+    assert done.status == 1
+    assert "they do NOT agree" in done.out
+
+
+def test_mistakes_are_told_before_any_work(run: Run, model: Path, tmp_path: Path) -> None:
+    assert "name it .onnx" in run("export", model, "-o", tmp_path / "part.bin").err
+    (tmp_path / "there.onnx").write_bytes(b"mine")
+    assert "exists" in run("export", model, "-o", tmp_path / "there.onnx").err
+    assert (tmp_path / "there.onnx").read_bytes() == b"mine"
+    assert "there is no nowhere" in run("validate", model, tmp_path / "there.onnx", "nowhere").err
+    assert "is cut off, or no file" in run("score", tmp_path / "there.onnx", tmp_path).err
