@@ -65,3 +65,19 @@ def test_mistakes_are_told_before_any_work(run: Run, model: Path, tmp_path: Path
     assert (tmp_path / "there.onnx").read_bytes() == b"mine"
     assert "there is no nowhere" in run("validate", model, tmp_path / "there.onnx", "nowhere").err
     assert "is cut off, or no file" in run("score", tmp_path / "there.onnx", tmp_path).err
+
+
+def test_eight_bits_have_thresholds_of_their_own(
+    run: Run, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "small.onnx"
+    network = tmp_path / "ae.safetensors"
+    words = ["--set", "size=32", "--set", "width=2", "--steps", "2", "--quiet"]
+    assert run("fit", "autoencoder", folder, "-o", network, *words).status == 0
+    exported = run("export", network, "-o", file, "--int8", folder / "good", "--json")
+    assert exported.answer["precision"] == "int8"
+    assert "15 calibration pictures" in exported.answer["guarantee"]
+    compared = run("validate", network, file, folder)
+    assert compared.status == 0
+    assert "in 8 bits" in compared.out and "decisions differ" in compared.out
+    assert "there is no nowhere" in run("export", network, "-f", "--int8", "nowhere").err

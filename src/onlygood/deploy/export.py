@@ -12,6 +12,8 @@ import torch
 
 from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.data.source import ImageSource
+from onlygood.decision.calibration import Calibration
 from onlygood.deploy import file
 from onlygood.deploy.graph import Graph
 from onlygood.detector import Detector
@@ -25,21 +27,37 @@ LARGEST = 2**31 - 1
 """Bytes that one ONNX file can have."""
 
 
-def export(detector: Detector, path: Path) -> str:
+def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -> str:
     """Write a detector as ONNX, atomically; gives the digest of the file.
 
     The graph takes `pictures`, uint8 `(B, H, W, 3)` RGB of any size, and gives `score`, `p_value`,
     `parts` and, where the method localises, `map` of the side that the method sees: 0 = median of
     normal pixels, 1 = pixel threshold.
 
+    Args:
+        detector: What is to be exported.
+        path: The file to write.
+        int8: Normal pictures that took no part in training, for convolutions in 8 bits: one half
+            tells the range of every tensor, and with the other half the thresholds are set anew,
+            since scores change. None: float32.
+
     Raises:
         ConfigError: the extra `onnx` is not installed.
+        DataError: too few pictures for 8 bits, or some that cannot be read.
         ModelFileError: the file would be too large, or cannot be written.
     """
-    graph = Graph(detector).eval()
-    model = _translated(graph, detector.device)
+    facts: dict[str, Any] = {"precision": "float32"}
+    calibration = detector.calibration
+    if int8 is None:
+        graph, model = translated(detector, calibration)
+    else:
+        from onlygood.deploy.quantise import quantised
+
+        graph, model, calibration = quantised(detector, int8)
+        facts = {"precision": "int8", "pictures_int8": len(int8)}
+    facts |= _facts(detector, graph.terms, calibration)
     entry = model.metadata_props.add()
-    entry.key, entry.value = "onlygood", json.dumps(_facts(detector, graph.terms), allow_nan=False)
+    entry.key, entry.value = "onlygood", json.dumps(facts, allow_nan=False)
     if model.ByteSize() > LARGEST:
         raise ModelFileError(
             f"{path}: the model has {model.ByteSize() / 2**30:.1f} GiB and an ONNX file at most 2; "
@@ -48,15 +66,20 @@ def export(detector: Detector, path: Path) -> str:
     return file.write(path, model.SerializeToString(deterministic=True))
 
 
-def _translated(graph: Graph, device: torch.device) -> "onnx.ModelProto":
-    graph.cpu()
+def translated(detector: Detector, calibration: Calibration) -> "tuple[Graph, onnx.ModelProto]":
+    """The graph as a module and as ONNX, without metadata.
+
+    Raises:
+        ConfigError: the extra `onnx` is not installed.
+    """
+    graph = Graph(detector, calibration).eval().cpu()
     # Not of the size itself: what is measured must be a number of its own in every axis.
     side = graph.view.size
     example = torch.zeros(2, side + 8, side + 9, 3, dtype=torch.uint8)
     outputs = ["score", "p_value", "parts", *(["map"] if graph.scale else [])]
     dimensions = {0: torch.export.Dim("batch"), 1: torch.export.Dim("height", min=4)}
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -73,10 +96,13 @@ def _translated(graph: Graph, device: torch.device) -> "onnx.ModelProto":
             f"export needs {error.name}, which is not installed; run `pip install 'onlygood[onnx]'`"
         ) from error
     finally:
-        graph.to(device)
+        detector.scorer.network.to(detector.device)
     assert program is not None
-    model = program.model_proto
-    # Names, sizes and traces of the machine that exported have no business on another one.
+    return graph, _stripped(program.model_proto)
+
+
+def _stripped(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Without traces of the machine that exported: they have no business on another one."""
     for node in _nodes(model.graph):
         del node.metadata_props[:]
         node.doc_string = ""
@@ -96,8 +122,7 @@ def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
             yield from _nodes(attribute.g)
 
 
-def _facts(detector: Detector, terms: list[str]) -> dict[str, Any]:
-    calibration = detector.calibration
+def _facts(detector: Detector, terms: list[str], calibration: Calibration) -> dict[str, Any]:
     arrays = {name: values.tolist() for name, values in calibration.arrays().items()}
     return {
         "format": file.FORMAT,
@@ -114,9 +139,9 @@ def _facts(detector: Detector, terms: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
+def quiet() -> Iterator[None]:
+    """Without what the exporter and the quantiser say of what is not needed here."""
+    logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -32,9 +32,15 @@ class Graph(nn.Module):
     calibration: Tensor
     smoothing: Tensor
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, calibration: Calibration | None = None) -> None:
+        """Wrap a detector's network.
+
+        Args:
+            detector: What is to be exported.
+            calibration: In place of the detector's own.
+        """
         super().__init__()
-        view, calibration = detector.view, detector.calibration
+        view, calibration = detector.view, calibration or detector.calibration
         self.view = view
         self.network = detector.scorer.network
         self.tiled = Tiled(self.network, view, tiles_at_once=None)

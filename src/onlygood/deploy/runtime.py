@@ -55,6 +55,8 @@ class Runtime:
         """Names of the parts of the score."""
         self.calibration = Calibration.from_parts(calibration["settings"], arrays)
         self.provenance: dict[str, Any] = facts["provenance"]
+        self.precision = str(facts["precision"])
+        """`float32` or `int8`."""
         self.facts = facts
         """All that the file says of itself."""
         self.sha256 = sha256

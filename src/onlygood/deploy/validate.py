@@ -31,6 +31,8 @@ SINGLE = 30
 class Agreement:
     """What a comparison found."""
 
+    precision: str
+    """Of the exported one: `float32` or `int8`."""
     pictures: int
     """Those that can be read."""
     score_difference: float
@@ -62,6 +64,11 @@ class Agreement:
         """The verdict in a sentence."""
         if self.agrees:
             return f"they agree on {self.pictures} pictures"
+        if self.precision == "int8":
+            return (
+                f"in 8 bits {len(self.decisions_differ)} of {self.pictures} decisions differ, and "
+                "the thresholds are of their own"
+            )
         names = ", ".join(self.decisions_differ[:3]) or "none"
         return (
             f"they do NOT agree: scores differ by up to {self.score_difference:.1e}, maps by up to "
@@ -132,6 +139,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
         raise DataError(f"none of the {len(source)} pictures in {folder} can be read")
     few = source.subset(np.flatnonzero(readable)[:SINGLE])
     return Agreement(
+        precision=runtime.precision,
         pictures=int(readable.sum()),
         score_difference=max(scores),
         map_difference=max(maps, default=None),
