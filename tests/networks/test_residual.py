@@ -7,7 +7,15 @@ from torch import nn
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
-from onlygood.networks.residual import Biases, Block, Encoder, Generator, PairCritic, initialise
+from onlygood.networks.residual import (
+    Biases,
+    Block,
+    Encoder,
+    Generator,
+    Output,
+    PairCritic,
+    initialise,
+)
 
 NETWORKS = (Generator, Encoder, PairCritic)
 
@@ -73,7 +81,7 @@ def test_other_sizes_are_refused_in_words(network, height: int, width: int):
 
 
 @pytest.mark.parametrize(("output", "low"), [("sigmoid", 0.0), ("tanh", -1.0)])
-def test_pictures_stay_in_range(output: Literal["sigmoid", "tanh"], low: float):
+def test_pictures_stay_in_range(output: Output, low: float):
     torch.manual_seed(0)
     generator = Generator(square(32), latent=4, width=2, output=output)
     with torch.no_grad():
@@ -81,6 +89,18 @@ def test_pictures_stay_in_range(output: Literal["sigmoid", "tanh"], low: float):
         pictures = generator(1e4 * torch.randn(8, 4))
     assert low <= pictures.min() < low + 0.01
     assert 0.99 < pictures.max() <= 1
+
+
+def test_a_linear_generator_still_learns_where_a_sigmoid_is_dead():
+    def gradient(output: Output) -> float:
+        torch.manual_seed(0)
+        generator = Generator(square(32), latent=4, width=2, output=output)
+        torch.nn.init.constant_(generator.image.bias, -200.0)
+        generator(torch.randn(2, 4)).square().sum().backward()
+        return sum(float(p.grad.abs().sum()) for p in generator.parameters() if p.grad is not None)
+
+    assert gradient("sigmoid") == 0
+    assert gradient("linear") > 0
 
 
 def test_a_pair_is_judged_by_both_parts():

@@ -10,7 +10,7 @@ Departures from the authors' code: none known; none was published.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Preset, on_a_cpu, require
@@ -29,6 +29,8 @@ class AutoencoderConfig:
     """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
     latent: int = 64
     """Size of the code z."""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """Last activation of G, or none: `linear`."""
     lr: float = 3e-4
     """Learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -41,19 +43,23 @@ class AutoencoderConfig:
         require(self, "lr", "more than 0", lambda v: v > 0)
 
 
+# A sigmoid never learnt scanned digits: with a dark background it saturates and stays so.
+_OURS = {"output": "linear"}
+
+
 @final
 class Autoencoder(Method):
     """Encoder and generator trained to give images back."""
 
     config_class = AutoencoderConfig
     localizes = True
-    presets: ClassVar[Mapping[str, Preset]] = on_a_cpu()
+    presets: ClassVar[Mapping[str, Preset]] = on_a_cpu(_OURS)
 
     def __init__(self, config: AutoencoderConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         c = self.config = config
         self.encoder = Encoder(shape, c.latent, c.width)
-        self.generator = Generator(shape, c.latent, c.width)
+        self.generator = Generator(shape, c.latent, c.width, output=c.output)
         # Not the notebook's He weights: these blocks double the variance, and without an adversary
         # to pull it back most starts saturate the sigmoid and never learn.
         initialise(self, "glorot")

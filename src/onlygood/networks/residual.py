@@ -22,6 +22,9 @@ SLOPE = 0.2
 Biases = Literal["all", "closing"]
 """`closing`: only in each block's last convolution and the last layer of a network."""
 
+Output = Literal["sigmoid", "tanh", "linear"]
+"""Last activation of the generator."""
+
 
 def multipliers(shape: InputShape) -> list[int]:
     """Widths of the blocks, from the image inwards, in units.
@@ -104,7 +107,11 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Code to image: `(B, latent)` to `(B, C, H, W)`; `output` bounds it to [0, 1] or [-1, 1]."""
+    """Code to image: `(B, latent)` to `(B, C, H, W)`; `output` bounds it to [0, 1] or [-1, 1].
+
+    These blocks have no normalisation and a large gain: a few steps towards a dark picture can move
+    what goes into a sigmoid by a hundred, where its gradient is 0 for good. `linear` cannot die so.
+    """
 
     def __init__(
         self,
@@ -112,7 +119,7 @@ class Generator(nn.Module):
         latent: int = 64,
         width: int = 16,
         biases: Biases = "all",
-        output: Literal["sigmoid", "tanh"] = "sigmoid",
+        output: Output = "sigmoid",
     ) -> None:
         super().__init__()
         widths = [width * m for m in reversed(multipliers(shape))]
@@ -133,8 +140,14 @@ class Generator(nn.Module):
         """Generate images from codes."""
         x = self.blocks(self.dense(z).unflatten(1, self.start))
         # Bounded in float32: bf16 has steps of 1/256 near 1, as coarse as the pixels themselves.
-        bound = torch.sigmoid if self.output == "sigmoid" else torch.tanh
-        return bound(self.image(x).float())
+        image = self.image(x).float()
+        match self.output:
+            case "sigmoid":
+                return torch.sigmoid(image)
+            case "tanh":
+                return torch.tanh(image)
+            case "linear":
+                return image
 
 
 class Judgement(NamedTuple):
