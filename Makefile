@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := promise startup training scoring small memory
+BENCHMARKS := promise startup training scoring deploy small memory
 
 .PHONY: help demo test lint format bench results clean
 .DEFAULT_GOAL := help

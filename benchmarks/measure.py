@@ -59,7 +59,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python and of what the figures depend on."""
-    names = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
+    names = ("onlygood", "torch", "numpy", "pillow", "scikit-learn", "onnxruntime")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

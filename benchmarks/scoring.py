@@ -21,6 +21,7 @@ from PIL import Image
 
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import Detector
+from onlygood.deploy.runtime import Runtime
 
 METHODS = ("cbigan", "autoencoder", "pca")
 BATCH = 32
@@ -115,7 +116,7 @@ def camera_files(folder: Path, count: int, side: int) -> list[Path]:
     return paths
 
 
-def drain(detector: Detector, pictures: list[Any], *, maps: bool) -> float:
+def drain(detector: Detector | Runtime, pictures: list[Any], *, maps: bool) -> float:
     """Seconds to score all pictures in batches."""
     began = time.perf_counter()
     for result in detector.stream(pictures, maps=maps, batch_size=BATCH):
@@ -123,7 +124,7 @@ def drain(detector: Detector, pictures: list[Any], *, maps: bool) -> float:
     return time.perf_counter() - began
 
 
-def singly(detector: Detector, pictures: list[Any], times: int) -> list[float]:
+def singly(detector: Detector | Runtime, pictures: list[Any], times: int) -> list[float]:
     """Milliseconds from handing over one picture to its decision, after two to warm up."""
     taken = []
     for i in range(times + 2):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("memory", "promise", "scoring", "small", "startup", "training")
+SCRIPTS = ("deploy", "memory", "promise", "scoring", "small", "startup", "training")
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,8 @@ def test_make_bench_runs_them_all() -> None:
     assert sorted(line.split()[2:]) == sorted(SCRIPTS)
 
 
-@pytest.mark.parametrize("name", ["scoring", "small", "startup", "training"])
+@pytest.mark.parametrize("name", ["deploy", "scoring", "small", "startup", "training"])
+@pytest.mark.usefixtures("without_shape_checks")
 def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     assert import_module(name).main(["--quick", "--json", str(file)]) == 0
