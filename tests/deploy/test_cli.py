@@ -45,6 +45,9 @@ def test_from_model_to_decisions_without_it(
     model.unlink()
     scored = run("score", file, folder, "--json")
     assert scored.answer["counts"]["anomalous"] >= 5
+    assert run("evaluate", file, folder, "--json").answer["auroc"] == 1.0
+    refused = run("evaluate", file, folder, "--report", tmp_path / "page.html")
+    assert "no training history for a report" in refused.err
 
 
 def test_a_model_that_is_not_its_original_fails(

@@ -36,8 +36,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score labelled pictures and say how well normal and anomalous ones are told apart."""
-    from onlygood.cli.files import check_writable
-    from onlygood.core.errors import DataError
+    from onlygood.cli.files import check_writable, open_model
+    from onlygood.core.errors import ConfigError, DataError
 
     voice = Voice(json=json, quiet=quiet)
     if report is not None:
@@ -48,9 +48,13 @@ def evaluate(
     from onlygood.detector import Detector
     from onlygood.evaluation.evaluate import evaluate as run
 
-    detector = Detector.load(model)
+    detector = open_model(model)
+    if report is not None and not isinstance(detector, Detector):
+        raise ConfigError(
+            f"{model} has no training history for a report; give the model it was exported from"
+        )
     evaluation = run(detector, folder)
-    if report is not None:
+    if report is not None and isinstance(detector, Detector):
         from onlygood.report.page import write_report
         from onlygood.reporting import evaluation_report
 

@@ -1,9 +1,10 @@
 """How well a detector tells labelled pictures apart."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,19 @@ from onlygood.core.errors import DataError
 from onlygood.core.result import Result
 from onlygood.data.layout import Labelled, labelled, read_mask
 from onlygood.data.source import ImageSource
-from onlygood.detector import Detector
+from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Whatever decides on pictures: a detector, or what was exported from one."""
+
+    calibration: Calibration
+
+    def stream(self, pictures: Any, *, maps: bool = True) -> Iterator[Result]:
+        """One result for each picture, in order."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +65,7 @@ class Evaluation:
         return {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
 
 
-def evaluate(detector: Detector, pictures: str | Path | Labelled) -> Evaluation:
+def evaluate(detector: Judge, pictures: str | Path | Labelled) -> Evaluation:
     """Score labelled pictures and compare with the labels.
 
     Args:
@@ -106,7 +118,7 @@ def evaluate(detector: Detector, pictures: str | Path | Labelled) -> Evaluation:
 
 
 def _results(
-    detector: Detector, data: Labelled
+    detector: Judge, data: Labelled
 ) -> tuple[list[Result], tuple[float | None, float | None]]:
     """Results without their maps, and pixel AUROC and AUPRO where there are masks.
 
