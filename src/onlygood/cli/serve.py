@@ -11,7 +11,7 @@ def serve(
         list[Path], typer.Argument(metavar="MODEL.onnx...", help="Files of `onlygood export`.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
     log: Annotated[
         Path, typer.Option(metavar="FILE", help="The inspection log; made when it is not there.")
     ] = Path("inspections.sqlite"),

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Generic, Self, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from onlygood.core.errors import OnlygoodError
 
@@ -140,7 +140,7 @@ class Room(Generic[Item, Answer]):
         self._coming -= 1
         return self._batches._put(item, 1)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Room[Item, Answer]":
         return self
 
     def __exit__(self, *_: object) -> None:
