@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import NamedTuple, final
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -44,32 +44,27 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
         HTTPException: this is no such form, it has no files or too many, or a name is a trick.
     """
     kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+    if not re.match(r"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
         raise HTTPException(
-            415, f'send pictures as multipart/form-data, in the field "{field}"; got "{kind[:100]}"'
+            415,
+            f'send pictures as multipart/form-data with a boundary, in the field "{field}"; got '
+            f'"{kind[:100]}"',
         )
-    parser = _InMemory(
-        request.headers, request.stream(), max_files=settings.max_files, max_fields=FIELDS
-    )
+    form = await _parsed(request, settings.max_files)
     try:
-        form = await parser.parse()
-    # A boundary that is missing is a KeyError.
-    except (MultiPartException, KeyError) as error:
-        what = error.message if isinstance(error, MultiPartException) else "no boundary"
-        raise HTTPException(400, f"this is no whole multipart form ({what})") from error
-    found = form.getlist(field)
-    files = [item for item in found if isinstance(item, UploadFile)]
-    if not files or len(files) < len(found):
-        raise HTTPException(
-            422,
-            f'there must be pictures, as files, in the field "{field}"; got other than files'
-            if found
-            else f'there is no field "{field}" with pictures in it',
-        )
-    return [
-        Upload(_checked(file.filename or f"picture {i + 1}"), await file.read())
-        for i, file in enumerate(files)
-    ]
+        found = form.getlist(field)
+        pictures = [
+            Upload(_checked(item.filename or f"picture {i + 1}"), await item.read())
+            for i, item in enumerate(found)
+            if isinstance(item, UploadFile)
+        ]
+    finally:
+        await form.close()
+    if not found:
+        raise HTTPException(422, f'there is no field "{field}" with pictures in it')
+    if len(pictures) < len(found):
+        raise HTTPException(422, f'what is in the field "{field}" must be files, got text')
+    return pictures
 
 
 def prepare(upload: Upload, size: int, channels: int, max_pixels: int) -> Prepared:
@@ -81,6 +76,19 @@ def prepare(upload: Upload, size: int, channels: int, max_pixels: int) -> Prepar
         words = f"{upload.name}: needs more memory than there is; scale it down"
         loaded = Loaded(upload.name, None, None, None, words)
     return Prepared(loaded, hashlib.sha256(upload.content).hexdigest())
+
+
+async def _parsed(request: Request, max_files: int) -> FormData:
+    """A multipart form.
+
+    Raises:
+        HTTPException: it is damaged, or has too many files.
+    """
+    parser = _InMemory(request.headers, request.stream(), max_files=max_files, max_fields=FIELDS)
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"this is no whole multipart form ({error.message})") from error
 
 
 @final
