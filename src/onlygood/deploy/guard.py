@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import re
 from collections.abc import Callable
 from typing import final
@@ -39,6 +40,9 @@ def refusal(status: int, words: str, **headers: str) -> JSONResponse:
     return JSONResponse({"error": words}, status, headers={**HEADERS, **named})
 
 
+logger = logging.getLogger(__name__)
+
+
 @final
 class Guard:
     """ASGI middleware."""
@@ -71,8 +75,13 @@ class Guard:
             return
         length = int(headers.get("content-length", 0))
         self._pending += length
+        guarded = self._with_headers(scope, send)
         try:
-            await self._app(scope, self._in_time(receive), self._with_headers(scope, send))
+            await self._app(scope, self._in_time(receive), guarded)
+        except Exception:  # whatever it is, the client hears of it and the connection stays
+            logger.exception("a request to %r failed", scope["path"])
+            failed = refusal(500, "this failed; what the service printed says more")
+            await failed(scope, receive, guarded)
         finally:
             self._pending -= length
 

@@ -151,10 +151,6 @@ def _explain(app: FastAPI) -> None:
     async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
         return refusal(400, "the request ended before it was whole")
 
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "this failed; the service's own messages say more")
-
 
 def _form(field: str, several: bool) -> dict[str, Any]:
     """How OpenAPI describes a form of pictures."""
