@@ -38,6 +38,9 @@ def serve(
     threads: Annotated[int, typer.Option(min=0, help="Of a network; 0: all cores.")] = 0,
     keep_days: Annotated[float, typer.Option(min=0.01, help="In the inspection log.")] = 365,
     keep_megabytes: Annotated[int, typer.Option(min=16, help="Of the inspection log.")] = 2048,
+    recent_megabytes: Annotated[
+        int, typer.Option(min=1, help="Memory for recent pictures and their maps.")
+    ] = 128,
 ) -> None:
     """Serve exported models by HTTP, with a page at http://127.0.0.1:8000.
 
@@ -62,6 +65,7 @@ def serve(
         threads=threads,
         keep_days=keep_days,
         keep_bytes=keep_megabytes * MIB,
+        recent_bytes=recent_megabytes * MIB,
     )
 
     from onlygood.deploy.listening import listen
