@@ -20,6 +20,7 @@ from onlygood.cli.fetch import fetch
 from onlygood.cli.fit import fit
 from onlygood.cli.methods import methods
 from onlygood.cli.score import score
+from onlygood.cli.serve import serve
 from onlygood.cli.voice import Voice
 from onlygood.core.errors import OnlygoodError, TrainingInterrupted
 
@@ -30,6 +31,7 @@ INTERRUPTED = 130
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
     "onnxruntime": "runtime",
+    **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
 }
 """What brings a package that a verb may miss."""
 
@@ -39,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    *(fit, score, evaluate, calibrate, export, validate),
+    *(fit, score, evaluate, calibrate, export, validate, serve),
     *(methods, data, fetch, demo, doctor),
 ):
     app.command()(verb)

@@ -1,0 +1,105 @@
+"""Whether a stream of pictures still is what a model was calibrated on. Needs numpy alone.
+
+Every promise of a calibration is about pictures like those it was made of. Then the conformal
+p-values of normal pictures are uniform; when light, lens or lot changes they move to one end. The
+distance of their distribution from uniform (Kolmogorov, Smirnov) is tested on a sliding window,
+each way on its own:
+
+- too many small p-values: pictures score higher. Some do so because they are anomalous, which
+  is no drift, so a share of `DEFECTS` is granted;
+- too few small p-values: pictures score lower, because they are darker, out of focus or all alike.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+WINDOW = 200
+"""Most recent pictures that are looked at."""
+ENOUGH = 50
+"""With fewer nothing is said."""
+RISK = 1e-5
+"""Of a false alarm in one look: a line looks thousands of times a day."""
+DEFECTS = 0.1
+"""Share of the stream that may be anomalous and still count as no drift."""
+
+
+class Drift(NamedTuple):
+    """What is said of a stream."""
+
+    state: Literal["too_few", "as_calibrated", "left"]
+    n: int
+    """Pictures that were looked at."""
+    words: str
+
+
+@final
+class Watch:
+    """The most recent p-values of one model's stream."""
+
+    def __init__(
+        self, calibration_n: int, *, grouped: bool = False, p_values: Iterable[float] = ()
+    ) -> None:
+        """Begin with an empty window, or where another watch left off.
+
+        Args:
+            calibration_n: Calibration scores behind each p-value.
+            grouped: Whether each of them is the largest of a part; single pictures score lower
+                than that by nature, and only higher scores are drift.
+            p_values: Of pictures before, oldest first.
+        """
+        self._n, self._grouped = calibration_n, grouped
+        self._lock = threading.Lock()
+        self._window = deque(p_values, WINDOW)
+
+    def add(self, p_values: Iterable[float]) -> None:
+        """The stream goes on."""
+        with self._lock:
+            self._window.extend(p_values)
+
+    def verdict(self) -> Drift:
+        """What the window says."""
+        with self._lock:
+            window = np.sort(np.array(self._window))
+        n = len(window)
+        if n < ENOUGH:
+            return Drift("too_few", n, f"{n} pictures so far; {ENOUGH} are needed to tell")
+        higher, lower = distances(window, self._n)
+        # Two samples: the calibration scores are one as well.
+        allowed = math.sqrt(math.log(2 / RISK) / 2 * (1 / n + 1 / self._n))
+        if higher > allowed + DEFECTS:
+            p = float(window[int(np.argmax(np.arange(1, n + 1) / n - window))])
+            share = np.count_nonzero(window <= p) / n
+            return Drift(
+                "left",
+                n,
+                f"the stream has left the calibration: {share:.0%} of the last {n} pictures score "
+                f"higher than {1 - p:.0%} of normal ones did, where {p:.0%} should; look at light, "
+                "lens and lot, then calibrate again: the promised rate does not hold now",
+            )
+        if lower > allowed and not self._grouped:
+            return Drift(
+                "left",
+                n,
+                f"the stream has left the calibration: the last {n} pictures score lower than "
+                "normal ones did; look at light and focus, then calibrate again: anomalous "
+                "pictures may be missed now",
+            )
+        return Drift("as_calibrated", n, f"the last {n} pictures are like the calibration's")
+
+
+def distances(ascending: np.ndarray, calibration_n: int) -> tuple[float, float]:
+    """How far `(n,)` p-values lie above uniform, and below it: `sup (F - U)`, `sup (U - F)`.
+
+    Uniform on the grid `1 / (calibration_n + 1), ..., 1` of conformal p-values.
+    """
+    n = len(ascending)
+    counts = np.arange(n + 1) / n
+    higher = np.max(counts[1:] - ascending)
+    # Just below a p-value, the grid's next smaller one.
+    lower = np.max(ascending - 1 / (calibration_n + 1) - counts[:-1])
+    return max(float(higher), 0.0), max(float(lower), 0.0)

@@ -1,0 +1,49 @@
+"""The most recent pictures and their maps, in bounded memory."""
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Kept(NamedTuple):
+    """A picture that was decided."""
+
+    content: bytes
+    """As it came."""
+    size: tuple[int, int]
+    """Height and width."""
+    heat: NDArray[np.float32] | None
+    """`(side, side)`; None where the method does not localise."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return len(self.content) + (0 if self.heat is None else self.heat.nbytes)
+
+
+@final
+class Recent:
+    """By the number of their inspection; the oldest make room."""
+
+    def __init__(self, limit: int) -> None:
+        """Hold at most `limit` bytes."""
+        self._limit, self._used = limit, 0
+        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, number: int, kept: Kept) -> None:
+        """Keep one more, and drop the oldest where that is too much."""
+        with self._lock:
+            self._kept[number] = kept
+            self._used += kept.nbytes
+            while self._used > self._limit:
+                _, dropped = self._kept.popitem(last=False)
+                self._used -= dropped.nbytes
+
+    def get(self, number: int) -> Kept | None:
+        """None where it is gone, or never was."""
+        with self._lock:
+            return self._kept.get(number)

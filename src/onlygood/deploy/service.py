@@ -1,0 +1,248 @@
+"""What a service does, without HTTP: pictures in; scored, logged and watched; results out."""
+
+import asyncio
+import io
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onlygood.core.errors import DataError, OnlygoodError, alternatives
+from onlygood.data.resize import restore_map
+from onlygood.deploy.batching import Batches, Room
+from onlygood.deploy.drift import WINDOW
+from onlygood.deploy.inspections import Inspections, LogError, Row
+from onlygood.deploy.intake import Prepared, Upload, prepare
+from onlygood.deploy.metrics import Metrics
+from onlygood.deploy.recent import Kept, Recent
+from onlygood.deploy.service_settings import ServiceSettings
+from onlygood.deploy.serving import Answer, Model, Pixels, Served
+from onlygood.report.heatmap import colourise
+
+logger = logging.getLogger(__name__)
+
+COMMIT = 1024
+"""Requests whose rows go into one transaction, at most."""
+PRUNE_SECONDS = 60.0
+LARGEST_MAP = 4_000_000
+"""Pixels of a drawn map; of larger pictures it keeps the proportions."""
+
+
+class UnknownModelError(OnlygoodError):
+    """No model of that name is served."""
+
+
+class Outcome(NamedTuple):
+    """A picture, and what came of it."""
+
+    upload: Upload
+    prepared: Prepared
+    answer: Answer | None
+    """None where it could not be scored."""
+    error: str | None
+    latency_ms: float
+
+
+@final
+class Service:
+    """Models, the log, and what is between them. Its coroutines belong to one event loop."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        """Open the log and load the models.
+
+        Raises:
+            ConfigError: the log cannot be opened, or a package is missing.
+            ModelFileError: a model cannot be used.
+        """
+        self.settings = settings
+        self.log = Inspections(
+            settings.log, keep_days=settings.keep_days, keep_bytes=settings.keep_bytes
+        )
+        self.models: dict[str, Served] = {}
+        try:
+            for path in settings.models:
+                self.models[path.stem] = Served(path, settings, self._history)
+        except OnlygoodError:
+            self._close_models()
+            self.log.close()
+            raise
+        self.recent = Recent(settings.recent_bytes)
+        self.metrics = Metrics()
+        for served in self.models.values():
+            self._observe(served)
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decoder")
+        self._commits: Batches[Sequence[Row], list[int]] = Batches(
+            self._commit, name="log", size=COMMIT, limit=0
+        )
+
+    def find(self, name: str | None) -> Served:
+        """The model of that name, or the only one.
+
+        Raises:
+            DataError: no name, where there are several.
+            UnknownModelError: there is no such model.
+        """
+        if name is None:
+            if len(self.models) > 1:
+                raise DataError(f"say which model, with ?model=; {', '.join(self.models)}")
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise UnknownModelError(f'unknown model "{name[:80]}"{alternatives(name, self.models)}')
+        return self.models[name]
+
+    async def score(
+        self, served: Served, model: Model, room: Room[Pixels, Answer], pictures: Sequence[Upload]
+    ) -> list[dict[str, Any]]:
+        """Score pictures and log their decisions; what is given back is on disk.
+
+        Raises:
+            LogError: it could not be logged, so nothing is answered.
+        """
+        outcomes = await self.answers(model, room, pictures)
+        results = [_result(served.name, model, outcome) for outcome in outcomes]
+        decided = [i for i, outcome in enumerate(outcomes) if outcome.answer is not None]
+        if decided:
+            rows = [Row(**{name: results[i][name] for name in Row._fields}) for i in decided]
+            numbers = await asyncio.wrap_future(self._commits.submit(rows))
+            for i, number in zip(decided, numbers, strict=True):
+                results[i]["id"] = number
+                self._keep(number, outcomes[i])
+            model.watch.add(row.p_value for row in rows)
+        for result in results:
+            self.metrics.pictures.labels(served.name, result["decision"]).inc()
+            self.metrics.latency.labels(served.name).observe(result["latency_ms"] / 1000)
+        return results
+
+    async def answers(
+        self, model: Model, room: Room[Pixels, Answer], pictures: Sequence[Upload]
+    ) -> list[Outcome]:
+        """Decode pictures and ask the network, all at once; in order."""
+        began = time.perf_counter()
+        # Even when one fails: none may come after the room for it is gone.
+        found = await asyncio.gather(
+            *(self._answer(model, room, picture, began) for picture in pictures),
+            return_exceptions=True,
+        )
+        outcomes = []
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
+
+    async def draw(self, heat: NDArray[np.float32], size: tuple[int, int]) -> bytes:
+        """A map as PNG, see `drawn`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, drawn, heat, size)
+
+    async def keep_up(self) -> None:
+        """Watch the model files and shorten the log, until cancelled."""
+        next_prune = 0.0
+        while True:
+            for served in self.models.values():
+                await asyncio.to_thread(served.refresh)
+            if time.monotonic() >= next_prune:
+                next_prune = time.monotonic() + PRUNE_SECONDS
+                try:
+                    await asyncio.to_thread(self.log.prune)
+                except LogError as error:
+                    logger.warning("%s", error)
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    def close(self) -> None:
+        """Finish what was begun; whoever still asks gets no answer."""
+        self._close_models()
+        self._commits.close(timeout_s=None)
+        self._decoders.shutdown()
+        self.log.close()
+
+    async def _answer(
+        self, model: Model, room: Room[Pixels, Answer], upload: Upload, began: float
+    ) -> Outcome:
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(
+            self._decoders,
+            prepare,
+            upload,
+            model.runtime.size,
+            model.runtime.channels,
+            self.settings.max_pixels,
+        )
+        answer, error = None, prepared.loaded.error
+        if prepared.loaded.pixels is not None:
+            answer = await asyncio.wrap_future(room.submit(prepared.loaded.pixels))
+            if not math.isfinite(answer.score):
+                answer, error = None, f"{upload.name}: the score is not finite; export it anew"
+        latency_ms = round(1000 * (time.perf_counter() - began), 3)
+        return Outcome(upload, prepared, answer, error, latency_ms)
+
+    def _keep(self, number: int, outcome: Outcome) -> None:
+        size, answer = outcome.prepared.loaded.size, outcome.answer
+        if size is not None and answer is not None:
+            self.recent.add(number, Kept(outcome.upload.content, size, answer.heat))
+
+    def _commit(self, requests: list[Sequence[Row]]) -> list[list[int]]:
+        """One transaction for all who wait: its cost is the disk's, not the rows'."""
+        numbers = iter(self.log.append([row for rows in requests for row in rows]))
+        return [[next(numbers) for _ in rows] for rows in requests]
+
+    def _history(self, sha256: str) -> list[float]:
+        return self.log.p_values(sha256, WINDOW)
+
+    def _observe(self, served: Served) -> None:
+        self.metrics.observe(
+            served.name,
+            queue=lambda: served.model.batches.held,
+            stale=lambda: bool(served.stale),
+            drifted=lambda: served.model.watch.verdict().state == "left",
+        )
+
+    def _close_models(self) -> None:
+        for served in self.models.values():
+            served.close()
+
+
+def drawn(heat: NDArray[np.float32], size: tuple[int, int]) -> bytes:
+    """A coloured map as PNG with transparency, to be laid over its picture.
+
+    Args:
+        heat: `(side, side)`.
+        size: Height and width of the picture.
+    """
+    height, width = size
+    shrink = min(1.0, math.sqrt(LARGEST_MAP / (height * width)))
+    fitted = restore_map(heat, (max(1, int(height * shrink)), max(1, int(width * shrink))))
+    file = io.BytesIO()
+    colourise(fitted).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
+    loaded, answer = outcome.prepared.loaded, outcome.answer
+    calibration = model.runtime.calibration
+    score = None if answer is None else answer.score
+    return {
+        "id": None,
+        "name": outcome.upload.name,
+        "score": score,
+        "p_value": None if score is None else float(calibration.p_values(score)),
+        "decision": "error" if score is None else str(calibration.decide(score)),
+        "parts": {} if answer is None else {n: _finite(v) for n, v in answer.parts.items()},
+        "error": outcome.error,
+        "width": None if loaded.size is None else loaded.size[1],
+        "height": None if loaded.size is None else loaded.size[0],
+        "model": name,
+        "model_sha256": model.runtime.sha256,
+        "picture_sha256": outcome.prepared.sha256,
+        "latency_ms": outcome.latency_ms,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,203 @@
+"""A model file that is served: its network, its queue, its drift, and what replaces it."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from onlygood.core.errors import ModelFileError, OnlygoodError
+from onlygood.decision.thresholds import simultaneous_bound
+from onlygood.deploy.batching import Batches, Room
+from onlygood.deploy.drift import Watch
+from onlygood.deploy.runtime import Runtime
+from onlygood.deploy.service_settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+Pixels = UInt8[np.ndarray, "side side C"]
+
+
+class Answer(NamedTuple):
+    """What the network says of one picture."""
+
+    score: float
+    parts: dict[str, float]
+    heat: NDArray[np.float32] | None
+    """`(side, side)`: 0 = median of normal pixels, 1 = pixel threshold."""
+
+
+@final
+class Model:
+    """One content of a model file, ready to answer."""
+
+    def __init__(self, runtime: Runtime, settings: ServiceSettings, watch: Watch) -> None:
+        self.runtime = runtime
+        self.watch = watch
+        self.batches: Batches[Pixels, Answer] = Batches(
+            self._answers,
+            name=f"network {runtime.sha256[:8]}",
+            size=settings.batch,
+            limit=settings.queue,
+            wait_s=settings.wait_ms / 1000,
+        )
+
+    @cached_property
+    def bounds(self) -> list[float]:
+        """Of the false-alarm rate, with x calibration scores above the threshold, x = 0..n."""
+        calibration = self.runtime.calibration
+        return [*simultaneous_bound(calibration.n, calibration.confidence).tolist(), 1.0]
+
+    def _answers(self, pictures: list[Pixels]) -> list[Answer]:
+        raw = self.runtime.run(np.stack(pictures))
+        return [
+            Answer(
+                float(raw.scores[i]),
+                dict(zip(self.runtime.terms, map(float, raw.parts[i]), strict=True)),
+                # A copy: a part would keep the maps of the whole batch in memory.
+                None if raw.maps is None else raw.maps[i].copy(),
+            )
+            for i in range(len(pictures))
+        ]
+
+
+@final
+class Served:
+    """A model file and what is served of it, which changes when the file does.
+
+    A file that cannot be used, because it is damaged, half copied, not pinned or gone, changes
+    nothing: the model before it goes on, and `stale` says why.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: ServiceSettings,
+        history: Callable[[str], list[float]] = lambda sha256: [],
+    ) -> None:
+        """Load the file.
+
+        Args:
+            path: What `onlygood export` has written.
+            settings: Of the service.
+            history: The latest p-values of the model with a digest, oldest first.
+
+        Raises:
+            ConfigError: the extra `runtime` is not installed.
+            ModelFileError: the file cannot be used.
+        """
+        self.path, self.name = path, path.stem
+        self._settings, self._history = settings, history
+        self._lock = threading.Lock()
+        self._seen = _identity(path)
+        self._model = self._loaded()
+        self.stale = ""
+        """Why the file as it is now is not what is served; empty when it is."""
+
+    @property
+    def model(self) -> Model:
+        """What is served now."""
+        return self._model
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[tuple[Model, Room[Pixels, Answer]]]:
+        """Room for so many pictures with the present model, which stays until they are done.
+
+        Raises:
+            BusyError: its queue is full.
+        """
+        # Under the lock, so that no model can close between being chosen and being held.
+        with self._lock:
+            model = self._model
+            room = model.batches.room(count)
+        with room:
+            yield model, room
+
+    def refresh(self) -> bool:
+        """Look at the file, and take it over if it is a new one; whether it was."""
+        identity = _identity(self.path)
+        if identity == self._seen:
+            return False
+        # Before reading: what changes while it is read is looked at once more.
+        self._seen = identity
+        try:
+            model = self._loaded()
+        except OnlygoodError as error:
+            self.stale = f"{error}; the model before it is still serving"
+            logger.warning("%s", self.stale)
+            return False
+        with self._lock:
+            before, self._model = self._model, model
+        self.stale = ""
+        before.batches.close()
+        logger.info("%s: now serving %s", self.name, model.runtime.sha256)
+        return True
+
+    def close(self) -> None:
+        """Answer what has room, then end."""
+        self._model.batches.close(timeout_s=None)
+
+    def describe(self) -> dict[str, Any]:
+        """All that a user may know of it."""
+        model, stale = self._model, self.stale
+        runtime, drift = model.runtime, model.watch.verdict()
+        calibration = runtime.calibration
+        state: Literal["ready", "stale"] = "stale" if stale else "ready"
+        return {
+            "name": self.name,
+            "method": runtime.method,
+            "precision": runtime.precision,
+            "sha256": runtime.sha256,
+            "size": runtime.size,
+            "channels": runtime.channels,
+            "localizes": runtime.localizes,
+            "terms": runtime.terms,
+            "threshold": calibration.threshold,
+            "strict_threshold": calibration.strict_threshold,
+            "target_fpr": calibration.target_fpr,
+            "confidence": calibration.confidence,
+            "n_calibration": calibration.n,
+            "guarantee": calibration.guarantee,
+            "note": calibration.note,
+            "state": state,
+            "words": stale,
+            "drift": drift._asdict(),
+            "provenance": runtime.provenance,
+        }
+
+    def _loaded(self) -> Model:
+        """Read the file and try it with one picture."""
+        runtime = Runtime.load(self.path, threads=self._settings.threads)
+        pins = self._settings.pins
+        if pins and not any(runtime.sha256.startswith(pin) for pin in pins):
+            raise ModelFileError(
+                f"{self.path} is whole, but its digest {runtime.sha256} is none of those that "
+                "were pinned; pin it, or put the right file there"
+            )
+        side, channels = runtime.size, runtime.channels
+        try:
+            runtime.run(np.zeros((1, side, side, channels), np.uint8))
+        except Exception as error:  # what ONNX Runtime raises shares no base
+            what = " ".join(str(error).split())[:200]
+            raise ModelFileError(f"{self.path} cannot be run ({what}); export it anew") from error
+        calibration = runtime.calibration
+        watch = Watch(
+            calibration.n, grouped=calibration.grouped, p_values=self._history(runtime.sha256)
+        )
+        return Model(runtime, self._settings, watch)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What differs when the file was replaced or rewritten; None when it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,235 @@
+import csv
+import io
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from onlygood.core.errors import ConfigError
+from onlygood.deploy.inspections import Inspections, LogError, Row
+
+GIB = 2**30
+
+
+def row(name: str = "a.png", score: float = 1.0, decision: str = "normal") -> Row:
+    return Row("nut", "1f" * 32, "9a" * 32, name, score, 0.5, decision, 3.25)
+
+
+def opened(path: Path, keep_days: float = 365.0, keep_bytes: int = GIB) -> Inspections:
+    return Inspections(path, keep_days=keep_days, keep_bytes=keep_bytes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "log.sqlite"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[Inspections]:
+    log = opened(path)
+    yield log
+    log.close()
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_is_appended_comes_back_newest_first(log: Inspections) -> None:
+    assert log.append([row("a.png"), row("b.png", 2.0, "anomalous")]) == [1, 2]
+    assert log.append([row("c.png")]) == [3]
+    found = log.newest(10)
+    assert [each["name"] for each in found] == ["c.png", "b.png", "a.png"]
+    assert {name: found[1][name] for name in Row._fields} == row(
+        "b.png", 2.0, "anomalous"
+    )._asdict()
+    assert datetime.fromisoformat(found[0]["time"]).tzinfo == UTC
+    assert found[0]["feedback"] is None
+
+
+def test_rows_can_be_chosen(log: Inspections) -> None:
+    log.append([row(f"{i}", decision="anomalous" if i % 2 else "normal") for i in range(10)])
+    assert [each["id"] for each in log.newest(2)] == [10, 9]
+    assert [each["id"] for each in log.newest(100, after=8)] == [10, 9]
+    assert [each["id"] for each in log.newest(2, before=4)] == [3, 2]
+    assert len(log.newest(100, decision="anomalous")) == 5
+    assert log.newest(100, model="other") == []
+
+
+def test_the_latest_verdict_counts_and_all_stay(log: Inspections, path: Path) -> None:
+    log.append([row(), row()])
+    assert log.judge(1, "miss")
+    assert log.judge(1, "false_alarm", "dust")
+    assert not log.judge(3, "miss")
+    assert [each["feedback"] for each in log.newest(10)] == [None, "false_alarm"]
+    with sqlite3.connect(path) as reader:
+        said = reader.execute("SELECT verdict, comment FROM feedback ORDER BY id").fetchall()
+    reader.close()
+    assert said == [("miss", ""), ("false_alarm", "dust")]
+
+
+@pytest.mark.parametrize("table", ["inspections", "feedback"])
+def test_nothing_is_ever_changed(log: Inspections, path: Path, table: str) -> None:
+    log.append([row()])
+    log.judge(1, "miss")
+    other = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="never changed"):
+        other.execute(f"UPDATE {table} SET time = ''")
+    other.close()
+
+
+def test_csv_has_all_and_no_formulas(log: Inspections) -> None:
+    log.append([row(f"{i}", score=-1.0) for i in range(5001)])
+    log.append([row('=HYPERLINK("x")'), row('comma, quote " and\nline.png')])
+    lines = list(csv.reader(io.StringIO("".join(log.csv()), newline="")))
+    assert len(lines) == 1 + 5003
+    assert lines[0][:3] == ["id", "time", "model"]
+    assert [line[5] for line in lines[1:3]] == [
+        'comma, quote " and\nline.png',
+        '\'=HYPERLINK("x")',
+    ]
+    assert lines[-1][5:7] == ["0", "-1.0"]
+
+
+def test_it_is_there_after_closing_and_numbers_go_on(path: Path) -> None:
+    log = opened(path)
+    log.append([row(), row()])
+    log.close()
+    log = opened(path)
+    assert log.append([row()]) == [3]
+    assert log.p_values("1f" * 32, 2) == [0.5, 0.5]
+    assert log.p_values("00" * 32, 2) == []
+    log.close()
+
+
+def test_the_old_leave(path: Path) -> None:
+    log = opened(path, keep_days=10.0)
+    log.append([row("old"), row("new")])
+    log.judge(1, "miss")
+    other = sqlite3.connect(path)
+    with other:
+        other.execute("DROP TRIGGER inspections_stay")
+        long_ago = (datetime.now(UTC) - timedelta(days=11)).isoformat()
+        other.execute("UPDATE inspections SET time = ? WHERE id = 1", (long_ago,))
+    assert log.prune() == 1
+    assert [each["name"] for each in log.newest(10)] == ["new"]
+    assert other.execute("SELECT count(*) FROM feedback").fetchone() == (0,)
+    assert log.prune() == 0
+    assert log.append([row()]) == [3]
+    other.close()
+    log.close()
+
+
+def test_a_log_that_is_too_large_loses_its_oldest(path: Path) -> None:
+    log = opened(path, keep_bytes=4_000_000)
+    for _ in range(20):
+        log.append([row() for _ in range(1000)])
+    assert log.prune() > 0
+    kept = log.newest(100_000)
+    assert 0 < len(kept) < 20_000
+    assert [each["id"] for each in kept] == list(range(20_000, 20_000 - len(kept), -1))
+    for _ in range(20):
+        log.append([row() for _ in range(1000)])
+        log.prune()
+    log.close()
+    assert path.stat().st_size < 10_000_000  # what was freed is used again
+
+
+def test_a_full_disk_is_said_and_loses_nothing(log: Inspections, path: Path) -> None:
+    answered = log.append([row()])
+    with full_disk(200_000), pytest.raises(LogError, match="look at the disk's space"):
+        for _ in range(100):
+            answered += log.append([row("x" * 200) for _ in range(100)])
+    assert log.trouble
+    assert {each["id"] for each in log.newest(100_000)} == set(answered)
+    again = log.append([row()])
+    assert not log.trouble
+    assert {each["id"] for each in log.newest(100_000)} == {*answered, *again}
+
+
+def test_a_row_that_cannot_be_written_takes_none_with_it(log: Inspections) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        log.append([row(), row("\ud800")])
+    assert log.newest(10) == []
+    assert len(log.append([row()])) == 1
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, None])
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "theirs.db"
+    if content is None:
+        other = sqlite3.connect(path)
+        other.execute("CREATE TABLE theirs (x)")
+        other.close()
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="name a new file"):
+        opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot be the inspection log"):
+        opened(tmp_path / "file" / "log.sqlite")
+
+
+def test_two_logs_on_one_file_mix_nothing(path: Path) -> None:
+    numbers: list[int] = []
+
+    def write(name: str) -> None:
+        log = opened(path)
+        for _ in range(20):
+            numbers.extend(log.append([row(name), row(name)]))
+        log.close()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 161))
+    log = opened(path)
+    names = [each["name"] for each in reversed(log.newest(1000))]
+    assert all(first == second for first, second in zip(names[::2], names[1::2], strict=True))
+    log.close()
+
+
+def test_what_was_written_survives_a_killed_process(path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from onlygood.deploy.inspections import Inspections, Row\n"
+        f"log = Inspections(Path({str(path)!r}), keep_days=1, keep_bytes=2**30)\n"
+        "while True:\n"
+        "    numbers = log.append([Row('m', 'a', 'b', 'n', 1.0, 1.0, 'normal', 1.0)] * 3)\n"
+        "    print(*numbers, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    answered = [int(number) for _ in range(100) for number in process.stdout.readline().split()]
+    process.kill()
+    rest = process.stdout.read().rpartition("\n")[0]
+    answered += [int(number) for number in rest.split()]
+    process.stdout.close()
+    process.wait()
+    log = opened(path)
+    found = [each["id"] for each in log.newest(10**6)]
+    assert len(found) == len(set(found)) and set(answered) <= set(found)
+    # Of the last transaction either all is there, or nothing.
+    assert len(found) % 3 == 0
+    log.close()

@@ -1,0 +1,70 @@
+"""`onlygood serve`, up to the point where it listens."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.command_line import Run
+from tests.deploy.stream import Process, files, normal
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["none.safetensors"], "onlygood export none.safetensors"),
+        (["none.onnx"], "cannot read the model none.onnx"),
+        (["none.onnx", "--host", "0.0.0.0"], "a token is needed"),
+        (["none.onnx", "--token-file", "none"], "cannot read the token in none"),
+        (["none.onnx", "--pin", "1"], "a pin is"),
+    ],
+)
+def test_mistakes_are_told_before_it_listens(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("serve", *words)
+    assert done.status == 1 and says in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "is empty"), ("schlüssel".encode(), "not ASCII"), (b"short\n", "16 or more")],
+)
+def test_a_token_that_is_none_is_told(run: Run, tmp_path: Path, content: bytes, says: str) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(content)
+    assert says in run("serve", "none.onnx", "--token-file", token).err
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys\nsys.modules['uvicorn'] = None\n"
+        "from onlygood.cli import main\nsys.exit(main(['serve', 'none.onnx']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'onlygood[serve]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_serves_with_a_token_and_without_torch(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n")
+    (tmp_path / "torch.py").write_text("raise ImportError('there is no torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with Process(model, "--log", tmp_path / "log.sqlite", "--token-file", token) as process:
+        assert httpx.get(f"{process.url}/v1/models").status_code == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = httpx.post(
+            f"{process.url}/v1/score?token={TOKEN}", files=files(normal(1)), headers=headers
+        )
+        assert answer.json()["results"][0]["decision"] == "normal"
+        process.stop()
+    assert TOKEN not in "".join(process.said)

@@ -1,0 +1,81 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onlygood.core.errors import ModelFileError
+from onlygood.deploy.batching import BusyError
+from onlygood.deploy.runtime import Runtime
+from onlygood.deploy.service_settings import ServiceSettings
+from onlygood.deploy.serving import Served
+from tests.deploy.stream import another, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def served(settings: ServiceSettings) -> Iterator[Served]:
+    served = Served(settings.models[0], settings)
+    yield served
+    served.close()
+
+
+def grey(count: int) -> list[np.ndarray]:
+    return [np.full((16, 16, 3), 10 * i, np.uint8) for i in range(count)]
+
+
+def test_answers_are_those_of_the_network_alone(served: Served, exported: Path) -> None:
+    with served.room(3) as (model, room):
+        answers = [future.result(10) for future in [room.submit(p) for p in grey(3)]]
+    raw = Runtime.load(exported, threads=1).run(np.stack(grey(3)))
+    assert [answer.score for answer in answers] == pytest.approx(raw.scores, rel=1e-5)
+    assert raw.maps is not None
+    for answer, heat in zip(answers, raw.maps, strict=True):
+        assert answer.heat is not None and answer.heat.base is None
+        np.testing.assert_allclose(answer.heat, heat, rtol=1e-4, atol=1e-5)
+    assert model.bounds[-1] == 1.0 and len(model.bounds) == model.runtime.calibration.n + 1
+
+
+def test_who_has_room_keeps_the_model(served: Served, model: Path) -> None:
+    with served.room(1) as (before, room):
+        digest = another(model)
+        assert served.refresh()
+        assert served.model.runtime.sha256 == digest
+        assert before.runtime.sha256 != digest
+        assert np.isfinite(room.submit(grey(1)[0]).result(10).score)
+    until(lambda: not before.batches._thread.is_alive())
+    assert not served.refresh()
+
+
+def test_a_stale_file_is_looked_at_again_when_it_changes(served: Served, model: Path) -> None:
+    good = model.read_bytes()
+    model.write_bytes(good[:-1])
+    assert not served.refresh()
+    assert "is cut off" in served.stale
+    assert served.describe()["state"] == "stale"
+    model.write_bytes(good)
+    assert served.refresh()
+    assert served.describe()["state"] == "ready"
+
+
+def test_the_queue_is_bounded(settings: ServiceSettings) -> None:
+    served = Served(settings.models[0], replace(settings, queue=3, max_files=3))
+    with served.room(2), pytest.raises(BusyError):
+        with served.room(2):
+            pass
+    served.close()
+
+
+def test_pins_decide_at_the_start_and_later(settings: ServiceSettings, model: Path) -> None:
+    digest = Runtime.load(model).sha256
+    pinned = replace(settings, pins=(digest[:12],))
+    served = Served(model, pinned)
+    another(model)
+    assert not served.refresh()
+    assert "none of those that were pinned" in served.stale
+    assert served.model.runtime.sha256 == digest
+    with pytest.raises(ModelFileError, match="none of those that were pinned"):
+        Served(model, pinned)
+    served.close()
