@@ -342,7 +342,7 @@ function tellLive() {
 async function attempt(work) {
   try {
     await work();
-    $("problem").hidden = true;
+    $("problem").hidden = $("locked").hidden = true;
     return true;
   } catch (error) {
     if (!(error instanceof service.ServiceError)) throw error;
