@@ -82,6 +82,7 @@ def page(browser: Any, service: str) -> Iterator[Any]:
         page.goto(service)
         expect(page.locator("#rate")).to_contain_text("%")
         yield page
+        page.unroute_all(behavior="ignoreErrors")
         assert complaints == []
 
 
@@ -374,11 +375,12 @@ def test_a_replaced_model_brings_its_own_scores(page: Any, service: str, three: 
 
 def test_errors_are_told_in_words(page: Any, service: str, three: list[Path]) -> None:
     said = page.get_by_role("alert")
-    full = {"status": 413, "json": {"error": "a picture may have 20 MiB"}}
-    page.route("**/v1/score*", lambda route: route.fulfill(**full))
+    full = {"status": 503, "json": {"error": "the log cannot be written"}}
+    page.route("**/v1/score*", lambda route: route.fulfill(**full), times=1)
     drop(page, three)
-    expect(said).to_have_text("A picture may have 20 MiB.")
-    page.unroute("**/v1/score*")
+    expect(said).to_have_text("The log cannot be written.")
+    page.wait_for_timeout(300)
+    expect(said).to_be_visible()
     busy = {"status": 429, "headers": {"Retry-After": "0"}, "json": {"error": "busy"}}
     page.route("**/v1/score*", lambda route: route.fulfill(**busy), times=1)
     drop(page, three)
@@ -390,6 +392,21 @@ def test_errors_are_told_in_words(page: Any, service: str, three: list[Path]) ->
     # The browser itself notes every answer that is no success, and none of this is the page's.
     assert all(text.startswith("Failed to load resource") for text in page.complaints)
     page.complaints.clear()
+
+
+def test_one_refused_picture_does_not_spoil_the_others(page: Any, three: list[Path]) -> None:
+    def refuse(route: Any) -> None:
+        if b"good001.png" in route.request.post_data_buffer:
+            route.fulfill(status=413, json={"error": "a picture may have 20 MiB"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/score*", refuse)
+    drop(page, three)
+    expect(tiles(page)).to_have_count(2)
+    row = page.get_by_role("row", name="good001.png")
+    expect(row).to_contain_text("A picture may have 20 MiB.")
+    page.complaints.clear()  # the browser notes the 413
 
 
 def test_a_token_is_asked_for_and_sent(page: Any) -> None:

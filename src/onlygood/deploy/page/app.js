@@ -1,13 +1,13 @@
 /** The page: which model, which pictures, which threshold, and what follows from them. */
 
 import { countAbove, csv, decide, number, percent, sentence, steady } from "./decision.js";
+import { Grid } from "./grid.js";
 import { Histogram } from "./histogram.js";
-import { drawThumbnail, droppedFiles, mapBlob, pictureBlob } from "./pictures.js";
 import * as service from "./service.js";
-import { VERDICTS, Viewer } from "./viewer.js";
+import { droppedFiles, portions, scored } from "./upload.js";
+import { Viewer } from "./viewer.js";
 
-const FILES = 8; // in one request
-const REQUESTED = 1000; // inspections asked for at a time: the most that today's histogram shows
+const REQUESTED = 1000; // inspections asked for at a time: the most that the service gives
 const LIVE = 120; // pictures of the live stream in the grid
 const PAUSE_S = 1.5;
 const PAUSE_AFTER_ERROR_S = 5;
@@ -24,36 +24,41 @@ const page = {
   own: [], // items: what the service says of a picture, `file` if it was dropped here
   live: [],
   unreadable: [],
-  newest: null, // id of the latest inspection seen
-  today: new Map(), // scores by id
+  newest: 0, // id of the latest inspection seen
+  today: new Map(), // `{time, score}` by id
+  cut: false, // whether the log has more than was asked for
   replaced: 0, // pictures hidden because another file of the model scored them
   swapped: "", // when this page saw a new file of the model
 };
-const tiles = new Map(); // by id
 const histogram = new Histogram($("chart"), setThreshold);
+const grid = new Grid($("grid"), $("tile"), (item) => viewer.open(item, told(item)));
 const viewer = new Viewer($("viewer"), {
-  changed: (item) => dress(item),
+  changed: (item) => grid.dress(item, told(item)),
   beside(item, step) {
     const items = shown();
     const next = items[items.indexOf(item) + step];
     return next && [next, told(next)];
   },
-  closed: (item) => tiles.get(item?.id)?.querySelector("button").focus(),
+  closed: (item) => grid.focus(item),
 });
 
 // --- models ----------------------------------------------------------------------------------
 
 async function start() {
   const wanted = new URLSearchParams(location.hash.slice(1));
-  await attempt(async () => {
+  const done = await attempt(async () => {
     page.models = await service.models();
     if (!page.models.length) throw new service.ServiceError("The service has no model.");
     $("model").replaceChildren(...page.models.map(({ name }) => new Option(name, name)));
     const name = wanted.get("model");
     $("model").value = page.models.some((model) => model.name === name) ? name : page.models[0].name;
-    document.querySelector(`[name=view][value=${wanted.get("view") === "live" ? "live" : "own"}]`).checked = true;
+    const view = wanted.get("view") === "live" ? "live" : "own";
+    document.querySelector(`[name=view][value=${view}]`).checked = true;
     await changeModel();
+    $("main").inert = false;
   });
+  // A screen at the line is switched on before the service is.
+  if (!done && $("locked").hidden) setTimeout(start, 1000 * PAUSE_AFTER_ERROR_S);
 }
 
 async function changeModel() {
@@ -63,7 +68,15 @@ async function changeModel() {
     service.inspections(model.name, REQUESTED),
   ]);
   Object.assign(page, { model, calibration, threshold: calibration.threshold });
-  Object.assign(page, { own: [], live: [], unreadable: [], newest: 0, replaced: 0, today: new Map() });
+  Object.assign(page, {
+    own: page.own.filter(({ model_sha256: sha256 }) => sha256 === model.sha256),
+    live: [],
+    unreadable: [],
+    newest: 0,
+    today: new Map(),
+    cut: inspections.length === REQUESTED,
+    replaced: 0,
+  });
   receive(inspections);
   changeView();
   describeModel();
@@ -85,13 +98,26 @@ async function refreshModels() {
 function describeModel() {
   const { model } = page;
   const colours = model.channels === 1 ? "grey" : "colour";
-  $("about").textContent = `${model.method} · ${model.size} px, ${colours} · ${model.precision} · file ${model.sha256.slice(0, 12)}`;
+  const file = `file ${model.sha256.slice(0, 12)}`;
+  $("about").textContent = [model.method, `${model.size} px, ${colours}`, model.precision, file].join(" · ");
   $("promise").textContent = `Calibrated threshold ${number(model.threshold)}: ${sentence(model.guarantee)}`;
+  describeTrouble();
+  describeSetting();
+}
+
+/** What keeps the promise from holding, or changed it; in the words of the service. */
+function describeTrouble() {
+  const { model } = page;
   const notices = [];
   if (model.state === "stale") notices.push(["The model file is not the one in use.", model.words]);
   if (model.drift.state === "left") notices.push(["The stream has left the calibration.", model.drift.words]);
-  if (page.swapped) notices.push([`New model file at ${page.swapped}.`, "the threshold is its calibrated one again"]);
+  if (page.swapped) {
+    notices.push([`New model file at ${page.swapped}.`, "the threshold is its calibrated one again"]);
+  }
   if (model.note) notices.push(["Less than was asked for.", model.note]);
+  const said = JSON.stringify(notices);
+  if ($("notices").dataset.said === said) return; // else a screen reader says it again
+  $("notices").dataset.said = said;
   $("notices").replaceChildren(
     ...notices.map(([head, words]) => {
       const notice = document.createElement("p");
@@ -102,7 +128,6 @@ function describeModel() {
       return notice;
     }),
   );
-  describeSetting();
 }
 
 // --- pictures --------------------------------------------------------------------------------
@@ -117,38 +142,44 @@ function shown() {
 /** Take over inspections, newest first. */
 function receive(inspections) {
   const known = new Map(page.own.map((item) => [item.id, item]));
-  const midnight = new Date().setHours(0, 0, 0, 0);
-  page.newest = Math.max(page.newest, ...inspections.map(({ id }) => id));
   const usable = [];
-  for (const item of inspections) {
-    if (item.score === null) continue;
+  for (const item of inspections.filter(({ id }) => id > page.newest)) {
     // Scores of two files have nothing in common, and this threshold belongs to one of them.
     if (item.model_sha256 !== page.model.sha256) page.replaced++;
     else usable.push(known.get(item.id) ?? item);
   }
-  for (const item of usable) if (new Date(item.time) >= midnight) page.today.set(item.id, item.score);
+  page.newest = Math.max(page.newest, ...inspections.map(({ id }) => id));
+  usable.forEach(count);
   page.live = [...usable, ...page.live].slice(0, LIVE);
+}
+
+let scoring = Promise.resolve();
+
+/** What is dropped while other pictures are being scored waits for them. */
+function enqueue(files) {
+  scoring = scoring.then(() => scoreFiles(files));
 }
 
 async function scoreFiles(files) {
   if (!files.length || !page.model) return;
+  const { name } = page.model;
   changeView("own");
   const progress = $("progress");
   Object.assign(progress, { value: 0, max: files.length, hidden: false });
-  for (let i = 0; i < files.length; i += FILES) {
-    tell(`Scoring ${i + 1} to ${Math.min(i + FILES, files.length)} of ${files.length} …`);
-    const some = files.slice(i, i + FILES);
-    const done = await attempt(async () => {
-      const results = await service.score(page.model.name, some);
-      results.forEach((result, j) => place(result, some[j]));
+  let done = true;
+  for (const some of portions(files)) {
+    tell(`Scoring ${progress.value + 1} to ${progress.value + some.length} of ${files.length} …`);
+    done = await attempt(async () => {
+      const results = await scored(name, some);
+      if (page.model.name === name) results.forEach((result, i) => place(result, some[i]));
     });
-    if (!done) break;
-    progress.value = Math.min(i + FILES, files.length);
+    if (!done || page.model.name !== name) break;
+    progress.value += some.length;
     drawAll();
   }
   progress.hidden = true;
-  await attempt(refreshModels);
   tell("");
+  if (done && (await attempt(refreshModels))) tell(`${files.length} done. ${$("count").textContent} anomalous.`);
 }
 
 function place(result, file) {
@@ -158,7 +189,18 @@ function place(result, file) {
   }
   const item = { time: new Date().toISOString(), feedback: null, ...result, file };
   page.own.push(item);
-  if (item.model_sha256 === page.model.sha256) page.today.set(item.id, item.score);
+  if (item.model_sha256 === page.model.sha256) count(item);
+}
+
+function count({ id, time, score }) {
+  page.today.set(id, { time: new Date(time), score });
+}
+
+/** What was scored since midnight; a page may stay open for weeks. */
+function todaysScores() {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  for (const [id, { time }] of page.today) if (time < midnight) page.today.delete(id);
+  return [...page.today.values()].map(({ score }) => score);
 }
 
 // --- drawing ---------------------------------------------------------------------------------
@@ -167,7 +209,7 @@ function drawAll() {
   const { calibration, model } = page;
   const rows = [
     { label: "Calibration (normal)", kind: "calibration", scores: calibration.scores },
-    { label: "Today", kind: "today", scores: [...page.today.values()] },
+    { label: page.cut ? "Today, the latest" : "Today", kind: "today", scores: todaysScores() },
   ];
   histogram.draw(rows, {
     threshold: page.threshold,
@@ -175,19 +217,7 @@ function drawAll() {
     strict: model.strict_threshold,
   });
   const items = shown();
-  const wanted = new Set(items.map(({ id }) => id));
-  for (const [id, tile] of tiles) {
-    if (wanted.has(id)) continue;
-    seen.unobserve(tile);
-    tile.remove();
-    tiles.delete(id);
-  }
-  const grid = $("grid");
-  items.forEach((item, i) => {
-    const tile = tiles.get(item.id) ?? newTile(item);
-    // Only what is out of place is moved: moving takes the focus away.
-    if (grid.children[i] !== tile) grid.insertBefore(tile, grid.children[i] ?? null);
-  });
+  grid.draw(items, model.localizes);
   const unreadable = page.view === "own" ? page.unreadable : [];
   $("unreadable").hidden = !unreadable.length;
   $("unreadable").querySelector("tbody").replaceChildren(
@@ -208,49 +238,6 @@ function drawAll() {
   describeSetting();
 }
 
-function newTile(item) {
-  const tile = $("tile").content.firstElementChild.cloneNode(true);
-  tile.querySelector(".name").textContent = item.name;
-  tile.querySelector("button").addEventListener("click", () => viewer.open(item, told(item)));
-  tile.item = item;
-  tiles.set(item.id, tile);
-  seen.observe(tile);
-  return tile;
-}
-
-/** What depends on the threshold or on feedback. */
-function dress(item) {
-  const tile = tiles.get(item.id);
-  if (!tile) return;
-  const { decision, threshold } = told(item);
-  const times = threshold > 0 ? ` · ${number(item.score / threshold, 3)} × threshold` : "";
-  tile.dataset.decision = decision;
-  tile.querySelector(".decision").textContent = decision;
-  tile.querySelector(".score").textContent = `${number(item.score)}${times}`;
-  tile.querySelector(".feedback").textContent = item.feedback ? `marked ${VERDICTS[item.feedback]}` : "";
-}
-
-/** Pictures are fetched when they come into view. */
-const seen = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      seen.unobserve(target);
-      fill(target);
-    }
-  },
-  { rootMargin: "300px" },
-);
-
-async function fill(tile) {
-  try {
-    await drawThumbnail(tile.querySelector(".picture"), await pictureBlob(tile.item));
-    if (page.model.localizes) await drawThumbnail(tile.querySelector(".heat"), await mapBlob(tile.item));
-  } catch (error) {
-    tile.querySelector(".words").textContent = error.message;
-  }
-}
-
 // --- the threshold ---------------------------------------------------------------------------
 
 function told(item) {
@@ -269,26 +256,25 @@ function describeSetting() {
   const above = countAbove(calibration.scores, threshold);
   const rate = percent(calibration.bounds[above]);
   const confidence = `${number(100 * calibration.confidence, 6)} %`;
-  const count = (decision) => items.filter((item) => told(item).decision === decision).length;
-  const anomalous = `${count("anomalous")} of ${items.length}`;
+  const share = (decision) =>
+    `${items.filter((item) => told(item).decision === decision).length} of ${items.length}`;
+  const anomalous = share("anomalous");
   $("rate").textContent = rate;
   $("confidence").textContent = confidence;
   $("threshold").textContent = steady(threshold);
   $("above").textContent = `${above} of ${calibration.scores.length}`;
   $("count").textContent = anomalous;
   $("unsure-row").hidden = model.strict_threshold === null;
-  $("unsure").textContent = `${count("unsure")} of ${items.length}`;
+  $("unsure").textContent = share("unsure");
   $("back").disabled = threshold === calibration.threshold;
   const left = model.drift.state === "left";
   $("bound").classList.toggle("void", left);
   $("holds").textContent = left
     ? "That does not hold now: the stream has left the calibration."
     : "This bound holds for all settings at once, so that one may be chosen by looking.";
-  histogram.move(
-    threshold,
-    `${number(threshold)}, at most ${rate} false alarms with ${confidence} confidence, ${anomalous} pictures anomalous`,
-  );
-  items.forEach(dress);
+  const promise = `at most ${rate} false alarms with ${confidence} confidence`;
+  histogram.move(threshold, `${number(threshold)}, ${promise}, ${anomalous} pictures anomalous`);
+  items.forEach((item) => grid.dress(item, told(item)));
 }
 
 // --- the live stream -------------------------------------------------------------------------
@@ -302,6 +288,7 @@ function changeView(view = null) {
   const live = page.view === "live";
   $("drop").hidden = live;
   $("pause").hidden = !live;
+  $("told").ariaLive = live ? "off" : "polite"; // a stream would never stop talking
   history.replaceState(null, "", `#${new URLSearchParams({ view: page.view, model: page.model.name })}`);
   tell("");
   drawAll();
@@ -329,8 +316,9 @@ async function poll() {
 
 function tellLive() {
   const latest = page.live[0];
+  const time = latest && new Date(latest.time).toLocaleTimeString("sv");
   const last = latest
-    ? `The latest ${page.live.length} pictures that this model scored, the last at ${new Date(latest.time).toLocaleTimeString("sv")}.`
+    ? `The latest ${page.live.length} pictures that this model scored, the last at ${time}.`
     : "No picture yet. Whatever the service scores with this model appears here.";
   const hidden = page.replaced ? ` ${page.replaced} more were scored by another file of this model.` : "";
   tell(`${last}${hidden} Drift: ${sentence(page.model.drift.words)}`);
@@ -358,30 +346,20 @@ function tell(words) {
 }
 
 function exportCsv() {
-  const columns = "id time name model model_sha256 picture_sha256 score p_value decision latency_ms feedback".split(" ");
+  const columns = ["id", "time", "name", "model", "model_sha256", "picture_sha256"];
+  columns.push("score", "p_value", "decision", "latency_ms", "feedback");
   const rows = shown().map((item) => [
     ...columns.map((column) => item[column]),
     page.threshold,
     told(item).decision,
   ]);
-  const blob = new Blob([csv([[...columns, "threshold_here", "decision_here"], ...rows])], { type: "text/csv" });
+  const head = [...columns, "threshold_here", "decision_here"];
+  const blob = new Blob([csv([head, ...rows])], { type: "text/csv" });
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = `${page.model.name}.csv`;
   link.click();
-  URL.revokeObjectURL(link.href);
-}
-
-/** Arrow keys go from picture to picture. */
-function walk(event) {
-  const all = [...$("grid").children];
-  const here = all.indexOf(event.target.closest("li"));
-  const columns = all.filter((tile) => tile.offsetTop === all[0].offsetTop).length;
-  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -here, End: all.length - 1 - here };
-  const next = all[here + steps[event.key]];
-  if (here < 0 || !next || event.ctrlKey || event.altKey || event.metaKey) return;
-  event.preventDefault();
-  next.querySelector("button").focus();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // some browsers read it late
 }
 
 $("model").addEventListener("change", () => {
@@ -392,7 +370,9 @@ $("back").addEventListener("click", () => {
   setThreshold(page.calibration.threshold);
   document.querySelector(".handle").focus(); // a button that just became disabled loses the focus
 });
-for (const radio of document.querySelectorAll("[name=view]")) radio.addEventListener("change", () => changeView());
+for (const radio of document.querySelectorAll("[name=view]")) {
+  radio.addEventListener("change", () => changeView());
+}
 $("order").addEventListener("change", drawAll);
 $("maps").addEventListener("change", () => {
   $("grid").classList.toggle("bare", !$("maps").checked);
@@ -409,10 +389,9 @@ $("clear").addEventListener("click", () => {
   $("choose").focus();
 });
 $("export").addEventListener("click", exportCsv);
-$("grid").addEventListener("keydown", walk);
 $("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => {
-  scoreFiles([...$("files").files]);
+  enqueue([...$("files").files]);
   $("files").value = "";
 });
 document.addEventListener("dragover", (event) => {
@@ -425,7 +404,7 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", async (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  scoreFiles(await droppedFiles(event.dataTransfer));
+  enqueue(await droppedFiles(event.dataTransfer));
 });
 $("locked").addEventListener("submit", (event) => {
   event.preventDefault();

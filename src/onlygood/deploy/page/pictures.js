@@ -40,23 +40,3 @@ const close = (image) => {
   image.close();
   return true;
 };
-
-/** Files of a drop, those in folders too; hidden ones are passed over, as the reader of folders does. */
-export async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
-  return (await Promise.all(entries.map(filesIn))).flat();
-}
-
-async function filesIn(entry) {
-  if (entry.name.startsWith(".")) return [];
-  if (entry.isFile) return [await new Promise((done, fail) => entry.file(done, fail))];
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((done, fail) => reader.readEntries(done, fail)); // 100 at a time
-    if (!some.length) break;
-    found.push(...some);
-  }
-  return (await Promise.all(found.map(filesIn))).flat();
-}
