@@ -106,10 +106,13 @@ def application(name: str, runtime: Runtime) -> FastAPI:
             }
             height, width = (None, None) if result.map is None else result.map.shape
             more = {"parts": result.parts, "error": result.error, "width": width, "height": height}
-            pictures.append((result.name, content))
-            log.append({"id": len(pictures), **facts, "feedback": None})
-            log[-1]["time"] = datetime.now(UTC).isoformat()
-            results.append({"id": len(pictures), **facts, **more})
+            number = None
+            if result.error is None:
+                pictures.append((result.name, content))
+                number = len(pictures)
+                log.append({"id": number, **facts, "feedback": None})
+                log[-1]["time"] = datetime.now(UTC).isoformat()
+            results.append({"id": number, **facts, **more})
         readable = any(result["error"] is None for result in results)
         return JSONResponse({"results": results}, 200 if readable else 422)
 

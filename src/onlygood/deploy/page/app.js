@@ -179,7 +179,9 @@ async function scoreFiles(files) {
   }
   progress.hidden = true;
   tell("");
-  if (done && (await attempt(refreshModels))) tell(`${files.length} done. ${$("count").textContent} anomalous.`);
+  if (done && (await attempt(refreshModels))) {
+    tell(`${files.length} done; shown pictures anomalous: ${$("count").textContent}.`);
+  }
 }
 
 function place(result, file) {
@@ -321,7 +323,9 @@ function tellLive() {
     ? `The latest ${page.live.length} pictures that this model scored, the last at ${time}.`
     : "No picture yet. Whatever the service scores with this model appears here.";
   const hidden = page.replaced ? ` ${page.replaced} more were scored by another file of this model.` : "";
-  tell(`${last}${hidden} Drift: ${sentence(page.model.drift.words)}`);
+  const { state, words } = page.model.drift;
+  const drift = state === "left" ? "" : ` Drift: ${sentence(words)}`; // that is said above all else
+  tell(`${last}${hidden}${drift}`);
 }
 
 // --- words, and what the page's parts do -----------------------------------------------------
