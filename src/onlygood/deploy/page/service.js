@@ -1,0 +1,81 @@
+/** The service's HTTP interface. Whatever goes wrong becomes a ServiceError in words. */
+
+export class ServiceError extends Error {
+  constructor(words, { status = 0, body = null, retryAfter = 0 } = {}) {
+    super(words);
+    this.status = status;
+    this.body = body;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const TOKEN = "onlygood.token";
+
+/** Kept until the tab is closed. */
+export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
+
+export const models = async () => (await json("v1/models")).models;
+
+export const calibration = (name) => json(`v1/models/${encodeURIComponent(name)}/calibration`);
+
+/** Newest first; with `after`, only those with a larger id. */
+export async function inspections(model, limit, after = null) {
+  const query = new URLSearchParams({ model, limit });
+  if (after !== null) query.set("after", after);
+  return (await json(`v1/inspections?${query}`)).inspections;
+}
+
+export const pictureOf = async (id) => (await request(`v1/inspections/${id}/picture`)).blob();
+
+export const mapOf = async (id) => (await request(`v1/inspections/${id}/map`)).blob();
+
+export async function mapFor(model, file) {
+  const body = new FormData();
+  body.append("file", file, file.name);
+  return (await request(`v1/map?${new URLSearchParams({ model })}`, { method: "POST", body })).blob();
+}
+
+/** Scores files in one request; waits as long as a busy service asks for. */
+export async function score(model, files) {
+  const body = new FormData();
+  for (const file of files) body.append("files", file, file.name);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const path = `v1/score?${new URLSearchParams({ model })}`;
+      return (await json(path, { method: "POST", body })).results;
+    } catch (error) {
+      // 422 says that none of the pictures could be read; what is wrong with each is said inside.
+      if (error.status === 422 && Array.isArray(error.body?.results)) return error.body.results;
+      if (error.status !== 429 || attempt === 20) throw error;
+      await new Promise((done) => setTimeout(done, 1000 * Math.max(error.retryAfter, 0.5)));
+    }
+  }
+}
+
+export const giveFeedback = (id, verdict, comment) =>
+  request("v1/feedback", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ id, verdict, comment }),
+  });
+
+async function json(path, options) {
+  return (await request(path, options)).json();
+}
+
+async function request(path, options = {}) {
+  const headers = new Headers(options.headers);
+  const token = sessionStorage.getItem(TOKEN);
+  if (token) headers.set("Authorization", `Bearer ${token}`);
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch {
+    throw new ServiceError("The service does not answer. Is it running?");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  const words = typeof body?.error === "string" ? body.error : `The service answered ${response.status}.`;
+  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+  throw new ServiceError(words, { status: response.status, body, retryAfter });
+}
