@@ -141,12 +141,12 @@ def _facts(detector: Detector, terms: list[str], calibration: Calibration) -> di
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what the exporter and the quantiser say of what is not needed here."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # Not the level of one logger: those of torch have levels of their own.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
