@@ -26,12 +26,13 @@ BELOW: dict[str, set[str]] = {
     "decision": {"core"},
     "report": {"core"},
     "evaluation.metrics": {"core"},
+    "judging": {"core", "data.loading", "data.resize", "decision"},
     "model_file": {"core", "settings", "decision"},
     "raw_scores": {"core", "data"},
     "learning": {"core", "settings", "methods", "training", "data", "raw_scores"},
     "detector": {
         *("core", "settings", "methods", "training", "data", "decision", "model_file"),
-        *("raw_scores", "learning"),
+        *("raw_scores", "learning", "judging"),
     },
     "evaluation": {
         *("core", "settings", "methods", "training", "data", "decision", "raw_scores"),
@@ -40,7 +41,7 @@ BELOW: dict[str, set[str]] = {
     "deploy.file": {"core"},
     # Where there is no torch; a test below says so.
     "deploy.runtime": {
-        *("core", "decision", "deploy.file"),
+        *("core", "decision", "judging", "deploy.file"),
         *("data.loading", "data.resize", "data.source"),
     },
     "deploy.batching": {"core"},

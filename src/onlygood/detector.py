@@ -17,12 +17,11 @@ from onlygood.core.errors import DataError, ModelFileError, OnlygoodError
 from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
-from onlygood.data.loading import Loaded
-from onlygood.data.resize import restore_map
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
+from onlygood.judging import judged
 from onlygood.learning import learn, method_named, new_network, settings_of, with_channels
 from onlygood.raw_scores import BATCH, RawScorer, Survey
 from onlygood.training import health
@@ -249,27 +248,9 @@ class Detector:
         """
         source = ImageSource.of(pictures)
         for batch in self.scorer.load(source, batch_size):
-            yield from self._results(batch, maps)
-
-    def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
-        raw = self.scorer.score(batch, maps=maps)
-        heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
-        p_values = self.calibration.p_values(raw.totals)
-        decisions = self.calibration.decide(raw.totals)
-        readable = iter(range(len(raw.totals)))
-        for item in batch:
-            if item.size is None:
-                yield Result(item.name, math.nan, math.nan, "error", {}, error=item.error)
-                continue
-            i = next(readable)
-            yield Result(
-                item.name,
-                float(raw.totals[i]),
-                float(p_values[i]),
-                str(decisions[i]),
-                {name: float(values[i]) for name, values in raw.parts.items()},
-                None if heat is None else restore_map(heat[i].astype(np.float32), item.size),
-            )
+            raw = self.scorer.score(batch, maps=maps)
+            heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
+            yield from judged(batch, self.calibration, raw.totals, raw.parts, heat)
 
     # Keeping ---------------------------------------------------------------------------------
 

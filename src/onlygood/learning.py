@@ -13,10 +13,11 @@ from onlygood import settings
 from onlygood.core.errors import ConfigError, DataError, alternatives
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Training, View
+from onlygood.data.loading import threads
 from onlygood.data.source import ImageSource
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.methods import METHODS
-from onlygood.raw_scores import RawScorer, threads
+from onlygood.raw_scores import RawScorer
 from onlygood.settings import Resolved
 from onlygood.training import History, Trainer
 from onlygood.training.distributed import default_device

@@ -1,6 +1,5 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple, final
 
@@ -12,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.method import Method
 from onlygood.core.settings import View
-from onlygood.data.loading import Loaded, iterate
+from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
 from onlygood.data.store import Unreadable
@@ -119,8 +118,3 @@ class RawScorer:
             float(np.median(np.concatenate(medians))) if medians else None,
             unreadable,
         )
-
-
-def threads() -> int:
-    """Threads that decode pictures beside the one that scores them."""
-    return os.cpu_count() or 1

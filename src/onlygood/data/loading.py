@@ -1,5 +1,6 @@
 """Pictures that are to be scored: decoded and squared on threads, in order. Needs no torch."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,6 +57,11 @@ def iterate(
             batch = []
     if batch:
         yield batch
+
+
+def threads() -> int:
+    """Threads that decode pictures beside the one that scores them."""
+    return os.cpu_count() or 1
 
 
 def ordered(

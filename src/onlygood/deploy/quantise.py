@@ -1,6 +1,5 @@
 """Convolutions in 8 bits, by ONNX Runtime, and thresholds for what they score."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.data.loading import iterate
+from onlygood.data.loading import iterate, threads
 from onlygood.data.source import ImageSource
 from onlygood.data.split import group_names
 from onlygood.decision.calibration import Calibration
@@ -109,7 +108,7 @@ def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSou
 
 def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, NDArray[np.uint8]]]:
     view = detector.view
-    for batch in iterate(pictures, view.size, 3, BATCH, os.cpu_count() or 1):
+    for batch in iterate(pictures, view.size, 3, BATCH, threads()):
         for item in batch:
             if item.error is not None:
                 raise DataError(f"{item.error}; remove it, or copy it again")

@@ -9,8 +9,6 @@ for result in runtime.score("line/2026-11-21"):
 ```
 """
 
-import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -21,11 +19,11 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import CalibrationError, ConfigError, ModelFileError, OnlygoodError
 from onlygood.core.result import Result
-from onlygood.data.loading import Loaded, iterate
-from onlygood.data.resize import restore_map
+from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy import file
+from onlygood.judging import judged
 
 BATCH = 32
 """Pictures that are scored at a time."""
@@ -126,32 +124,23 @@ class Runtime:
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow."""
         source = ImageSource.of(pictures)
-        for batch in iterate(source, self.size, self.channels, batch_size, os.cpu_count() or 1):
-            yield from self.results(batch, maps=maps)
+        for batch in iterate(source, self.size, self.channels, batch_size, threads()):
+            yield from self._results(batch, maps)
 
-    def results(self, batch: list[Loaded], *, maps: bool) -> Iterator[Result]:
-        """What is said of loaded pictures, in their order."""
-        pixels = [item.pixels for item in batch if item.pixels is not None]
-        raw = self.run(np.stack(pixels)) if pixels else None
-        each = iter(range(len(pixels)))
-        for item in batch:
-            if item.size is None or raw is None:
-                yield Result(item.name, math.nan, math.nan, "error", {}, error=item.error)
-                continue
-            i = next(each)
-            if not np.isfinite(raw.scores[i]):
-                raise OnlygoodError(
-                    f"{item.name}: the score is not finite; the model is damaged, export it anew"
-                )
-            heat = restore_map(raw.maps[i], item.size) if maps and raw.maps is not None else None
-            yield Result(
-                item.name,
-                float(raw.scores[i]),
-                float(self.calibration.p_values(raw.scores[i])),
-                str(self.calibration.decide(raw.scores[i])),
-                {name: float(value) for name, value in zip(self.terms, raw.parts[i], strict=True)},
-                heat,
+    def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
+        readable = [(item.name, item.pixels) for item in batch if item.pixels is not None]
+        if not readable:
+            yield from judged(batch, self.calibration, np.zeros(0), {}, None)
+            return
+        names, pixels = zip(*readable, strict=True)
+        raw = self.run(np.stack(pixels))
+        if not np.isfinite(raw.scores).all():
+            raise OnlygoodError(
+                f"{names[int(np.argmin(np.isfinite(raw.scores)))]}: the score is not finite; the "
+                "model is damaged, export it anew"
             )
+        parts = dict(zip(self.terms, raw.parts.T, strict=True))
+        yield from judged(batch, self.calibration, raw.scores, parts, raw.maps if maps else None)
 
     def run(self, pictures: UInt8[np.ndarray, "B H W C"]) -> Raw:
         """Give pictures of one size, grey (C = 1) or RGB (C = 3), to the network."""
