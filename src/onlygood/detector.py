@@ -22,7 +22,7 @@ from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
-from onlygood.learning import learn, method_named, new_network, settings_of, with_channels
+from onlygood.learning import learn, method_named, new_network, settings_of, settled
 from onlygood.raw_scores import BATCH, RawScorer, Survey
 from onlygood.training import health
 from onlygood.training.distributed import default_device
@@ -116,7 +116,7 @@ class Detector:
         source, words = _normal_pictures(pictures)
         reporter.note(words)
         # By all pictures: which ones are kept aside must not decide how they are seen.
-        resolved = resolved._replace(view=with_channels(resolved.view, source))
+        resolved = resolved._replace(view=settled(resolved.view, source))
         parts = _parted(source, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         where = torch.device(device) if device else default_device()

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,12 @@ from onlygood.settings import Resolved
 from onlygood.training import History, Trainer
 from onlygood.training.distributed import default_device
 from onlygood.training.reporting import Reporter, Silent
+
+LOOK = 32
+"""Pictures that settle how all of them are seen."""
+TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
+"""Up to this side in pixels pictures are seen at the second one, else at the third: backbones were
+trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
 
 
 class Learned(NamedTuple):
@@ -54,7 +61,7 @@ def learn(
 
     Args:
         method: Its name.
-        resolved: Complete settings; `channels=0` is settled by the pictures.
+        resolved: Complete settings; `channels=0` and `size=0` are settled by the pictures.
         train: Normal pictures to learn from.
         seed: Fixes the weights drawn at first, and all of training.
         validation: Normal pictures to watch training with; they select nothing.
@@ -73,7 +80,7 @@ def learn(
     reporter = reporter or Silent()
     where = device or default_device()
     config, training = resolved.config, resolved.training
-    view = with_channels(resolved.view, train)
+    view = settled(resolved.view, train)
     cls = method_named(method)
     if anomalous is not None and not cls.uses_anomalous:
         learners = ", ".join(name for name, other in METHODS.items() if other.uses_anomalous)
@@ -166,17 +173,27 @@ def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method
         return cls(config, InputShape(view.channels, view.side, view.side))
 
 
-def with_channels(view: View, source: ImageSource) -> View:
-    """Settle `channels=0`: grey when the first readable pictures are, else RGB."""
-    if view.channels:
+def settled(view: View, source: ImageSource) -> View:
+    """Settle by the first readable pictures what is left to them.
+
+    `channels=0`: grey when all of these are, else RGB. `size=0`: what suits frozen features.
+    """
+    if view.channels and view.size:
         return view
-    for picture in list(source)[:32]:
+    channels, sides = 1, []
+    for picture in list(source)[:LOOK]:
         try:
-            if picture.load().shape[2] != 1:
-                return replace(view, channels=3)
+            height, width, depth = picture.load().shape
         except DataError:
             continue
-    return replace(view, channels=1)
+        channels = max(channels, depth)
+        sides.append(min(height, width))
+    tiny = bool(sides) and median(sides) <= TINY
+    return replace(
+        view,
+        channels=view.channels or (3 if channels > 1 else 1),
+        size=view.size or (TINY_SIZE if tiny else USUAL_SIZE),
+    )
 
 
 def _memory(store: PictureStore, network: Method, training: Training) -> str:

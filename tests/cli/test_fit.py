@@ -19,7 +19,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
     options = asked(fake, "fit")
     assert options.pop("reporter") is not None
     assert options == {
-        "method": "cbigan",
+        "method": "reflect",
         "pictures": good,
         "preset": "default",
         "seed": 0,
@@ -74,7 +74,7 @@ def test_json(run: Run, good: Path) -> None:
     done = run("fit", good, "-o", model, "--json", "--seed", 3)
     answer = done.answer
     assert (answer["model"], answer["report"]) == (str(model), str(model.with_suffix(".html")))
-    assert (answer["method"], answer["seed"], answer["n_calibration"]) == ("cbigan", 3, 200)
+    assert (answer["method"], answer["seed"], answer["n_calibration"]) == ("reflect", 3, 200)
     assert answer["threshold"] == 194.0
 
 
@@ -100,7 +100,7 @@ def test_only_the_first_process_of_several_writes(
         (["cbigan"], "the folder of normal pictures comes last: onlygood fit cbigan FOLDER -o"),
         (["GOOD", "pca"], "the folder of normal pictures comes last: onlygood fit pca GOOD -o"),
         (["nowhere"], "there is no nowhere"),
-        (["cbigam", "GOOD"], 'unknown method "cbigam"; did you mean "cbigan"? known: cbigan,'),
+        (["cbigam", "GOOD"], 'unknown method "cbigam"; did you mean "cbigan"? known: reflect,'),
         (["GOOD", "--set", "alpha"], "a setting is written field=value"),
         (["GOOD", "--config", "none.toml"], "cannot read the settings file none.toml"),
     ],

@@ -159,10 +159,10 @@ def test_demo_compares_and_says_who_wins(
     )
     done = run("demo", tmp_path / "demo", "--minutes", "0.5", "--seed", "4")
     assert done.status == 0, done.err
-    assert "autoencoder wins here" in done.out
-    assert str(tmp_path / "demo" / "cbigan.html") in done.out
+    assert "cbigan wins here" in done.out
+    assert str(tmp_path / "demo" / "reflect.html") in done.out
     fits = [options for name, options in fake.asked if name == "fit"]
-    assert [options["method"] for options in fits] == ["cbigan", "autoencoder", "pca"]
+    assert [options["method"] for options in fits] == ["reflect", "cbigan", "pca"]
     assert all(options["settings"] == {"minutes": 0.5} for options in fits)
     assert all(options["seed"] == 4 for options in fits)
     assert len({options["pictures"] for options in fits}) == 1

@@ -92,6 +92,7 @@ CASES = {
     ),
     "ocsvm": Case(tiny={"nu": 0.5, "variance": 0.9, "contrast": True}, digits={}, auroc=0.99),
     "knn": Case(tiny={"k": 3, "limit": 8}, digits={}, auroc=0.99),
+    "reflect": Case(tiny={"latent": 2}, digits={"size": 32}, auroc=0.99),
     "gaussian": Case(tiny={}, digits={}, auroc=0.99),
     "patch_knn": Case(tiny={"limit": 20, "keep": "coreset"}, digits={}, auroc=0.99),
 }

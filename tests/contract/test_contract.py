@@ -17,8 +17,10 @@ from onlygood import settings
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Stage
 from onlygood.data.preprocess import check_view
+from onlygood.data.source import ImageSource
 from onlygood.detector import Detector
 from onlygood.evaluation.evaluate import evaluate
+from onlygood.learning import settled
 from onlygood.methods import METHODS
 from onlygood.training import Trainer
 from tests.contract import cases
@@ -97,6 +99,7 @@ def test_every_preset_can_be_used(name: str) -> None:
             preset=key,
             overrides={**case_of(name).tiny, "channels": 1},
         )
+        view = settled(view, ImageSource.of(cases.pictures()))
         check_view(view)
         network = cls(config, InputShape(1, view.side, view.side))
         if any(stage.updates for stage in network.stages()):

@@ -8,13 +8,13 @@ import typer
 
 from onlygood.cli.voice import Force, Json, Quiet, Voice
 
-DEFAULT_METHOD = "cbigan"
+DEFAULT_METHOD = "reflect"
 
 
 def fit(
     first: Annotated[
         str | None,
-        typer.Argument(metavar="METHOD", help="See `onlygood methods`; left out, it is cbigan."),
+        typer.Argument(metavar="METHOD", help="See `onlygood methods`; left out, it is reflect."),
     ] = None,
     second: Annotated[
         str | None, typer.Argument(metavar="FOLDER", help="Normal pictures, at any depth.")

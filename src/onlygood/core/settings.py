@@ -15,7 +15,7 @@ class View:
     """How pictures reach a method, in training and in scoring alike."""
 
     size: int = 128
-    """Side in pixels that pictures are resized to (square, bilinear with antialiasing)."""
+    """Side in pixels of the resized picture (square, bilinear); 0: 48 for up to 64 px, else 224."""
     channels: int = 0
     """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
     tile: int = 0

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from onlygood import settings
@@ -25,6 +27,8 @@ OPSET = 20
 """Of ONNX; ONNX Runtime reads it from 1.17 on."""
 LARGEST = 2**31 - 1
 """Bytes that one ONNX file can have."""
+COMPACT_FROM = 4096
+"""Numbers from which a constant is worth keeping in fewer bits."""
 
 
 def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -> str:
@@ -56,6 +60,7 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
         graph, model, calibration = quantised(detector, int8)
         facts = {"precision": "int8", "pictures_int8": len(int8)}
     facts |= _facts(detector, graph.terms, calibration)
+    _compact(model.graph)
     entry = model.metadata_props.add()
     entry.key, entry.value = "onlygood", json.dumps(facts, allow_nan=False)
     if model.ByteSize() > LARGEST:
@@ -112,6 +117,26 @@ def _stripped(model: "onnx.ModelProto") -> "onnx.ModelProto":
     del model.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
     return model
+
+
+def _compact(graph: "onnx.GraphProto") -> None:
+    """Keep large constants in 16 bits that need no more: what methods learned with `compact`.
+
+    The numbers stay the same; ONNX Runtime widens them once, when it loads the file.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    for constant in graph.initializer:
+        if constant.data_type != TensorProto.FLOAT or math.prod(constant.dims) < COMPACT_FROM:
+            continue
+        values = numpy_helper.to_array(constant)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if np.array_equal(half, values):
+            name = constant.name
+            constant.CopyFrom(numpy_helper.from_array(half, f"{name}_16"))
+            widened = helper.make_node("Cast", [f"{name}_16"], [name], to=TensorProto.FLOAT)
+            graph.node.insert(0, widened)
 
 
 def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":

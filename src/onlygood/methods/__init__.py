@@ -12,8 +12,10 @@ from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
+from onlygood.methods.reflect import Reflect
 
 METHODS: dict[str, type[Method]] = {
+    "reflect": Reflect,
     "cbigan": CBiGAN,
     "cebigan": CEBiGAN,
     "piad": PIAD,

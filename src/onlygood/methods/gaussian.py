@@ -30,9 +30,7 @@ from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory
 from onlygood.networks.patches import PatchFeatures, top_mean
-
-PART = 64
-"""Positions whose covariances are inverted at a time."""
+from onlygood.networks.whitening import whitening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +95,8 @@ class Gaussian(Method):
         if pictures < 2:
             raise DataError(f"covariances need at least 2 training pictures, got {pictures}")
         self.mean.store(moments.mean)
-        parts = [
-            _whitening(squares / (moments.count - 1), self.config.regularisation).float()
-            for squares in moments.squares.split(PART)
-        ]
-        self.whitening.store(torch.cat(parts))
+        covariances = moments.squares / (moments.count - 1)
+        self.whitening.store(whitening(covariances, self.config.regularisation))
 
     def _groups(self, x: Images) -> Tensor:
         """Features as `(Gaussians, rows, channels)`; rows are images, or images times positions."""
@@ -148,10 +143,3 @@ class Moments:
         self.squares.baddbmm_(centred.mT, centred)
         self.mean += shift * (n / (self.count + n))
         self.count += n
-
-
-def _whitening(covariance: Tensor, regularisation: float) -> Tensor:
-    """`W` with `W^T W = (covariance + regularisation 1)^-1`, triangular."""
-    one = torch.eye(covariance.shape[-1]).to(covariance)
-    factor = torch.linalg.cholesky(covariance + regularisation * one)
-    return torch.linalg.solve_triangular(factor, one, upper=False)

@@ -441,6 +441,8 @@ _ARCHITECTURES = {
             "stride2": Layer(1, 16, 2),
             "stride4": Layer(3, 24, 4),
             "stride8": Layer(5, 40, 8),
+            # Before the filters of the next blocks widen what a position sees.
+            "stride16a": Layer(8, 80, 16),
             "stride16": Layer(11, 112, 16),
             "stride32": Layer(16, 320, 32),
         },

@@ -23,19 +23,23 @@ class Memory(nn.Module):
 
     rows: Tensor
 
-    def __init__(self, *form: int | None) -> None:
+    def __init__(self, *form: int | None, compact: bool = False) -> None:
         """Make an empty memory.
 
         Args:
             form: The shape of a row; None where only the data decide.
+            compact: Keep no more than 16 bits of each number, and in files no more than these;
+                for numbers between about 1e-4 and 65504.
         """
         super().__init__()
         self.form = form
+        self.compact = compact
         self.register_buffer("rows", torch.zeros(0, *(size or 0 for size in form)))
 
     def store(self, rows: Tensor) -> None:
         """Keep rows `(N, *form)` in place of those that were there."""
-        self.rows = rows.detach().to(self.rows).contiguous()
+        rows = rows.detach().to(self.rows)
+        self.rows = (rows.half().to(self.rows) if self.compact else rows).contiguous()
 
     def blocks(self, x: Rows) -> Iterator[Rows]:
         """Squared Euclidean distances from each of `x` to each row of the memory, `(b, N)`.
@@ -59,6 +63,13 @@ class Memory(nn.Module):
             # From the differences: what is nearly zero is lost in the sum of three large terms.
             found.append((block[:, None] - rows).square().sum(2).sqrt().sort(1).values)
         return torch.cat(found)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.compact:
+            destination[f"{prefix}rows"] = destination[f"{prefix}rows"].half()
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any

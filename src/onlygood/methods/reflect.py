@@ -1,0 +1,265 @@
+"""Reflect: what a short code cannot give back of frozen features, whitened where it lies.
+
+A method of ours. From the papers of this package come the encoder E and the generator G between
+what is seen and a code, here between the features f of an image and the code, and their
+consistency: of all linear pairs the one that gives f back best, E = V and G = V^T with orthonormal
+rows in V, has E(G(z)) = z for every code z, and G(E(f)) = f for all f that G can make. What is left
+of f is compared as PIAD does, standardised, but with the correlations between channels taken into
+account: Mahalanobis' distance at each position.
+
+Sources: Baldi and Hornik 1989, Neural Networks and Principal Component Analysis, Neural Networks
+2(1) (V is the optimum of linear autoencoders); Defard et al. 2021, arXiv:2011.08785 (a Gaussian of
+frozen features for each position); Friedman 1989, Regularized Discriminant Analysis, JASA 84(405)
+(covariances that lean on a pooled one).
+
+Departures from the paper: networks beyond the linear pair, a mirrored critic, a penalty on
+inconsistent codes, weights by the sizes of gradients, relative distances and distances of the code
+are left out, as none of them made it better; the method's page says by how much.
+Departures from the authors' code: there is none.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+
+from onlygood.core.errors import DataError
+from onlygood.core.method import InputShape, Method
+from onlygood.core.settings import Preset, require
+from onlygood.core.shapes import Images, Latents
+from onlygood.core.stage import Stage
+from onlygood.core.terms import Scores
+from onlygood.losses.perceptual import enlarged
+from onlygood.networks.backbones import backbone
+from onlygood.networks.memory import Memory, sample
+from onlygood.networks.whitening import whitening
+
+Grid = Float[Tensor, "B _ _ _"]
+"""`(B, h, w, c)`: c features at each of h x w positions."""
+Rows = Float[Tensor, "B _ _"]
+"""`(B, P, c)`: the same, P = h w positions in a row."""
+
+NUMBERS = 2**27
+"""Features of training pictures that are held, at most: 256 MiB in 16 bits."""
+FLAT = 0.05
+"""Share of a channel's spread over all positions: features of none are divided by less."""
+ALIGNED = 0.1
+"""Share of the variance of features that lies between positions, from which parts are aligned."""
+PER_AXIS = 4
+"""Training pictures for each entry of the code, at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReflectConfig:
+    """Settings of Reflect."""
+
+    backbone: str = "efficientnet-lite0"
+    """Frozen network; see `onlygood.networks.backbones` for others."""
+    layers: tuple[str, str, str] = ("stride8", "stride16a", "stride16")
+    """Where its features are taken; those of one stride are taken together, as one grid."""
+    positions: Literal["auto", "each", "all"] = "auto"
+    """Statistics of each position, or one for all; auto: of each where parts are aligned."""
+    latent: int = 16
+    """Entries k of the code; fewer of few pictures, none with one statistic for all."""
+    prior: int = 10
+    """Pictures that the mean covariance of all positions counts for at each (n_0)."""
+    regularisation: float = 0.01
+    """Added to the variances of standardised features (epsilon)."""
+    worst: int = 36
+    """Positions of the finest grid, the most unusual ones, whose mean is the score."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "latent prior", "0 or more", lambda v: v >= 0)
+        # What divides by its root is kept in 16 bits, which end at 65504.
+        require(self, "regularisation", "1e-6 or more", lambda v: v >= 1e-6)
+        require(self, "worst", "1 or more", lambda v: v >= 1)
+
+
+@final
+class Reflect(Method):
+    """A linear encoder and generator of frozen features; what they leave is whitened."""
+
+    config_class = ReflectConfig
+    localizes = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(
+            summary="`tiny` for pictures up to 64 px, else `object`", view={"size": 0}
+        ),
+        "object": Preset(summary="parts and textures, grey or colour", view={"size": 224}),
+        "tiny": Preset(summary="pictures of about 28 px", view={"size": 48}),
+        "texture": Preset(
+            summary="textures, and parts that lie anyhow: one statistic for all positions",
+            config={"positions": "all"},
+            view={"size": 448},
+        ),
+    }
+
+    def __init__(self, config: ReflectConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        c = self.config = config
+        self.backbone = backbone(c.backbone, c.layers)
+        layers = list(zip(self.backbone.strides, self.backbone.channels, strict=True))
+        self.grids = [
+            GridStatistics(sum(channels for _, channels in group))
+            for _, group in groupby(layers, key=lambda layer: layer[0])
+        ]
+        """One for each stride, finest first."""
+        self.statistics = nn.ModuleList(self.grids)
+        numbers = sum(
+            math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels
+            for stride, channels in layers
+        )
+        self.room = max(2, NUMBERS // numbers)
+        """Training pictures whose features are held, at most."""
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage without updates: `before` sees the training images once."""
+        return [Stage(name="statistics", before=self.measure)]
+
+    def features(self, x: Images) -> list[Grid]:
+        """Features f of images, a grid for each stride, finest first."""
+        maps = zip(self.backbone.strides, self.backbone(x), strict=True)
+        return [
+            torch.cat([features for _, features in group], 1).permute(0, 2, 3, 1)
+            for _, group in groupby(maps, key=lambda layer: layer[0])
+        ]
+
+    def measure(self, images: Iterable[Images]) -> None:
+        """Learn what the features of normal images are like; fills the buffers.
+
+        Memory does not grow: of more images than there is room for a random sample counts.
+
+        Raises:
+            DataError: fewer than two images.
+        """
+        c = self.config
+        forms: list[torch.Size] = []
+
+        def flattened() -> Iterator[Tensor]:
+            for x in images:
+                grids = self.features(x)
+                forms[:] = [grid.shape[1:] for grid in grids]
+                yield torch.cat([grid.flatten(1) for grid in grids], 1).half()
+
+        kept = sample(flattened(), self.room)
+        if len(kept) < 2:
+            raise DataError(
+                f"covariances need at least 2 training pictures, got {len(kept)}; give more"
+            )
+        features = [
+            part.float().unflatten(1, form)
+            for part, form in zip(kept.split([f.numel() for f in forms], 1), forms, strict=True)
+        ]
+        each = c.positions == "each" or (c.positions == "auto" and aligned(features[0]))
+        rest = [
+            grid.standardise(own.flatten(1, 2), each)
+            for grid, own in zip(self.grids, features, strict=True)
+        ]
+        rest = self.encode(rest, min(c.latent, len(kept) // PER_AXIS) if each else 0)
+        for grid, own in zip(self.grids, rest, strict=True):
+            grid.whiten(own, each, c.prior, c.regularisation)
+
+    def encode(self, rows: list[Rows], k: int) -> list[Rows]:
+        """Choose V, the k leading axes of all grids together; gives what they leave of `rows`."""
+        flat = torch.cat([own.flatten(1) for own in rows], 1)
+        axes = flat.new_zeros(k, flat.shape[1])
+        if k:
+            # Of rows with a mean of 0 the right singular vectors are the principal axes.
+            axes.copy_(torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]))
+        sizes = [own[0].numel() for own in rows]
+        for grid, part in zip(self.grids, axes.split(sizes, 1), strict=True):
+            grid.axes.store(part)
+        flat -= flat @ axes.T @ axes
+        return [part.view_as(own) for part, own in zip(flat.split(sizes, 1), rows, strict=True)]
+
+    def score(self, x: Images) -> Scores:
+        """Mean over the worst positions p of `||W_p (f - G(E(f)))_p||`; f is standardised.
+
+        Squared distances of coarser grids are interpolated to the finest, and added there.
+        """
+        features = self.features(x)
+        rows = [
+            grid.standardised(own.flatten(1, 2))
+            for grid, own in zip(self.grids, features, strict=True)
+        ]
+        code = torch.stack(
+            [grid.encoded(own) for grid, own in zip(self.grids, rows, strict=True)]
+        ).sum(0)
+        squares = [
+            grid.squares(own - grid.generated(code, own)).unflatten(1, whole.shape[1:3])
+            for grid, own, whole in zip(self.grids, rows, features, strict=True)
+        ]
+        height, width = squares[0].shape[1:]
+        distances = torch.stack([enlarged(own, height, width) for own in squares]).sum(0).sqrt()
+        worst = distances.flatten(1).topk(min(self.config.worst, height * width)).values
+        return Scores.weighted(map=enlarged(distances, *x.shape[2:]), distance=(1.0, worst.mean(1)))
+
+
+@final
+class GridStatistics(nn.Module):
+    """What is normal on one grid: for each position, or in one row for all of them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = Memory(channels)
+        self.spread = Memory(channels)
+        self.axes = Memory(None, compact=True)
+        self.whitening = Memory(channels, channels, compact=True)
+
+    def standardise(self, rows: Rows, each: bool) -> Rows:
+        """Take means and spreads, PIAD's Eq. 3 for each position; gives standardised rows."""
+        over = 0 if each else (0, 1)
+        mean, spread = rows.mean(over), rows.std(over, correction=0)
+        mean, spread = (values.view(-1, rows.shape[2]) for values in (mean, spread))
+        # Where a channel is nearly constant, a position must not outvote all others.
+        spread = spread + FLAT * spread.square().mean(0).sqrt()
+        self.mean.store(mean)
+        self.spread.store(torch.where(spread > 0, spread, 1.0))
+        return self.standardised(rows)
+
+    def whiten(self, rows: Rows, each: bool, prior: int, regularisation: float) -> None:
+        """Take covariances of standardised rows, leaning on their mean over positions."""
+        by_position = rows.transpose(0, 1) if each else rows.flatten(0, 1)[None]
+        n = by_position.shape[1]
+        covariances = by_position.mT @ by_position / (n - 1)
+        share = prior / (prior + n)
+        covariances = torch.lerp(covariances, covariances.mean(0, keepdim=True), share)
+        self.whitening.store(whitening(covariances, regularisation))
+
+    def standardised(self, rows: Rows) -> Rows:
+        """`(f - mean) / spread`."""
+        return (rows - self.mean.rows) / self.spread.rows
+
+    def encoded(self, rows: Rows) -> Latents:
+        """This grid's part of `E(f) = V f`."""
+        return rows.flatten(1) @ self.axes.rows.T
+
+    def generated(self, code: Latents, rows: Rows) -> Rows:
+        """This grid's part of `G(z) = V^T z`, in the form of `rows`."""
+        return (code @ self.axes.rows).view_as(rows)
+
+    def squares(self, rest: Rows) -> Float[Tensor, "B _"]:
+        """`||W_p r_p||^2` of what is left at each position p."""
+        return (self.whitening.rows @ rest.permute(1, 2, 0)).square().sum(1).T
+
+
+def aligned(features: Grid) -> bool:
+    """Whether it matters where on the picture something is: parts that all lie alike.
+
+    From the share of the variance of features that lies between positions, less what chance puts
+    there, one n-th. An eighth of the grid at each edge is left out: there features differ in any
+    picture, as the network sees nothing beyond.
+    """
+    height, width = features.shape[1:3]
+    top, left = (max(1, side // 8) if side > 2 else 0 for side in (height, width))
+    rows = features[:, top : height - top, left : width - left].flatten(1, 2)
+    total = rows.var((0, 1), correction=0).sum()
+    between = rows.mean(0).var(0, correction=0).sum()
+    return bool(between - total / len(rows) > ALIGNED * total)
