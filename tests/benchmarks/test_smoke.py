@@ -7,7 +7,10 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("deploy", "memory", "promise", "scoring", "small", "startup", "training")
+SCRIPTS = (
+    *("deploy", "frozen", "memory", "promise", "reflect_parts"),
+    *("scoring", "small", "startup", "training"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +28,9 @@ def test_make_bench_runs_them_all() -> None:
     assert sorted(line.split()[2:]) == sorted(SCRIPTS)
 
 
-@pytest.mark.parametrize("name", ["deploy", "scoring", "small", "startup", "training"])
+@pytest.mark.parametrize(
+    "name", ["deploy", "frozen", "reflect_parts", "scoring", "small", "startup", "training"]
+)
 @pytest.mark.usefixtures("without_shape_checks")
 def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
