@@ -36,6 +36,8 @@ class Case:
     settings: dict[str, object]
 
 
+_EACH: dict[str, object] = {"positions": "each"}
+"""As of aligned parts; the arrays are noise, of which one statistic would be learned."""
 CASES = (
     Case(
         method="cbigan",
@@ -44,6 +46,8 @@ CASES = (
         singles=60,
         settings={"steps": 1, "batch_size": 2, "width": 16},
     ),
+    Case(method="reflect", size=224, batches=2, singles=60, settings=_EACH),
+    Case(method="reflect", size=160, batches=2, singles=60, settings=_EACH),
     Case(method="gaussian", size=224, batches=2, singles=60, settings={}),
     Case(method="patch_knn", size=224, batches=1, singles=20, settings={}),
 )
