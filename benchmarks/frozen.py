@@ -1,9 +1,10 @@
-"""Methods on frozen features side by side: few pictures, many pictures, kept promises.
+"""Methods on frozen features side by side: few pictures, many pictures, kept promises, places.
 
-Solar cells (ELPV, mono). `few`: all given pictures train; AUROC on the test pictures over seeds,
-which draw the pictures. `promise`: false alarms of the first method, over random splits of all
-normal pictures. `many`: cost alone, on mirrored, turned and brightened copies, in a process of its
-own for each method. How fast they score is told by `deploy.py`.
+Solar cells (ELPV, mono), but for `masks`. `few`: all given pictures train; AUROC on the test
+pictures over seeds, which draw the pictures. `promise`: false alarms of the first method, over
+random splits of all normal pictures. `masks`: generated cloth with defects of four kinds, whose
+places are known; presets `texture`. `many`: cost alone, on mirrored, turned and brightened copies,
+in a process of its own for each method. How fast they score is told by `deploy.py`.
 
     python benchmarks/frozen.py --json frozen.json
 """
@@ -14,21 +15,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from measure import in_words, machine, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.deploy.export import export
+from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.protocols import Task, solar_cells
 from onlygood.learning import learn, settings_of
+from onlygood.methods import METHODS
 
-METHODS = ("reflect", "gaussian", "patch_knn", "pca")
+COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
 FROZEN = ("reflect", "gaussian", "patch_knn")
 
 
@@ -58,11 +63,21 @@ class Many:
     exported_mb: float
 
 
+class Masks(NamedTuple):
+    """How a method does where the places of defects are known."""
+
+    method: str
+    preset: str
+    auroc: float
+    pixel_auroc: float
+    aupro: float
+
+
 def few(task: Task, counts: Sequence[int], seeds: Sequence[int]) -> list[Few]:
     """Curves over the number of training pictures."""
     rows = []
     for n in counts:
-        for method in METHODS:
+        for method in COMPARED:
             aurocs = []
             for seed in seeds:
                 drawn = np.random.RandomState(seed).permutation(len(task.train))[:n]
@@ -85,11 +100,78 @@ def promise(task: Task, splits: int) -> list[float]:
     found = []
     for seed in range(splits):
         order = np.random.RandomState(seed).permutation(len(pictures))
-        detector = Detector.fit(METHODS[0], pictures.subset(order[: len(task.train)]), seed=seed)
+        detector = Detector.fit(COMPARED[0], pictures.subset(order[: len(task.train)]), seed=seed)
         results = detector.score(pictures.subset(order[len(task.train) :]))
         found.append(float(np.mean([result.decision == "anomalous" for result in results])))
         print(f"split {seed}: {100 * found[-1]:.1f} % false alarms", flush=True)
     return found
+
+
+def cloth(folder: Path, normal: int, each: int) -> None:
+    """Pictures of 224 px in the layout of MVTec AD, with masks."""
+    draw = np.random.default_rng(0)
+    side = 224
+
+    def weave() -> NDArray[np.float64]:
+        y, x = np.mgrid[:side, :side] + draw.uniform(0, 64, (2, 1, 1))
+        sway = 2 * np.sin(x / 37 + draw.uniform(0, 6))
+        threads = np.sin(y / 2.5 + sway) + 0.7 * np.sign(np.sin(x / 5)) * np.cos(x / 2)
+        return 128 + 35 * threads + draw.normal(0, 8, x.shape)
+
+    def spot(size: float) -> NDArray[np.bool_]:
+        y, x = np.mgrid[:side, :side]
+        middle, ratio = draw.uniform(30, side - 30, 2), draw.uniform(0.5, 2)
+        return ((y - middle[0]) ** 2 * ratio + (x - middle[1]) ** 2 / ratio) < size**2
+
+    def scratch() -> NDArray[np.bool_]:
+        y, x = np.mgrid[:side, :side]
+        angle, start, width = (
+            draw.uniform(0, np.pi),
+            draw.uniform(60, side - 60, 2),
+            draw.uniform(1, 3),
+        )
+        along = (y - start[0]) * np.sin(angle) + (x - start[1]) * np.cos(angle)
+        across = (y - start[0]) * np.cos(angle) - (x - start[1]) * np.sin(angle)
+        return (np.abs(along) < draw.uniform(15, 50)) & (np.abs(across) < width)
+
+    kinds: dict[str, Callable[[], tuple[NDArray[np.bool_], NDArray[np.float64]]]] = {
+        "stain": lambda: (spot(draw.uniform(8, 25)), weave() * 0.75),
+        "scratch": lambda: (scratch(), weave() + 60),
+        "turned": lambda: (spot(draw.uniform(12, 30)), weave().T),
+        "hole": lambda: (spot(draw.uniform(4, 10)), np.full((side, side), 30.0)),
+    }
+
+    def write(name: str, pixels: NDArray[Any]) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+
+    for i in range(normal):
+        write(f"train/good/{i:03d}.png", weave())
+    for i in range(2 * each):
+        write(f"test/good/{i:03d}.png", weave())
+    for kind, defect in kinds.items():
+        for i in range(each):
+            where, what = defect()
+            write(f"test/{kind}/{i:03d}.png", np.where(where, what, weave()))
+            write(f"ground_truth/{kind}/{i:03d}_mask.png", 255.0 * where)
+
+
+def masks(normal: int, each: int) -> list[Masks]:
+    """How well defects are found, and where they are."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "cloth"
+        cloth(folder, normal, each)
+        for method in FROZEN:
+            presets = METHODS[method].presets
+            preset = "texture" if "texture" in presets else "default"
+            found = evaluate(Detector.fit(method, folder, preset=preset), folder)
+            assert found.pixel_auroc is not None and found.aupro is not None
+            figures = (found.auroc, found.pixel_auroc, found.aupro)
+            rows.append(Masks(method, preset, *(round(float(figure), 4) for figure in figures)))
+            print(rows[-1], flush=True)
+    return rows
 
 
 def copies(folder: Path, n: int) -> None:
@@ -124,7 +206,7 @@ def cost(method: str, folder: Path) -> Many:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--parts", nargs="+", default=["few", "promise", "many"])
+    parser.add_argument("--parts", nargs="+", default=["few", "promise", "masks", "many"])
     parser.add_argument("--few", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--many", type=int, nargs="+", default=[2000, 20000])
     parser.add_argument("--methods", nargs="+", default=list(FROZEN), help="of the part `many`")
@@ -152,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = few(task, options.few, options.seeds)
         figures["rows"] = [asdict(row) for row in rows]
         print(table(("method", "pictures", "AUROC"), [row.words() for row in rows]), flush=True)
+    if "masks" in options.parts:
+        figures["masks"] = [row._asdict() for row in masks(60, 15)]
     if "promise" in options.parts:
         figures["promise"] = promise(task, options.splits)
     if "many" in options.parts:
