@@ -215,7 +215,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
         ({"preset": "paper"}, ConfigError, 'has no preset "paper"'),
         ({"settings": {"komponents": 3}}, ConfigError, 'did you mean "components"?'),
         ({"settings": {"components": "many"}}, ConfigError, "components takes a whole number"),
-        ({"settings": {"size": 0}}, ConfigError, "size must be 4 or more, got 0"),
+        ({"settings": {"size": 3}}, ConfigError, "size must be 4 or more, got 3"),
         ({"settings": {"channels": 2}}, ConfigError, "channels must be 1 (grey) or 3"),
         ({"settings": {"smooth": -1}}, ConfigError, "smooth must be 0 or more, got -1"),
         ({"settings": {"batch_size": 0}}, ConfigError, "batch_size is at least 1, got 0"),
