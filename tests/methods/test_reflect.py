@@ -7,17 +7,9 @@ from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.method import InputShape
 from onlygood.methods import reflect
 from onlygood.methods.reflect import Reflect, ReflectConfig, aligned
+from tests.methods.pattern import SHAPE, images
 
-SHAPE = InputShape(1, 48, 32)
 CHANNELS = {8: 40, 16: 80 + 112}
-
-
-def images(n: int, seed: int = 0) -> Tensor:
-    """The same smooth pattern every time, a little noisy."""
-    draw = np.random.RandomState(seed)
-    pattern = np.random.RandomState(99).rand(6, 4).repeat(8, 0).repeat(8, 1)
-    pictures = 0.2 + 0.6 * pattern + 0.1 * draw.rand(n, 1, 48, 32)
-    return torch.from_numpy(pictures).float()
 
 
 def fitted(train: Tensor, **config: object) -> Reflect:
