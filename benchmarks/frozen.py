@@ -10,6 +10,7 @@ in a process of its own for each method. How fast they score is told by `deploy.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -25,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from measure import in_words, machine, table, write_json
+from measure import in_words, machine, over_seeds, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.deploy.export import export
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.protocols import Task, solar_cells
 from onlygood.learning import learn, settings_of
 from onlygood.methods import METHODS
+from small import weave
 
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
 FROZEN = ("reflect", "gaussian", "patch_knn")
@@ -47,8 +49,7 @@ class Few:
 
     def words(self) -> tuple[str, ...]:
         """A row of a table."""
-        spread = np.std(self.aurocs, ddof=len(self.aurocs) > 1)
-        return self.method, str(self.pictures), f"{np.mean(self.aurocs):.3f} ± {spread:.3f}"
+        return self.method, str(self.pictures), over_seeds(self.aurocs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +113,6 @@ def cloth(folder: Path, normal: int, each: int) -> None:
     draw = np.random.default_rng(0)
     side = 224
 
-    def weave() -> NDArray[np.float64]:
-        y, x = np.mgrid[:side, :side] + draw.uniform(0, 64, (2, 1, 1))
-        sway = 2 * np.sin(x / 37 + draw.uniform(0, 6))
-        threads = np.sin(y / 2.5 + sway) + 0.7 * np.sign(np.sin(x / 5)) * np.cos(x / 2)
-        return 128 + 35 * threads + draw.normal(0, 8, x.shape)
-
     def spot(size: float) -> NDArray[np.bool_]:
         y, x = np.mgrid[:side, :side]
         middle, ratio = draw.uniform(30, side - 30, 2), draw.uniform(0.5, 2)
@@ -135,9 +130,9 @@ def cloth(folder: Path, normal: int, each: int) -> None:
         return (np.abs(along) < draw.uniform(15, 50)) & (np.abs(across) < width)
 
     kinds: dict[str, Callable[[], tuple[NDArray[np.bool_], NDArray[np.float64]]]] = {
-        "stain": lambda: (spot(draw.uniform(8, 25)), weave() * 0.75),
-        "scratch": lambda: (scratch(), weave() + 60),
-        "turned": lambda: (spot(draw.uniform(12, 30)), weave().T),
+        "stain": lambda: (spot(draw.uniform(8, 25)), weave(draw, side) * 0.75),
+        "scratch": lambda: (scratch(), weave(draw, side) + 60),
+        "turned": lambda: (spot(draw.uniform(12, 30)), weave(draw, side).T),
         "hole": lambda: (spot(draw.uniform(4, 10)), np.full((side, side), 30.0)),
     }
 
@@ -147,13 +142,13 @@ def cloth(folder: Path, normal: int, each: int) -> None:
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
 
     for i in range(normal):
-        write(f"train/good/{i:03d}.png", weave())
+        write(f"train/good/{i:03d}.png", weave(draw, side))
     for i in range(2 * each):
-        write(f"test/good/{i:03d}.png", weave())
+        write(f"test/good/{i:03d}.png", weave(draw, side))
     for kind, defect in kinds.items():
         for i in range(each):
             where, what = defect()
-            write(f"test/{kind}/{i:03d}.png", np.where(where, what, weave()))
+            write(f"test/{kind}/{i:03d}.png", np.where(where, what, weave(draw, side)))
             write(f"ground_truth/{kind}/{i:03d}_mask.png", 255.0 * where)
 
 
@@ -217,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
     if options.cost:
-        print(asdict(cost(options.cost[0], Path(options.cost[1]))))
+        print(json.dumps(asdict(cost(options.cost[0], Path(options.cost[1])))))
         return 0
     facts = machine()
     print(in_words(facts), flush=True)
@@ -249,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     # The peak is a process's own: one process for each method.
                     command = [sys.executable, __file__, "--cost", method, str(folder)]
                     done = subprocess.run(command, capture_output=True, text=True, check=True)
-                    costs.append(done.stdout.strip().splitlines()[-1])
+                    costs.append(json.loads(done.stdout.splitlines()[-1]))
                     print(costs[-1], flush=True)
         figures["many"] = costs
     if options.json:

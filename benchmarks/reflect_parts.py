@@ -21,15 +21,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from measure import machine, table, write_json
+from measure import machine, over_seeds, table, write_json
 from onlygood.core.method import InputShape
 from onlygood.data.loading import iterate, threads
+from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
 from onlygood.data.split import split
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.perceptual import enlarged
 from onlygood.methods.reflect import Reflect, Rows
 
 BATCH = 32
@@ -205,16 +205,6 @@ def parted(g: Tensor, like: Sequence[Rows], sides: Sequence[int]) -> list[Rows]:
     return [F.pixel_shuffle(m, f).flatten(2).mT for m, f in zip(maps, factors, strict=True)]
 
 
-def distances(method: Reflect, rest: Sequence[Rows], sides: Sequence[int]) -> Tensor:
-    """The score of `reflect`, from what is left over."""
-    squares = [
-        grid.squares(r).unflatten(1, (s, s))
-        for grid, r, s in zip(method.grids, rest, sides, strict=True)
-    ]
-    whole = torch.stack([enlarged(d, sides[0], sides[0]) for d in squares]).sum(0).sqrt()
-    return whole.flatten(1).topk(method.config.worst).values.mean(1)
-
-
 def auroc(
     method: Reflect,
     variant: Variant,
@@ -264,7 +254,8 @@ def auroc(
     c = method.config
     for grid, r in zip(method.grids, rest["train"], strict=True):
         grid.whiten(r, True, c.prior, c.regularisation)
-    score = {part: distances(method, r, sides) for part, r in rest.items()}
+    sizes = [(side, side) for side in sides]
+    score = {part: method.pooled(method.distances(r, sizes)) for part, r in rest.items()}
     found = score["test"]
     if variant.two_sided:
         found = (found - score["train"].mean()).abs() / score["train"].std()
@@ -278,9 +269,9 @@ def auroc(
 def features(method: Reflect, source: ImageSource, size: int) -> list[Tensor]:
     batches = []
     for batch in iterate(source, size, 1, BATCH, threads()):
-        x = torch.from_numpy(np.stack([item.pixels for item in batch if item.pixels is not None]))
-        images = (x.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)
-        batches.append([f.flatten(1, 2) for f in method.features(images)])
+        pictures = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
+        maps = method.features(to_images(torch.stack(pictures)))
+        batches.append([grid.flatten(1, 2) for grid in maps])
     return [torch.cat(grid) for grid in zip(*batches, strict=True)]
 
 
@@ -343,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 (
                     r.data,
                     r.variant,
-                    f"{np.mean(r.aurocs):.3f} ± {np.std(r.aurocs, ddof=len(seeds) > 1):.3f}",
+                    over_seeds(r.aurocs),
                     f"{r.seconds:.0f}",
                 )
                 for r in rows

@@ -63,10 +63,10 @@ def digits() -> tuple[Pictures, Pictures, Pictures]:
 def textures() -> tuple[Pictures, Pictures, Pictures]:
     """Normal ones to learn from, normal and anomalous ones to test on."""
     random = np.random.default_rng(0)
-    normal = [_weave(random) for _ in range(260)]
+    normal = [_crop(random) for _ in range(260)]
     anomalous = []
     for i in range(60):
-        crop, other = _weave(random), _weave(random)
+        crop, other = _crop(random), _crop(random)
         y, x = random.integers(0, 128 - 40, 2)
         patch = other[y : y + 40, x : x + 40]
         crop[y : y + 40, x : x + 40] = patch.T[::-1] // 2 + 64 if i % 2 else patch // 3
@@ -74,12 +74,16 @@ def textures() -> tuple[Pictures, Pictures, Pictures]:
     return normal[:200], normal[200:], anomalous
 
 
-def _weave(random: np.random.Generator) -> NDArray[np.uint8]:
-    """Crossing threads of slightly uneven width, somewhere on an endless cloth."""
-    y, x = np.mgrid[:128, :128] + random.uniform(0, 64, (2, 1, 1))
+def weave(random: np.random.Generator, side: int) -> NDArray[np.float64]:
+    """Crossing threads of slightly uneven width, somewhere on an endless cloth; about 0 to 255."""
+    y, x = np.mgrid[:side, :side] + random.uniform(0, 64, (2, 1, 1))
     sway = 2 * np.sin(x / 37 + random.uniform(0, 6))
     threads = np.sin(y / 2.5 + sway) + 0.7 * np.sign(np.sin(x / 5)) * np.cos(x / 2)
-    return np.clip(128 + 35 * threads + random.normal(0, 8, x.shape), 0, 255).astype(np.uint8)
+    return 128 + 35 * threads + random.normal(0, 8, x.shape)
+
+
+def _crop(random: np.random.Generator) -> NDArray[np.uint8]:
+    return np.clip(weave(random, 128), 0, 255).astype(np.uint8)
 
 
 FOLDERS = {"digits": digits, "textures": textures}

@@ -188,6 +188,8 @@ def settled(view: View, source: ImageSource) -> View:
             continue
         channels = max(channels, depth)
         sides.append(min(height, width))
+        if view.size and channels > 1:
+            break
     tiny = bool(sides) and median(sides) <= TINY
     return replace(
         view,

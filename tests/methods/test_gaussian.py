@@ -6,7 +6,7 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.methods.gaussian import Gaussian, GaussianConfig, Moments
-from tests.methods.pattern import SHAPE, images
+from tests.methods.pattern import SHAPE, assert_a_defect_stands_out, images
 
 
 def fitted(train: Tensor, **config: object) -> Gaussian:
@@ -60,15 +60,7 @@ def test_the_score_is_that_of_the_most_unusual_positions() -> None:
 
 
 def test_a_defect_stands_out_where_it_is() -> None:
-    method = fitted(images(200), regularisation=1.0)
-    normal, defective = images(2, seed=1), images(2, seed=1)
-    defective[:, :, 30:36, 20:26] = 1.0
-    scores = method.score(defective)
-    assert (scores.total > 2 * method.score(normal).total).all()
-    assert scores.map is not None
-    for peak in scores.map.flatten(1).argmax(1):
-        assert 24 <= int(peak) // 32 < 42
-        assert 14 <= int(peak) % 32 < 32
+    assert_a_defect_stands_out(fitted(images(200), regularisation=1.0), 2)
 
 
 def test_moments_do_not_depend_on_batches_nor_on_the_mean() -> None:

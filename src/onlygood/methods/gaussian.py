@@ -95,7 +95,8 @@ class Gaussian(Method):
         if pictures < 2:
             raise DataError(f"covariances need at least 2 training pictures, got {pictures}")
         self.mean.store(moments.mean)
-        covariances = moments.squares / (moments.count - 1)
+        # In place: no second array as large.
+        covariances = moments.squares.div_(moments.count - 1)
         self.whitening.store(whitening(covariances, self.config.regularisation))
 
     def _groups(self, x: Images) -> Tensor:

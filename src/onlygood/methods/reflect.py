@@ -14,7 +14,7 @@ frozen features for each position); Friedman 1989, Regularized Discriminant Anal
 
 Departures from the paper: networks beyond the linear pair, a mirrored critic, a penalty on
 inconsistent codes, weights by the sizes of gradients, relative distances and distances of the code
-are left out, as none of them made it better; the method's page says by how much.
+are left out, as none of them made it better on all data; docs/frozen.md says by how much.
 Departures from the authors' code: there is none.
 """
 
@@ -32,12 +32,13 @@ from torch import Tensor, nn
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Preset, require
-from onlygood.core.shapes import Images, Latents
+from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
 from onlygood.networks.memory import Memory, sample
+from onlygood.networks.patches import Positions
 from onlygood.networks.whitening import whitening
 
 Grid = Float[Tensor, "B _ _ _"]
@@ -192,14 +193,24 @@ class Reflect(Method):
         code = torch.stack(
             [grid.encoded(own) for grid, own in zip(self.grids, rows, strict=True)]
         ).sum(0)
+        rest = [own - grid.generated(code, own) for grid, own in zip(self.grids, rows, strict=True)]
+        distances = self.distances(rest, [grid.shape[1:3] for grid in features])
+        return Scores.weighted(
+            map=enlarged(distances, *x.shape[2:]), distance=(1.0, self.pooled(distances))
+        )
+
+    def distances(self, rest: Sequence[Rows], sizes: Sequence[Sequence[int]]) -> Positions:
+        """`||W_p r_p||` of what is left on all grids of `sizes`, at each position of the finest."""
         squares = [
-            grid.squares(own - grid.generated(code, own)).unflatten(1, whole.shape[1:3])
-            for grid, own, whole in zip(self.grids, rows, features, strict=True)
+            enlarged(grid.squares(own).unflatten(1, size), *sizes[0])
+            for grid, own, size in zip(self.grids, rest, sizes, strict=True)
         ]
-        height, width = squares[0].shape[1:]
-        distances = torch.stack([enlarged(own, height, width) for own in squares]).sum(0).sqrt()
-        worst = distances.flatten(1).topk(min(self.config.worst, height * width)).values
-        return Scores.weighted(map=enlarged(distances, *x.shape[2:]), distance=(1.0, worst.mean(1)))
+        return torch.stack(squares).sum(0).sqrt()
+
+    def pooled(self, distances: Positions) -> PerImage:
+        """Mean over the worst positions."""
+        flat = distances.flatten(1)
+        return flat.topk(min(self.config.worst, flat.shape[1])).values.mean(1)
 
 
 @final
