@@ -39,21 +39,32 @@ def numbers(detector: Detector, *names: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "train", "validation", "calibration"),
+    ("pictures", "train", "calibration"),
     [
-        (3, 2, 0, 1),  # half at most, although 45 are needed
-        (40, 20, 0, 20),
-        (99, 54, 0, 45),  # as many as the promise needs
-        (100, 50, 5, 45),  # from here on some watch training
-        (300, 225, 15, 60),  # a fifth
-        (1300, 976, 64, 260),
+        (3, 2, 1),  # half at most, although 45 are needed
+        (40, 20, 20),
+        (99, 54, 45),  # as many as the promise needs
+        (300, 240, 60),  # a fifth
     ],
 )
-def test_pictures_are_split(pictures: int, train: int, validation: int, calibration: int) -> None:
+def test_pictures_are_split(pictures: int, train: int, calibration: int) -> None:
     fitted = parts.fit(parts.normal(pictures))
     counts = numbers(fitted, "n_train", "n_validation", "n_calibration")
-    assert counts == [train, validation, calibration]
+    assert counts == [train, 0, calibration]
     assert fitted.calibration.n == calibration
+
+
+@pytest.mark.parametrize(
+    ("pictures", "train", "validation", "calibration"),
+    [(99, 54, 0, 45), (100, 50, 5, 45), (1300, 976, 64, 260)],
+)
+def test_from_100_pictures_on_some_watch_training_that_goes_by_steps(
+    pictures: int, train: int, validation: int, calibration: int
+) -> None:
+    settings = {"size": 32, "width": 2, "steps": 1}
+    fitted = Detector.fit("autoencoder", list(parts.normal(pictures)), settings=settings)
+    counts = numbers(fitted, "n_train", "n_validation", "n_calibration")
+    assert counts == [train, validation, calibration]
 
 
 def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them() -> None:
@@ -63,7 +74,7 @@ def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them()
 
 def test_a_stricter_promise_keeps_more_aside() -> None:
     fitted = parts.fit(target_fpr=0.04, confidence=0.9)
-    assert numbers(fitted, "n_train", "n_calibration") == [57, 57]
+    assert numbers(fitted, "n_train", "n_calibration") == [63, 57]
     assert not fitted.calibration.note
 
 

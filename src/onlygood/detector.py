@@ -356,7 +356,7 @@ def _parted(
     """Keep aside a fifth to calibrate, more if the promise needs it, at most half.
 
     With `group_by` the promise is about parts, and needs as many of these. From 100 pictures on a
-    twentieth (64 at most) watches training besides.
+    twentieth (64 at most) watches training besides, where training takes steps.
     """
     n = len(source)
     if n < 2:

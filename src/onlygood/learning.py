@@ -64,7 +64,8 @@ def learn(
         resolved: Complete settings; `channels=0` and `size=0` are settled by the pictures.
         train: Normal pictures to learn from.
         seed: Fixes the weights drawn at first, and all of training.
-        validation: Normal pictures to watch training with; they select nothing.
+        validation: Normal pictures to watch training with; they select nothing. A method that
+            takes no steps learns from them, too.
         anomalous: Known anomalous pictures, for methods that learn from them.
         device: Where to compute; by default the first GPU, else the processor.
         run_dir: Folder for checkpoints and the log of the run.
@@ -89,6 +90,8 @@ def learn(
             f"or choose a method that uses them: {learners}"
         )
     network = new_network(cls, config, view, seed)
+    if validation is not None and not any(stage.updates for stage in network.stages()):
+        train, validation = ImageSource([*train, *validation]), None
 
     def store(source: ImageSource | None) -> PictureStore | None:
         if source is None or not len(source):

@@ -53,7 +53,7 @@ def test_the_code_keeps_the_leading_principal_axes() -> None:
 
 def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
     train, test = images(300), images(2, seed=1)
-    method = fitted(train, latent=0, prior=0, regularisation=0.1)
+    method = fitted(train, latent=0, prior=0.0, regularisation=0.1)
     for grid, own, new in zip(
         method.grids, standardised(method, train), standardised(method, test), strict=True
     ):
@@ -65,8 +65,19 @@ def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
             np.testing.assert_allclose(found[:, p], expected, rtol=0.02)
 
 
+def test_the_prior_counts_for_half_as_many_pictures_as_there_are_channels() -> None:
+    rows = torch.randn(30, 4, 20, generator=torch.Generator().manual_seed(0))
+    statistics = reflect.GridStatistics(20)
+    statistics.whiten(rows, True, 0.5, 0.1)
+    own = [(rows[:, p].T @ rows[:, p]) / 29 for p in range(4)]
+    mean = torch.stack(own).mean(0)
+    for covariance, found in zip(own, statistics.whitening.rows, strict=True):
+        expected = (30 * covariance + 10 * mean) / 40 + 0.1 * torch.eye(20)
+        torch.testing.assert_close(found.T @ found, expected.inverse(), rtol=0.01, atol=0.01)
+
+
 def test_a_heavy_prior_makes_positions_alike() -> None:
-    method = fitted(images(20), latent=0, prior=10**9)
+    method = fitted(images(20), latent=0, prior=1e9)
     for grid in method.grids:
         first, *others = grid.whitening.rows
         for other in others:

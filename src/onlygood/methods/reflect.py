@@ -68,8 +68,8 @@ class ReflectConfig:
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
     latent: int = 16
     """Entries k of the code; fewer of few pictures, none with one statistic for all."""
-    prior: int = 10
-    """Pictures that the mean covariance of all positions counts for at each (n_0)."""
+    prior: float = 0.75
+    """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
     regularisation: float = 0.01
     """Added to the variances of standardised features (epsilon)."""
     worst: int = 36
@@ -235,12 +235,14 @@ class GridStatistics(nn.Module):
         self.spread.store(torch.where(spread > 0, spread, 1.0))
         return self.standardised(rows)
 
-    def whiten(self, rows: Rows, each: bool, prior: int, regularisation: float) -> None:
+    def whiten(self, rows: Rows, each: bool, prior: float, regularisation: float) -> None:
         """Take covariances of standardised rows, leaning on their mean over positions."""
         by_position = rows.transpose(0, 1) if each else rows.flatten(0, 1)[None]
         n = by_position.shape[1]
         covariances = by_position.mT @ by_position / (n - 1)
-        share = prior / (prior + n)
+        # The more channels, the more pictures a covariance needs to be worth more than the mean.
+        weight = prior * rows.shape[2]
+        share = weight / (weight + n)
         covariances = torch.lerp(covariances, covariances.mean(0, keepdim=True), share)
         self.whitening.store(whitening(covariances, regularisation))
 
