@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from onlygood.data.split import split
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
-from onlygood.methods.reflect import Reflect, Rows
+from onlygood.methods.reflect import PER_AXIS, Reflect, Rows
 
 BATCH = 32
 WIDTH = 64
@@ -53,6 +54,10 @@ class Variant:
     normalised: bool = False
     """The critic's weight from the sizes of gradients, as PIAD's; else 0.1."""
     latent: int = 16
+    prior: float | None = None
+    """None: as reflect has it."""
+    order: Literal["code, whiten", "code", "whiten, code"] = "code, whiten"
+    """What is done to the features, and in which order."""
     two_sided: bool = False
     """How far the score is from that of training pictures, both ways, as AMA's A-score."""
     code: float = 0.0
@@ -63,6 +68,9 @@ class Variant:
 VARIANTS: Mapping[str, Variant] = {
     "reflect: linear pair": Variant(),
     "no code": Variant(latent=0),
+    "no code, no prior: a Gaussian at each position": Variant(latent=0, prior=0.0),
+    "PCA of the whole map, 100 axes": Variant(latent=100, order="code"),
+    "whitened, then PCA of the whole map, 100 axes": Variant(latent=100, order="whiten, code"),
     "two-sided score": Variant(two_sided=True),
     "distance of the code, 0.2": Variant(code=0.2),
     "networks, relative L1": Variant(networks=True),
@@ -216,11 +224,28 @@ def auroc(
 ) -> tuple[float, float]:
     """Of one run, and the seconds that it trained for."""
     start = time.perf_counter()
+    c = method.config
+    prior = c.prior if variant.prior is None else variant.prior
+
+    def whiten(rows: Sequence[Rows]) -> None:
+        for grid, own in zip(method.grids, rows, strict=True):
+            grid.whiten(own, True, prior, c.regularisation)
+
+    if variant.order == "whiten, code":
+        whiten(data["train"])
+        data = {
+            part: [
+                (grid.whitening.rows @ own.permute(1, 2, 0)).permute(2, 0, 1)
+                for grid, own in zip(method.grids, rows, strict=True)
+            ]
+            for part, rows in data.items()
+        }
     train = data["train"]
-    linear = method.encode([r.clone() for r in train], variant.latent)
+    k = min(variant.latent, len(train[0]) // PER_AXIS)
+    linear = method.encode([r.clone() for r in train], k)
     axes = torch.cat(
         [
-            grid.axes.rows.view(variant.latent, *r.shape[1:]).flatten(1)
+            grid.axes.rows.view(k, *r.shape[1:]).flatten(1)
             for grid, r in zip(method.grids, train, strict=True)
         ],
         1,
@@ -233,7 +258,7 @@ def auroc(
         # The axes, in the order in which the joined grid has its entries.
         shaped = joined(
             [
-                a.view(variant.latent, *r.shape[1:])
+                a.view(k, *r.shape[1:])
                 for a, r in zip(axes.split([r[0].numel() for r in train], 1), train, strict=True)
             ],
             sides,
@@ -251,9 +276,12 @@ def auroc(
                 for grid, r in zip(method.grids, rows, strict=True)
             ]
     seconds = time.perf_counter() - start
-    c = method.config
-    for grid, r in zip(method.grids, rest["train"], strict=True):
-        grid.whiten(r, True, c.prior, c.regularisation)
+    if variant.order == "code, whiten":
+        whiten(rest["train"])
+    else:  # in units of what is usually left at each position
+        for grid, own in zip(method.grids, rest["train"], strict=True):
+            usual = own.square().mean((0, 2)).sqrt()
+            grid.whitening.store(torch.eye(own.shape[2]) / usual[:, None, None])
     sizes = [(side, side) for side in sides]
     score = {part: method.pooled(method.distances(r, sizes)) for part, r in rest.items()}
     found = score["test"]

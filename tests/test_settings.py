@@ -33,6 +33,8 @@ class ToyConfig:
     """A name."""
     betas: tuple[float, float] = (0.0, 0.9)
     """Of Adam."""
+    layers: tuple[str, ...] = ("fine", "coarse")
+    """One or more."""
     clip: float | None = None
     """Largest gradient norm; None: any."""
     fast: bool = False
@@ -89,6 +91,8 @@ def test_a_budget_replaces_those_of_the_preset(given: dict[str, object], meant: 
         ("betas", "0, 0.5", (0.0, 0.5)),
         ("betas", "(0, .5)", (0.0, 0.5)),
         ("betas", [0, 0.5], (0.0, 0.5)),
+        ("layers", "fine", ("fine",)),
+        ("layers", "fine, middle, coarse", ("fine", "middle", "coarse")),
         ("clip", "none", None),
         ("clip", None, None),
         ("clip", "2", 2.0),
@@ -124,6 +128,8 @@ def test_values_take_the_type_of_their_field(name: str, given: object, meant: ob
         ("betas", "0.5", "betas takes 2 values, for example betas=0,0, got '0.5'"),
         ("betas", [0.1, "x"], "betas takes a number, got 'x'"),
         ("betas", 0.5, "betas takes 2 values"),
+        ("layers", "", "layers takes 1 values, for example layers=0, got ''"),
+        ("layers", [1], "layers takes text, got 1"),
         ("clip", "some", "clip takes a number"),
         ("fast", "perhaps", "fast takes true or false, got 'perhaps'"),
         ("fast", 1, "fast takes true or false, got 1"),

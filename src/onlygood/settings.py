@@ -227,6 +227,8 @@ def _convert_tuple(name: str, value: object, arguments: tuple[Any, ...]) -> tupl
         items = list(value)
     else:
         items = []
+    if arguments[-1] is Ellipsis:  # tuple[str, ...]: one or more
+        arguments = arguments[:1] * max(1, len(items))
     if len(items) != len(arguments):
         raise ConfigError(
             f"{name} takes {len(arguments)} values, for example "

@@ -9,7 +9,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     *("deploy", "frozen", "memory", "promise", "reflect_parts"),
-    *("scoring", "small", "startup", "training"),
+    *("scoring", "service", "small", "startup", "training"),
 )
 
 
@@ -29,7 +29,11 @@ def test_make_bench_runs_them_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["deploy", "frozen", "reflect_parts", "scoring", "small", "startup", "training"]
+    "name",
+    [
+        *("deploy", "frozen", "reflect_parts", "scoring", "service", "small"),
+        *("startup", "training"),
+    ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
 def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:

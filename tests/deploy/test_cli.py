@@ -1,9 +1,12 @@
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from onlygood.deploy.runtime import Runtime
 from tests.command_line import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_shape_checks")]
@@ -59,6 +62,42 @@ def test_a_model_that_is_not_its_original_fails(
     done = run("validate", model, tmp_path / "other.onnx", folder)
     assert done.status == 1
     assert "they do NOT agree" in done.out
+
+
+def test_openvino_gives_the_same_scores(
+    run: Run, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    exported = run("export", model, "--openvino", "--json")
+    assert exported.answer["openvino"] == [str(tmp_path / "part.xml"), str(tmp_path / "part.bin")]
+    runtime = Runtime.load(tmp_path / "part.onnx")
+    core = openvino.Core()
+    network = core.read_model(tmp_path / "part.xml")
+    assert json.loads(network.get_rt_info("onlygood").value) == runtime.facts
+    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    crops = [np.asarray(Image.open(path))[:16, :16] for path in (folder / "bad").glob("*")]
+    pictures = np.stack(crops)[..., None]
+    found, raw = compiled({"pictures": pictures.repeat(3, 3)}), runtime.run(pictures)
+    np.testing.assert_allclose(found["score"], raw.scores, rtol=1e-4)
+    assert raw.maps is not None
+    np.testing.assert_allclose(found["map"], raw.maps, atol=1e-4 * raw.maps.max())
+    assert "part.onnx exists" in run("export", model, "--openvino").err
+    (tmp_path / "part.onnx").unlink()
+    assert "part.xml exists" in run("export", model, "--openvino").err
+
+
+def test_openvino_is_named_where_it_is_missing_or_differs(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("onlygood.deploy.openvino.TOLERANCE", -1.0)
+    assert "keep to the ONNX file" in run("export", model, "--openvino").err
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    words = "pip install 'onlygood[openvino]'"
+    assert words in run("export", model, "--openvino", "--overwrite").err
+    # The ONNX file is whole, and nothing else is there.
+    assert Runtime.load(tmp_path / "part.onnx").localizes
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin")]
 
 
 def test_mistakes_are_told_before_any_work(run: Run, model: Path, tmp_path: Path) -> None:

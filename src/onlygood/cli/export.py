@@ -24,6 +24,12 @@ def export(
             "tell the ranges and set the thresholds anew.",
         ),
     ] = None,
+    openvino: Annotated[
+        bool,
+        typer.Option(
+            "--openvino", help="Write FILE.xml and FILE.bin besides, for programs with OpenVINO."
+        ),
+    ] = False,
     overwrite: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -36,7 +42,9 @@ def export(
     target = model.with_suffix(".onnx") if output is None else output
     if target.suffix.lower() != ".onnx":
         raise ConfigError(f"{target}: an exported model is told by its suffix; name it .onnx")
-    check_new(target, overwrite)
+    others = [target.with_suffix(suffix) for suffix in (".xml", ".bin") if openvino]
+    for path in (target, *others):
+        check_new(path, overwrite)
     if int8 is not None and not int8.exists():
         raise DataError(f"there is no {int8}; name a folder of normal pictures")
 
@@ -51,6 +59,10 @@ def export(
     runtime = Runtime.load(target)
     size = target.stat().st_size
     voice.show(f"{target}: {size / 1e6:.1f} MB, sha256 {digest}")
+    if openvino:
+        from onlygood.deploy.openvino import convert
+
+        voice.show(f"the same for OpenVINO: {' and '.join(map(str, convert(target)))}")
     voice.say(runtime.calibration.guarantee)
     voice.say(runtime.calibration.note)
     voice.answer(
@@ -60,6 +72,7 @@ def export(
             "sha256": digest,
             "method": detector.method,
             "precision": runtime.precision,
+            "openvino": others,
             "guarantee": runtime.calibration.guarantee,
         }
     )

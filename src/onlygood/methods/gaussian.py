@@ -39,7 +39,7 @@ class GaussianConfig:
 
     backbone: str = "efficientnet-lite0"
     """Frozen network; see `onlygood.networks.backbones` for others."""
-    layers: tuple[str, str] = ("stride8", "stride16")
+    layers: tuple[str, ...] = ("stride8", "stride16")
     """Where its features are taken; the finer one has the grid."""
     positions: Literal["each", "all"] = "each"
     """One Gaussian for each position of the grid, or one for all."""

@@ -39,7 +39,7 @@ class PatchKNNConfig:
 
     backbone: str = "efficientnet-lite0"
     """Frozen network; see `onlygood.networks.backbones` for others."""
-    layers: tuple[str, str] = ("stride8", "stride16")
+    layers: tuple[str, ...] = ("stride8", "stride16")
     """Where its features are taken; the finer one has the grid."""
     limit: int = 10_000
     """Patches that are kept, at most."""

@@ -62,7 +62,7 @@ class ReflectConfig:
 
     backbone: str = "efficientnet-lite0"
     """Frozen network; see `onlygood.networks.backbones` for others."""
-    layers: tuple[str, str, str] = ("stride8", "stride16a", "stride16")
+    layers: tuple[str, ...] = ("stride8", "stride16a", "stride16")
     """Where its features are taken; those of one stride are taken together, as one grid."""
     positions: Literal["auto", "each", "all"] = "auto"
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
