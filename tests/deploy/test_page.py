@@ -412,21 +412,28 @@ def test_one_refused_picture_does_not_spoil_the_others(page: Any, three: list[Pa
     page.complaints.clear()  # the browser notes the 413
 
 
-def test_a_token_is_asked_for_and_sent(page: Any) -> None:
-    def guarded(route: Any) -> None:
-        if route.request.headers.get("authorization") == "Bearer open sesame":
-            route.continue_()
-        else:
-            route.fulfill(status=401, json={"error": "give the token of this service"})
-
-    page.route("**/v1/**", guarded)
-    page.reload()
-    expect(page.get_by_role("alert")).to_have_text("Give the token of this service.")
-    page.complaints.clear()
-    page.get_by_label("token").fill("open sesame")
-    page.get_by_role("button", name="Open").click()
-    expect(page.locator("#rate")).to_contain_text("%")
-    expect(page.get_by_label("token")).to_be_hidden()
+def test_a_token_is_asked_for_and_sent(
+    page: Any, model: Path, three: list[Path], tmp_path: Path
+) -> None:
+    token = "a-token-that-nobody-guesses"
+    log = tmp_path / "guarded.sqlite"
+    settings = ServiceSettings(models=(model,), log=log, threads=1, token=token)
+    with serving(settings) as client:
+        page.goto(str(client.base_url))
+        alert = page.get_by_role("alert")
+        for given in ("not-the-token-at-all", token):
+            expect(alert).to_contain_text("This service needs its token")
+            page.get_by_label("token").fill(given)
+            page.get_by_role("button", name="Open").click()
+        expect(page.locator("#rate")).to_contain_text("%")
+        expect(page.get_by_label("token")).to_be_hidden()
+        drop(page, three)
+        expect(tiles(page)).to_have_count(3)
+        tiles(page).first.click()
+        viewer = page.get_by_role("dialog")
+        expect(viewer.locator("img.heat")).to_have_js_property("naturalWidth", 20)
+        page.goto("about:blank")  # it asks for what is new, as long as it is open
+    page.complaints.clear()  # the browser notes each 401
 
 
 def test_numbers_are_those_of_the_library(page: Any, runtime: Runtime) -> None:
