@@ -5,6 +5,8 @@ import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -305,6 +307,26 @@ def test_it_is_refused_in_words(service: httpx.Client, bad: Bad) -> None:
 def test_there_are_many() -> None:
     assert len(BAD) >= 40
     assert len({bad.name + bad.path for bad in BAD}) == len(BAD)
+
+
+def test_whatever_the_description_allows_is_answered_as_it_says(
+    service: httpx.Client, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.base_url}/openapi.json"),
+            # A picture of one pixel fits the description, and is refused all the same.
+            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+            *("--max-examples", "10", "--seed", "1", "--workers", "1", "--no-color"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout
+    found = re.search(r"(\d+) generated, \1 passed", done.stdout)
+    assert found is not None and int(found[1]) > 200
+    assert service.get("/healthz").status_code == 200
 
 
 def test_a_name_that_is_a_script_is_a_name(service: httpx.Client) -> None:
