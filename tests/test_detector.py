@@ -181,7 +181,7 @@ def test_what_will_happen_is_said_before_it_does(tmp_path: Path) -> None:
     parts.fit(tmp_path, reporter=told)
     assert "20 pictures from good; not used for fitting: scratched 2" in told.notes[0]
     assert told.notes[1] == "10 of them are kept aside to calibrate"
-    assert told.notes[2].startswith("10 pictures to learn from, 0 to watch training; about")
+    assert told.notes[2].startswith("10 pictures to learn from; about")
     assert re.search(r"about \d+ MiB for pictures \(kept in memory\)", told.notes[2])
     assert [stage for stage in told.stages if stage] == ["reading pictures", "decomposition"]
 

@@ -109,9 +109,9 @@ def learn(
     normal, watching, known = stores
     if normal is None:
         raise DataError("there are no pictures to train on; give at least one normal picture")
+    watched = f", {len(watching)} to watch training" if watching is not None else ""
     reporter.note(
-        f"{len(normal)} pictures to learn from, {len(watching or ())} to watch training; "
-        + _memory(normal, network, training)
+        f"{len(normal)} pictures to learn from{watched}; {_memory(normal, network, training)}"
     )
     reporter.start("reading pictures")
     filled = normal.fill(lambda n: reporter.advance(n / len(train), 0.0, {}))
