@@ -242,7 +242,8 @@ def auroc(
         }
     train = data["train"]
     k = min(variant.latent, len(train[0]) // PER_AXIS)
-    linear = method.encode([r.clone() for r in train], k)
+    whole = torch.cat([own.flatten(1) for own in train], 1)
+    method.encode(whole, [own[0].numel() for own in train], k)
     axes = torch.cat(
         [
             grid.axes.rows.view(k, *r.shape[1:]).flatten(1)
@@ -250,7 +251,7 @@ def auroc(
         ],
         1,
     )
-    rest = {"train": linear}
+    rest: dict[str, list[Rows]] = {}
     codes = {
         part: torch.cat([r.flatten(1) for r in rows], 1) @ axes.T for part, rows in data.items()
     }
@@ -337,13 +338,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for seed in seeds:
                 part = split(train_on.names, calibration=n // 5, validation=0, seed=seed).train
                 train = [f[torch.from_numpy(part)] for f in known]
-                with torch.no_grad():
-                    data = {
-                        "train": [
-                            g.standardise(f, True) for g, f in zip(method.grids, train, strict=True)
-                        ],
-                        "test": [g.standardised(f) for g, f in zip(method.grids, new, strict=True)],
-                    }
+                for grid, own in zip(method.grids, train, strict=True):
+                    grid.standardise(own, True)
+                test = [grid.standardised(own) for grid, own in zip(method.grids, new, strict=True)]
+                data = {"train": train, "test": test}
                 runs.append(auroc(method, what, data, sides, labels, steps, seed))
             aurocs = [round(a, 4) for a, _ in runs]
             rows.append(

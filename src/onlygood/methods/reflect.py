@@ -154,31 +154,36 @@ class Reflect(Method):
             raise DataError(
                 f"covariances need at least 2 training pictures, got {len(kept)}; give more"
             )
-        features = [
-            part.float().unflatten(1, form)
-            for part, form in zip(kept.split([f.numel() for f in forms], 1), forms, strict=True)
+        # All that follows happens in place: no second array is as large.
+        flat = kept.float()
+        del kept
+        sizes = [form.numel() for form in forms]
+        grids = [
+            part.unflatten(1, form) for part, form in zip(flat.split(sizes, 1), forms, strict=True)
         ]
-        each = c.positions == "each" or (c.positions == "auto" and aligned(features[0]))
-        rest = [
-            grid.standardise(own.flatten(1, 2), each)
-            for grid, own in zip(self.grids, features, strict=True)
-        ]
-        rest = self.encode(rest, min(c.latent, len(kept) // PER_AXIS) if each else 0)
-        for grid, own in zip(self.grids, rest, strict=True):
+        each = c.positions == "each" or (c.positions == "auto" and aligned(grids[0]))
+        rows = [own.flatten(1, 2) for own in grids]
+        for grid, own in zip(self.grids, rows, strict=True):
+            grid.standardise(own, each)
+        self.encode(flat, sizes, min(c.latent, len(flat) // PER_AXIS) if each else 0)
+        for grid, own in zip(self.grids, rows, strict=True):
             grid.whiten(own, each, c.prior, c.regularisation)
 
-    def encode(self, rows: list[Rows], k: int) -> list[Rows]:
-        """Choose V, the k leading axes of all grids together; gives what they leave of `rows`."""
-        flat = torch.cat([own.flatten(1) for own in rows], 1)
+    def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
+        """Choose V, the k leading axes of all grids together, and take off what they give back.
+
+        Args:
+            flat: `(n, D)`: standardised features of all grids side by side; changed in place.
+            sizes: Of each grid; their sum is D.
+            k: Entries of the code.
+        """
         axes = flat.new_zeros(k, flat.shape[1])
         if k:
             # Of rows with a mean of 0 the right singular vectors are the principal axes.
             axes.copy_(torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]))
-        sizes = [own[0].numel() for own in rows]
-        for grid, part in zip(self.grids, axes.split(sizes, 1), strict=True):
+        for grid, part in zip(self.grids, axes.split(list(sizes), 1), strict=True):
             grid.axes.store(part)
-        flat -= flat @ axes.T @ axes
-        return [part.view_as(own) for part, own in zip(flat.split(sizes, 1), rows, strict=True)]
+        flat.addmm_(flat @ axes.T, axes, alpha=-1)
 
     def score(self, x: Images) -> Scores:
         """Mean over the worst positions p of `||W_p (f - G(E(f)))_p||`; f is standardised.
@@ -224,8 +229,8 @@ class GridStatistics(nn.Module):
         self.axes = Memory(None, compact=True)
         self.whitening = Memory(channels, channels, compact=True)
 
-    def standardise(self, rows: Rows, each: bool) -> Rows:
-        """Take means and spreads, PIAD's Eq. 3 for each position; gives standardised rows."""
+    def standardise(self, rows: Rows, each: bool) -> None:
+        """Take means and spreads, and standardise `rows` in place: PIAD's Eq. 3, by position."""
         over = 0 if each else (0, 1)
         mean, spread = rows.mean(over), rows.std(over, correction=0)
         mean, spread = (values.view(-1, rows.shape[2]) for values in (mean, spread))
@@ -233,7 +238,7 @@ class GridStatistics(nn.Module):
         spread = spread + FLAT * spread.square().mean(0).sqrt()
         self.mean.store(mean)
         self.spread.store(torch.where(spread > 0, spread, 1.0))
-        return self.standardised(rows)
+        rows.sub_(self.mean.rows).div_(self.spread.rows)
 
     def whiten(self, rows: Rows, each: bool, prior: float, regularisation: float) -> None:
         """Take covariances of standardised rows, leaning on their mean over positions."""
