@@ -67,7 +67,7 @@ def test_training_curves_are_told() -> None:
 
 def test_provenance_is_told_with_every_setting(detector: Detector) -> None:
     provenance = fit_report(detector).provenance
-    assert provenance["n_train"] == 69
+    assert provenance["n_train"] == 75
     assert provenance["seed"] == 0
     settings = str(provenance["settings"]).split(", ")
     assert {"components=4", "size=16", "batch_size=32"} <= set(settings)
