@@ -13,14 +13,16 @@ learnt.
 import argparse
 import asyncio
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ PICTURES = 64
 """Different files, sent in turn."""
 CROWD = 128
 """Clients above capacity."""
+ROOM = 32
+"""Pictures that there is room for then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +132,16 @@ def ask(port: int, requests: Sequence[bytes], clients: int) -> Answers:
     return answers
 
 
+def singles(contents: Sequence[bytes], count: int) -> list[bytes]:
+    """So many requests of one picture each, in turn."""
+    return list(islice(cycle([request([content]) for content in contents]), count))
+
+
 def load(
-    model: Path, folder: Path, files: list[Path], loads: Sequence[tuple[int, int]], rounds: int
+    model: Path, folder: Path, contents: list[bytes], loads: Sequence[tuple[int, int]], rounds: int
 ) -> tuple[Spread, list[Row]]:
     """Rates of the bare runtime, and of the service at each load: clients, pictures a request."""
     runtime, bare = Runtime.load(model), list[float]()
-    contents = [file.read_bytes() for file in files]
     rates: list[list[float]] = [[] for _ in loads]
     times: list[list[float]] = [[] for _ in loads]
     with serving(model, "--log", folder / "load.sqlite") as (port, _):
@@ -167,16 +175,14 @@ def load(
     return Spread.of(bare), rows
 
 
-def crowd(model: Path, folder: Path, files: list[Path], requests: int) -> dict[str, Any]:
+def crowd(model: Path, folder: Path, contents: list[bytes], requests: int) -> dict[str, Any]:
     """More clients than there is room for: what they are told, and what the log has."""
-    contents = [request([file.read_bytes()]) for file in files]
-    chosen = [contents[i % len(contents)] for i in range(requests)]
     log = folder / "crowd.sqlite"
-    with serving(model, "--log", log, "--queue", 32) as (port, _):
-        answers = ask(port, chosen, CROWD)
+    with serving(model, "--log", log, "--queue", ROOM) as (port, _):
+        answers = ask(port, singles(contents, requests), CROWD)
     return {
         "clients": CROWD,
-        "room": 32,
+        "room": ROOM,
         "statuses": dict(answers.statuses),
         "logged": rows_of(log),
     }
@@ -184,23 +190,19 @@ def crowd(model: Path, folder: Path, files: list[Path], requests: int) -> dict[s
 
 def rows_of(log: Path) -> int:
     """Inspections in a log."""
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(log)) as connection:
         (count,) = connection.execute("SELECT count(*) FROM inspections").fetchone()
     return int(count)
 
 
 def memory(
-    model: Path, folder: Path, files: list[Path], requests: int, parts: int
+    model: Path, folder: Path, contents: list[bytes], requests: int, parts: int
 ) -> list[tuple[int, float]]:
     """Requests answered by then, and MiB of the service's resident memory."""
-    contents = [request([file.read_bytes()]) for file in files]
+    chosen = singles(contents, requests // parts)
     taken, done = [], 0
     with serving(model, "--log", folder / "memory.sqlite") as (port, process):
         for _ in range(parts):
-            chosen = [contents[i % len(contents)] for i in range(requests // parts)]
             answers = ask(port, chosen, 8)
             assert set(answers.statuses) == {200}, answers.statuses
             done += len(chosen)
@@ -240,11 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(in_words(facts))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = camera_files(folder, PICTURES, camera)
+        contents = [file.read_bytes() for file in camera_files(folder, PICTURES, camera)]
         model = exported(case, folder)
-        bare, rows = load(model, folder, files, loads, rounds)
-        above = crowd(model, folder, files, at_once)
-        grown = memory(model, folder, files, requests, parts=10)
+        bare, rows = load(model, folder, contents, loads, rounds)
+        above = crowd(model, folder, contents, at_once)
+        grown = memory(model, folder, contents, requests, parts=10)
     print(
         f"{case.method}, {case.size} px, JPEG files of {camera} x {camera}, {rounds} rounds, "
         f"median (min–max); bare runtime: {bare:.0f} pictures/s\n"

@@ -62,7 +62,7 @@ def export(
     if openvino:
         from onlygood.deploy.openvino import convert
 
-        voice.show(f"the same for OpenVINO: {' and '.join(map(str, convert(target)))}")
+        voice.show(f"the same for OpenVINO: {' and '.join(map(str, convert(target, runtime)))}")
     voice.say(runtime.calibration.guarantee)
     voice.say(runtime.calibration.note)
     voice.answer(

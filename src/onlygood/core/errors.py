@@ -42,3 +42,8 @@ def alternatives(name: str, known: Iterable[str], listing: str | None = None) ->
     close = difflib.get_close_matches(name, names, n=1)
     hint = f' did you mean "{close[0]}"?' if close else ""
     return f";{hint} known: {listing or ', '.join(names)}"
+
+
+def in_a_line(error: Exception, limit: int = 200) -> str:
+    """What another library says of an error, in one line and at most `limit` characters."""
+    return " ".join(str(error).split())[:limit]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.core.errors import ConfigError, ModelFileError, in_a_line
 from onlygood.deploy.runtime import Runtime
 
 TOLERANCE = 1e-4
@@ -16,18 +16,20 @@ TOLERANCE = 1e-4
 BATCH = 3
 
 
-def convert(path: Path) -> tuple[Path, Path]:
+def convert(path: Path, runtime: Runtime) -> tuple[Path, Path]:
     """Write an exported model as `NAME.xml` and `NAME.bin` beside it; gives both.
 
     Input and outputs are those of the ONNX file; what is in its metadata is the entry `onlygood`
     of the `rt_info`, as JSON. What was written scores noise as the ONNX file does, or is not kept.
 
+    Args:
+        path: The exported model.
+        runtime: What was read from it.
+
     Raises:
         ConfigError: the extra `openvino` is not installed.
-        ModelFileError: `path` is no exported model, OpenVINO cannot run it or scores otherwise, or
-            the files cannot be written.
+        ModelFileError: OpenVINO cannot run it or scores otherwise, or the files cannot be written.
     """
-    runtime = Runtime.load(path)
     try:
         import openvino
         from openvino._offline_transformations import apply_moc_transformations
@@ -58,7 +60,7 @@ def convert(path: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise ModelFileError(f"cannot write {xml} and {weights} ({error})") from error
     except RuntimeError as error:  # of OpenVINO
-        what = " ".join(str(error).split())[:200]
+        what = in_a_line(error)
         raise ModelFileError(f"{path} cannot be converted by this OpenVINO ({what})") from error
     return xml, weights
 

@@ -17,7 +17,13 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from onlygood.core.errors import CalibrationError, ConfigError, ModelFileError, OnlygoodError
+from onlygood.core.errors import (
+    CalibrationError,
+    ConfigError,
+    ModelFileError,
+    OnlygoodError,
+    in_a_line,
+)
 from onlygood.core.result import Result
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.source import ImageSource
@@ -105,8 +111,8 @@ class Runtime:
                 f"{path} is whole, but not what this onlygood writes ({error}); export it anew"
             ) from error
         except Exception as error:  # what ONNX Runtime raises shares no base
-            what = " ".join(str(error).split())[:200]
-            raise ModelFileError(f"{path} cannot be run by this ONNX Runtime ({what})") from error
+            words = f"{path} cannot be run by this ONNX Runtime ({in_a_line(error)})"
+            raise ModelFileError(words) from error
 
     def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
         """Score pictures: a folder, or whatever `ImageSource.of` takes.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from onlygood.core.errors import ModelFileError, OnlygoodError
+from onlygood.core.errors import ModelFileError, OnlygoodError, in_a_line
 from onlygood.decision.thresholds import simultaneous_bound
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import Watch
@@ -185,7 +185,7 @@ class Served:
         try:
             runtime.run(np.zeros((1, side, side, channels), np.uint8))
         except Exception as error:  # what ONNX Runtime raises shares no base
-            what = " ".join(str(error).split())[:200]
+            what = in_a_line(error)
             raise ModelFileError(f"{self.path} cannot be run ({what}); export it anew") from error
         calibration = runtime.calibration
         watch = Watch(

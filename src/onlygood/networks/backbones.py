@@ -30,6 +30,7 @@ from onlygood.core.errors import (
     OnlygoodError,
     ShapeError,
     alternatives,
+    in_a_line,
 )
 from onlygood.core.files import replacing
 from onlygood.core.shapes import Images
@@ -615,7 +616,7 @@ def _read(name: str, path: Path) -> dict[str, object]:
 
 
 def _damaged(name: str, path: Path, error: Exception) -> ModelFileError:
-    what = " ".join(str(error).split())[:120]
+    what = in_a_line(error, 120)
     return ModelFileError(
         f"{path} is damaged or holds no weights of {name} ({type(error).__name__}: {what}); get "
         "it again"
