@@ -12,13 +12,14 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,13 +32,19 @@ from onlygood.data.split import split
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
-from onlygood.methods.reflect import PER_AXIS, Reflect, Rows
+from onlygood.methods.reflect import PER_AXIS, Grid, Reflect
+from onlygood.networks.memory import Memory
+from onlygood.networks.patches import side_by_side
 
 BATCH = 32
 WIDTH = 64
 LR = 5e-4
 GAME = GAMES["hinge"]
+PATCHES = 10_000
+"""That patch_knn keeps by default."""
 Code = Tensor
+Data = dict[str, list[Grid]]
+"""Of training and test pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +60,10 @@ class Variant:
     """Mirrored, as AMA's: pairs (g, g) against (g, G(E(g)))."""
     normalised: bool = False
     """The critic's weight from the sizes of gradients, as PIAD's; else 0.1."""
-    latent: int = 16
-    prior: float | None = None
-    """None: as reflect has it."""
-    order: Literal["code, whiten", "code", "whiten, code"] = "code, whiten"
-    """What is done to the features, and in which order."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of reflect, where they are others."""
+    order: Literal["code, whiten", "code", "whiten, code", "neighbours"] = "code, whiten"
+    """What is done to the features, and in which order; neighbours: patch_knn's distances."""
     two_sided: bool = False
     """How far the score is from that of training pictures, both ways, as AMA's A-score."""
     code: float = 0.0
@@ -65,12 +71,24 @@ class Variant:
     means."""
 
 
+_GAUSSIAN = {"latent": 0, "prior": 0.0, "block": 1}
+_WIDE = {"latent": 100}
 VARIANTS: Mapping[str, Variant] = {
     "reflect: linear pair": Variant(),
-    "no code": Variant(latent=0),
-    "no code, no prior: a Gaussian at each position": Variant(latent=0, prior=0.0),
-    "PCA of the whole map, 100 axes": Variant(latent=100, order="code"),
-    "whitened, then PCA of the whole map, 100 axes": Variant(latent=100, order="whiten, code"),
+    "a covariance at each position": Variant(config={"block": 1}),
+    "no code": Variant(config={"latent": 0}),
+    "light as it is": Variant(config={"light": "kept"}),
+    "a Gaussian at each position": Variant(config=_GAUSSIAN),
+    "a Gaussian at each position, light as it is": Variant(config=_GAUSSIAN | {"light": "kept"}),
+    "PCA of the whole map, 100 axes": Variant(config=_WIDE, order="code"),
+    "PCA of the whole map, 100 axes, light as it is": Variant(
+        config=_WIDE | {"light": "kept"}, order="code"
+    ),
+    "whitened at each position, then PCA, 100 axes": Variant(
+        config=_WIDE | {"block": 1}, order="whiten, code"
+    ),
+    "10,000 patches": Variant(order="neighbours"),
+    "10,000 patches, light as it is": Variant(config={"light": "kept"}, order="neighbours"),
     "two-sided score": Variant(two_sided=True),
     "distance of the code, 0.2": Variant(code=0.2),
     "networks, relative L1": Variant(networks=True),
@@ -197,94 +215,91 @@ def trained(g: Tensor, axes: Tensor, variant: Variant, steps: int, seed: int) ->
     return pair.eval()
 
 
-def joined(rows: Sequence[Rows], sides: Sequence[int]) -> Tensor:
+def joined(grids: Sequence[Grid]) -> Tensor:
     """All grids as one, on the coarsest: `(n, c, side, side)`."""
-    maps = [r.mT.unflatten(2, (s, s)) for r, s in zip(rows, sides, strict=True)]
+    side = grids[-1].shape[1]
     return torch.cat(
-        [F.pixel_unshuffle(m, s // sides[-1]) for m, s in zip(maps, sides, strict=True)], 1
+        [F.pixel_unshuffle(grid.permute(0, 3, 1, 2), grid.shape[1] // side) for grid in grids], 1
     )
 
 
-def parted(g: Tensor, like: Sequence[Rows], sides: Sequence[int]) -> list[Rows]:
+def parted(g: Tensor, like: Sequence[Grid]) -> list[Grid]:
     """The opposite of `joined`."""
-    factors = [s // sides[-1] for s in sides]
-    counts = [r.shape[2] * f**2 for r, f in zip(like, factors, strict=True)]
-    maps = g.split(counts, 1)
-    return [F.pixel_shuffle(m, f).flatten(2).mT for m, f in zip(maps, factors, strict=True)]
+    factors = [grid.shape[1] // g.shape[2] for grid in like]
+    maps = g.split([grid.shape[3] * f**2 for grid, f in zip(like, factors, strict=True)], 1)
+    return [F.pixel_shuffle(m, f).permute(0, 2, 3, 1) for m, f in zip(maps, factors, strict=True)]
+
+
+def left_by_networks(
+    data: Data, axes: Sequence[Tensor], variant: Variant, steps: int, seed: int
+) -> Data:
+    """What networks that begin as these axes do not give back; light is none of theirs."""
+    grids = {part: [g for g in own if g.shape[1] > 1] for part, own in data.items()}
+    light = {part: own[len(grids[part]) :] for part, own in data.items()}
+    # The axes, in the order in which the joined grid has its entries.
+    shaped = joined([a.view(-1, *g.shape[1:]) for a, g in zip(axes, grids["train"], strict=False)])
+    pair = trained(joined(grids["train"]), shaped.flatten(1), variant, steps, seed)
+    rest: Data = {}
+    with torch.no_grad():
+        for part, own in grids.items():
+            whole = joined(own)
+            left = [x - pair.generate(pair.encode(x)) for x in whole.split(64)]
+            rest[part] = [*parted(torch.cat(left), own), *light[part]]
+    return rest
 
 
 def auroc(
-    method: Reflect,
-    variant: Variant,
-    data: Mapping[str, list[Rows]],
-    sides: Sequence[int],
-    labels: np.ndarray,
-    steps: int,
-    seed: int,
+    method: Reflect, variant: Variant, data: Data, labels: np.ndarray, steps: int, seed: int
 ) -> tuple[float, float]:
-    """Of one run, and the seconds that it trained for."""
+    """Of one run on standardised features, and the seconds that it learned for."""
     start = time.perf_counter()
-    c = method.config
-    prior = c.prior if variant.prior is None else variant.prior
-
-    def whiten(rows: Sequence[Rows]) -> None:
-        for grid, own in zip(method.grids, rows, strict=True):
-            grid.whiten(own, True, prior, c.regularisation)
-
+    if variant.order == "neighbours":
+        data = {part: [side_by_side(own)] for part, own in data.items()}
+        patches = data["train"][0].flatten(0, 2)
+        rows = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(seed))]
+        bank = Memory(rows.shape[1])
+        bank.store(rows[:PATCHES])
+        seconds = time.perf_counter() - start
+        new = data["test"][0]
+        nearest = torch.cat([bank.nearest(x.flatten(0, 2), 1)[:, 0] for x in new.split(16)])
+        score = method.pooled(nearest.view(new.shape[:3]))
+        return float(roc_auc_score(labels, score.numpy())), seconds
     if variant.order == "whiten, code":
-        whiten(data["train"])
+        method.whiten(data["train"], True)
         data = {
             part: [
-                (grid.whitening.rows @ own.permute(1, 2, 0)).permute(2, 0, 1)
-                for grid, own in zip(method.grids, rows, strict=True)
+                torch.cat(
+                    [
+                        whitened(method, [g[i : i + 32] for g in own])
+                        for i in range(0, len(own[0]), 32)
+                    ]
+                )
             ]
-            for part, rows in data.items()
+            for part, own in data.items()
         }
     train = data["train"]
-    k = min(variant.latent, len(train[0]) // PER_AXIS)
-    whole = torch.cat([own.flatten(1) for own in train], 1)
-    method.encode(whole, [own[0].numel() for own in train], k)
-    axes = torch.cat(
-        [
-            grid.axes.rows.view(k, *r.shape[1:]).flatten(1)
-            for grid, r in zip(method.grids, train, strict=True)
-        ],
-        1,
-    )
-    rest: dict[str, list[Rows]] = {}
-    codes = {
-        part: torch.cat([r.flatten(1) for r in rows], 1) @ axes.T for part, rows in data.items()
-    }
+    k = min(method.config.latent, len(train[0]) // PER_AXIS)
+    sizes = [grid[0].numel() for grid in train]
+    flat = torch.cat([grid.flatten(1) for grid in train], 1)
+    axes = axes_of(flat, k)
+    codes = {part: torch.cat([g.flatten(1) for g in own], 1) @ axes.T for part, own in data.items()}
+    rest: Data = {}
     if variant.networks:
-        # The axes, in the order in which the joined grid has its entries.
-        shaped = joined(
-            [
-                a.view(k, *r.shape[1:])
-                for a, r in zip(axes.split([r[0].numel() for r in train], 1), train, strict=True)
-            ],
-            sides,
-        ).flatten(1)
-        pair = trained(joined(train, sides), shaped, variant, steps, seed)
-        with torch.no_grad():
-            for part, rows in data.items():
-                g = joined(rows, sides)
-                left = torch.cat([x - pair.generate(pair.encode(x)) for x in g.split(64)])
-                rest[part] = parted(left, rows, sides)
+        rest = left_by_networks(data, axes.split(sizes, 1), variant, steps, seed)
     else:
-        for part, rows in data.items():
-            rest[part] = [
-                r - grid.generated(codes[part], r)
-                for grid, r in zip(method.grids, rows, strict=True)
-            ]
+        for part, own in data.items():
+            made = (codes[part] @ axes).split(sizes, 1)
+            rest[part] = [g - m.view_as(g) for g, m in zip(own, made, strict=True)]
     seconds = time.perf_counter() - start
+    score = {}
     if variant.order == "code, whiten":
-        whiten(rest["train"])
+        method.whiten(rest["train"], True)
+        for part, own in rest.items():
+            score[part] = method.pooled(method.distances(own))
     else:  # in units of what is usually left at each position
-        for grid, own in zip(method.grids, rest["train"], strict=True):
-            usual = own.square().mean((0, 2)).sqrt()
-            grid.whitening.store(torch.eye(own.shape[2]) / usual[:, None, None])
-    sizes = [(side, side) for side in sides]
-    score = {part: method.pooled(method.distances(r, sizes)) for part, r in rest.items()}
+        lengths = {part: side_by_side(own).norm(dim=3) for part, own in rest.items()}
+        usual = lengths["train"].square().mean(0).sqrt()
+        score = {part: method.pooled(own / usual) for part, own in lengths.items()}
     found = score["test"]
     if variant.two_sided:
         found = (found - score["train"].mean()).abs() / score["train"].std()
@@ -294,13 +309,26 @@ def auroc(
     return float(roc_auc_score(labels, found.numpy())), seconds
 
 
+def whitened(method: Reflect, grids: Sequence[Grid]) -> Grid:
+    """On the finest grid, by the covariance of each position."""
+    whole = side_by_side(grids)
+    white = whole.flatten(1, 2).transpose(0, 1) @ method.whitening.rows.mT
+    return white.transpose(0, 1).reshape(whole.shape)
+
+
+def axes_of(flat: Tensor, k: int) -> Tensor:
+    """The `k` leading ones."""
+    if not k:
+        return flat.new_zeros(0, flat.shape[1])
+    return torch.from_numpy(randomized_svd(flat.numpy(), k, random_state=0)[2])
+
+
 @torch.no_grad()
-def features(method: Reflect, source: ImageSource, size: int) -> list[Tensor]:
+def features(method: Reflect, source: ImageSource, size: int) -> list[Grid]:
     batches = []
     for batch in iterate(source, size, 1, BATCH, threads()):
         pictures = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
-        maps = method.features(to_images(torch.stack(pictures)))
-        batches.append([grid.flatten(1, 2) for grid in maps])
+        batches.append(method.features(to_images(torch.stack(pictures))))
     return [torch.cat(grid) for grid in zip(*batches, strict=True)]
 
 
@@ -319,30 +347,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps = 2 if options.quick else options.steps
     rows: list[Row] = []
     for name in options.data:
-        config = settings_of("reflect", "object", None).config
-        method = Reflect(config, InputShape(1, size, size)).eval()
+        config = settings_of("reflect", "object", {"light": "evened"}).config
         task = solar_cells(name)
         train_on = task.train.subset(range(len(task.train))[:pictures])
         # From both ends: normal pictures come first.
         ends = np.arange(len(task.test.labels))
         ends = ends if pictures is None else np.concatenate([ends[:20], ends[-20:]])
         labels = task.test.labels[ends]
-        sides = [round(size / s) for s in dict.fromkeys(method.backbone.strides)]
-        known = features(method, train_on, size)
-        new = features(method, task.test.source.subset(ends), size)
+        test_on = task.test.source.subset(ends)
+        seen: dict[str, tuple[list[Grid], list[Grid]]] = {}
         n = len(train_on)
         for variant, what in VARIANTS.items():
             if options.only not in variant:
                 continue
+            own = replace(config, **what.config)
+            method = Reflect(own, InputShape(1, size, size)).eval()
+            if own.light not in seen:
+                seen[own.light] = (
+                    features(method, train_on, size),
+                    features(method, test_on, size),
+                )
+            known, new = seen[own.light]
             runs = []
             for seed in seeds:
                 part = split(train_on.names, calibration=n // 5, validation=0, seed=seed).train
-                train = [f[torch.from_numpy(part)] for f in known]
-                for grid, own in zip(method.grids, train, strict=True):
-                    grid.standardise(own, True)
-                test = [grid.standardised(own) for grid, own in zip(method.grids, new, strict=True)]
-                data = {"train": train, "test": test}
-                runs.append(auroc(method, what, data, sides, labels, steps, seed))
+                train = [grid[torch.from_numpy(part)] for grid in known]
+                for statistics, grid in zip(method.grids, train, strict=True):
+                    statistics.standardise(grid, True)
+                test = [
+                    statistics.standardised(grid)
+                    for statistics, grid in zip(method.grids, new, strict=True)
+                ]
+                runs.append(
+                    auroc(method, what, {"train": train, "test": test}, labels, steps, seed)
+                )
             aurocs = [round(a, 4) for a, _ in runs]
             rows.append(
                 Row(

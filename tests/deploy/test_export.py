@@ -101,6 +101,24 @@ def test_it_is_valid_and_knows_nothing_of_the_machine_that_made_it(scene: Scene)
     assert [entry.key for entry in model.metadata_props] == ["onlygood", "sha256"]
 
 
+def test_triangles_are_kept_without_their_zeros(tmp_path: Path) -> None:
+    normal = [np.asarray(stripes(i)) for i in range(30)]
+    # 2 x 2 positions with 152 features each.
+    detector = Detector.fit("gaussian", normal, settings={"size": 16})
+    path = tmp_path / "it.onnx"
+    export(detector, path)
+    shapes = [tuple(constant.dims) for constant in onnx.load(path).graph.initializer]
+    assert (4, 152 * 153 // 2 + 1) in shapes
+    assert (4, 152, 152) not in shapes
+    picture = np.asarray(stripes(99, True))
+    exported = Runtime.load(path, threads=1).score([picture])
+    np.testing.assert_allclose(
+        [result.score for result in exported],
+        [result.score for result in detector.score([picture])],
+        rtol=1e-4,
+    )
+
+
 def test_the_promise_travels_along(scene: Scene) -> None:
     assert scene.runtime.calibration.guarantee == scene.detector.calibration.guarantee
     assert scene.runtime.provenance == scene.detector.provenance

@@ -7,9 +7,11 @@ from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.method import InputShape
 from onlygood.methods import reflect
 from onlygood.methods.reflect import Reflect, ReflectConfig, aligned
+from onlygood.networks.patches import side_by_side
 from tests.methods.pattern import SHAPE, assert_a_defect_stands_out, images
 
-CHANNELS = {8: 40, 16: 80 + 112}
+FINE, COARSE = 40, 80 + 112
+KEPT = {"light": "kept"}
 
 
 def fitted(train: Tensor, **config: object) -> Reflect:
@@ -20,16 +22,55 @@ def fitted(train: Tensor, **config: object) -> Reflect:
 
 
 def standardised(method: Reflect, x: Tensor) -> list[Tensor]:
-    return [
-        grid.standardised(f.flatten(1, 2))
-        for grid, f in zip(method.grids, method.features(x), strict=True)
-    ]
+    return [grid.standardised(f) for grid, f in zip(method.grids, method.features(x), strict=True)]
 
 
 def test_layers_of_one_stride_are_one_grid() -> None:
-    method = Reflect(ReflectConfig(), SHAPE)
-    shapes = [tuple(f.shape) for f in method.features(images(2))]
-    assert shapes == [(2, 6, 4, CHANNELS[8]), (2, 3, 2, CHANNELS[16])]
+    shapes = [tuple(f.shape) for f in Reflect(ReflectConfig(), SHAPE).features(images(2))]
+    assert shapes == [(2, 6, 4, FINE), (2, 3, 2, COARSE)]
+
+
+def test_light_is_evened_of_all_but_tiny_pictures() -> None:
+    tiny, large = (InputShape(1, 48, side) for side in (64, 65))
+    assert not Reflect(ReflectConfig(), tiny).evened
+    assert Reflect(ReflectConfig(), large).evened
+    assert Reflect(ReflectConfig(light="evened"), tiny).evened
+    assert not Reflect(ReflectConfig(light="kept"), large).evened
+
+
+def test_light_changes_nothing_but_what_says_how_it_was() -> None:
+    method = Reflect(ReflectConfig(light="evened"), SHAPE)
+    x = images(2)
+    as_lit, bright = method.features(x), method.features(x + 0.1)
+    for one, other in zip(as_lit[:2], bright[:2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    mean, std = as_lit[2].flatten(1).T
+    torch.testing.assert_close(mean, x.mean((1, 2, 3)))
+    torch.testing.assert_close(std, x.std((1, 2, 3), correction=0))
+    torch.testing.assert_close(bright[2], as_lit[2] + torch.tensor([0.1, 0.0]))
+
+
+def test_less_contrast_changes_features_less_where_light_is_evened() -> None:
+    x = images(2)
+
+    def change(light: str) -> Tensor:
+        method = Reflect(ReflectConfig(light=light), SHAPE)  # type: ignore[arg-type]
+        one, other = (method.features(pictures)[0] for pictures in (x, 0.5 * x + 0.3))
+        return (one - other).square().mean() / one.var()
+
+    assert change("evened") < 0.1 * change("kept")
+
+
+def test_a_picture_that_is_too_dark_stands_out_though_light_is_evened() -> None:
+    method = fitted(images(40), light="evened")
+    x = images(4, seed=1)
+    assert (method.score(0.5 * x).total > 1.2 * method.score(x).total.max()).all()
+
+
+def test_a_blank_picture_has_a_score() -> None:
+    method = fitted(images(40), light="evened")
+    blank = torch.zeros(1, 1, 48, 32)
+    assert method.score(blank).total > 1.2 * method.score(images(4, seed=1)).total.max()
 
 
 def test_codes_are_consistent() -> None:
@@ -53,35 +94,57 @@ def test_the_code_keeps_the_leading_principal_axes() -> None:
 
 def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
     train, test = images(300), images(2, seed=1)
-    method = fitted(train, latent=0, prior=0.0, regularisation=0.1)
-    for grid, own, new in zip(
-        method.grids, standardised(method, train), standardised(method, test), strict=True
-    ):
-        found = grid.squares(new)
-        for p in (0, own.shape[1] - 1):
-            covariance = np.cov(own[:, p].double().numpy().T) + 0.1 * np.eye(own.shape[2])
-            x = new[:, p].double().numpy()
-            expected = (x * np.linalg.solve(covariance, x.T).T).sum(1)
-            np.testing.assert_allclose(found[:, p], expected, rtol=0.02)
+    method = fitted(train, latent=0, prior=0.0, block=1, regularisation=0.1)
+    known = side_by_side(standardised(method, train))
+    new = standardised(method, test)
+    found = method.distances(new)
+    for i, j in ((0, 0), (5, 3)):
+        covariance = np.cov(known[:, i, j].double().numpy().T) + 0.1 * np.eye(FINE + COARSE)
+        x = side_by_side(new)[:, i, j].double().numpy()
+        expected = (x * np.linalg.solve(covariance, x.T).T).sum(1) ** 0.5
+        np.testing.assert_allclose(found[:, i, j], expected, rtol=0.02)
+
+
+def test_positions_of_a_block_share_the_mean_of_their_covariances() -> None:
+    method = Reflect(ReflectConfig(prior=0.0, regularisation=0.1, **KEPT), InputShape(1, 40, 24))
+    draw = torch.Generator().manual_seed(0)
+    # The last row and column of blocks have positions in one place only.
+    rest = torch.randn(30, 5, 3, FINE, generator=draw)
+    rest = rest - rest.mean(0)
+    coarse = torch.zeros(30, 3, 2, COARSE)
+    method.whiten([rest, coarse], True)
+    assert len(method.whitening.rows) == 3 * 2
+    for block, (rows, columns) in ((0, ((0, 2), (0, 2))), (5, ((4, 5), (2, 3)))):
+        of = rest[:, slice(*rows), slice(*columns)].flatten(1, 2).transpose(0, 1)
+        expected = (of.mT @ of / 29).mean(0) + 0.1 * torch.eye(FINE)
+        found = method.whitening.rows[block, :FINE, :FINE]
+        torch.testing.assert_close(found.T @ found, expected.inverse(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 2), (3, 2), (5, 3), (9, 9)])
+def test_blocks_and_back(block: tuple[int, int]) -> None:
+    grid = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    sums = reflect.unblocked(reflect.blocked(grid, block).sum(2), block, (5, 3))
+    torch.testing.assert_close(sums, grid.sum(3))
 
 
 def test_the_prior_counts_for_half_as_many_pictures_as_there_are_channels() -> None:
-    rows = torch.randn(30, 4, 20, generator=torch.Generator().manual_seed(0))
-    statistics = reflect.GridStatistics(20)
-    statistics.whiten(rows, True, 0.5, 0.1)
-    own = [(rows[:, p].T @ rows[:, p]) / 29 for p in range(4)]
-    mean = torch.stack(own).mean(0)
-    for covariance, found in zip(own, statistics.whitening.rows, strict=True):
-        expected = (30 * covariance + 10 * mean) / 40 + 0.1 * torch.eye(20)
-        torch.testing.assert_close(found.T @ found, expected.inverse(), rtol=0.01, atol=0.01)
+    method = Reflect(ReflectConfig(prior=0.5, block=1, regularisation=0.1), SHAPE)
+    rest = torch.randn(30, 6, 4, FINE, generator=torch.Generator().manual_seed(0))
+    method.whiten([rest, torch.zeros(30, 3, 2, COARSE)], True)
+    own = torch.einsum("nijc,nijd->ijcd", rest, rest).flatten(0, 1) / 29
+    prior = (FINE + COARSE) / 2
+    for covariance, found in zip(own, method.whitening.rows[:, :FINE, :FINE], strict=True):
+        mixed = (30 * covariance + prior * own.mean(0)) / (30 + prior)
+        expected = (mixed + 0.1 * torch.eye(FINE)).inverse()
+        torch.testing.assert_close(found.T @ found, expected, rtol=0.01, atol=0.01)
 
 
-def test_a_heavy_prior_makes_positions_alike() -> None:
-    method = fitted(images(20), latent=0, prior=1e9)
-    for grid in method.grids:
-        first, *others = grid.whitening.rows
-        for other in others:
-            torch.testing.assert_close(other, first, rtol=1e-3, atol=1e-3)
+def test_a_heavy_prior_makes_blocks_alike() -> None:
+    first, *others = fitted(images(20), latent=0, prior=1e9).whitening.rows
+    assert len(others) == 5
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-3, atol=1e-3)
 
 
 def test_the_score_is_the_mean_of_the_worst_positions() -> None:
@@ -93,7 +156,7 @@ def test_the_score_is_the_mean_of_the_worst_positions() -> None:
 
 
 def test_a_defect_stands_out_where_it_is() -> None:
-    assert_a_defect_stands_out(fitted(images(200), worst=1), 1.5)
+    assert_a_defect_stands_out(fitted(images(200), worst=1, block=1), 1.5)
 
 
 def test_whether_parts_are_aligned_shows_in_their_features() -> None:
@@ -111,15 +174,18 @@ def test_statistics_of_what_is_not_aligned_are_one_for_all_positions() -> None:
     loose = Reflect(ReflectConfig(), InputShape(1, 128, 128))
     with torch.no_grad():
         loose.measure(iter(torch.rand(3, 10, 1, 128, 128, generator=draw)))
-    assert [len(grid.whitening.rows) for grid in loose.grids] == [1, 1]
-    assert [len(grid.axes.rows) for grid in loose.grids] == [0, 0]
-    assert [len(grid.whitening.rows) for grid in fitted(images(30)).grids] == [24, 6]
+    assert len(loose.whitening.rows) == 1
+    assert [len(grid.mean.rows) for grid in loose.grids] == [1, 1, 1]
+    assert [len(grid.axes.rows) for grid in loose.grids] == [0, 0, 0]
+    method = fitted(images(30))
+    assert len(method.whitening.rows) == 3 * 2
+    assert [len(grid.mean.rows) for grid in method.grids] == [24, 6]
 
 
 def test_of_more_pictures_than_there_is_room_for_a_sample_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    numbers = 6 * 4 * CHANNELS[8] + 3 * 2 * CHANNELS[16]
+    numbers = 6 * 4 * FINE + 3 * 2 * COARSE
     assert Reflect(ReflectConfig(), SHAPE).room == reflect.NUMBERS // numbers
     monkeypatch.setattr(reflect, "NUMBERS", 20 * numbers)
     some = fitted(images(50))

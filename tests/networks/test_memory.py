@@ -74,6 +74,23 @@ def test_rows_of_another_form_are_refused(form: tuple[int, ...]) -> None:
     assert "kept.rows should be of shape (any, 3), got (5" in str(caught.value)
 
 
+def test_files_hold_triangles_without_their_zeros() -> None:
+    triangles = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(0)).tril()
+    kept = Memory(4, 4, triangular=True)
+    kept.store(triangles)
+    stored = kept.state_dict()
+    assert stored["rows"].shape == (5, 10)
+    again = Memory(4, 4, triangular=True)
+    again.load_state_dict(stored)
+    assert torch.equal(again.rows, triangles)
+    with pytest.raises(ModelFileError, match=r"of shape \(any, 6\), got \(5, 10\)"):
+        Memory(3, 3, triangular=True).load_state_dict(stored)
+
+
+def test_an_empty_memory_of_triangles_is_stored_and_loaded() -> None:
+    Memory(4, 4, triangular=True).load_state_dict(Memory(4, 4, triangular=True).state_dict())
+
+
 def test_missing_rows_are_told_of() -> None:
     with pytest.raises(RuntimeError, match=r"Missing key.*rows"):
         Memory(3).load_state_dict({})

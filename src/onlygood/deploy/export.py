@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError
@@ -120,23 +121,50 @@ def _stripped(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def _compact(graph: "onnx.GraphProto") -> None:
-    """Keep large constants in 16 bits that need no more: what methods learned with `compact`.
+    """Keep large constants in the fewest bits that give back the same numbers.
 
-    The numbers stay the same; ONNX Runtime widens them once, when it loads the file.
+    Lower triangles without their zeros, and in 16 bits what needs no more: what methods learned
+    with `triangular` and `compact`. ONNX Runtime restores them once, when it loads the file.
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    for constant in graph.initializer:
+    for constant in list(graph.initializer):
         if constant.data_type != TensorProto.FLOAT or math.prod(constant.dims) < COMPACT_FROM:
             continue
-        values = numpy_helper.to_array(constant)
+        name, values = constant.name, numpy_helper.to_array(constant)
+        restoring: list[onnx.NodeProto] = []
+        if _is_triangular(values):
+            values, places = _packed(values)
+            names = [f"{name}_packed", f"{name}_places"]
+            graph.initializer.append(numpy_helper.from_array(places, names[1]))
+            restoring.append(helper.make_node("Gather", names, [name], axis=1))
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
         if np.array_equal(half, values):
-            name = constant.name
-            constant.CopyFrom(numpy_helper.from_array(half, f"{name}_16"))
-            widened = helper.make_node("Cast", [f"{name}_16"], [name], to=TensorProto.FLOAT)
-            graph.node.insert(0, widened)
+            values = half
+            after = restoring[0].input[0] if restoring else name
+            widened = helper.make_node("Cast", [f"{name}_16"], [after], to=TensorProto.FLOAT)
+            restoring.insert(0, widened)
+        if restoring:
+            constant.CopyFrom(numpy_helper.from_array(values, restoring[0].input[0]))
+        for node in reversed(restoring):
+            graph.node.insert(0, node)
+
+
+def _packed(triangles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Lower triangles as rows with one zero at the end, and where in a row each entry stands."""
+    rows, columns = np.tril_indices(triangles.shape[-1])
+    packed = np.pad(triangles[:, rows, columns], ((0, 0), (0, 1)))
+    places = np.full(triangles.shape[1:], len(rows), np.int32)
+    places[rows, columns] = np.arange(len(rows))
+    return packed, places
+
+
+def _is_triangular(values: NDArray[np.float32]) -> bool:
+    """Whether it is many lower triangles."""
+    if values.ndim != 3 or values.shape[1] != values.shape[2]:
+        return False
+    return not values[:, *np.triu_indices(values.shape[1], 1)].any()
 
 
 def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":

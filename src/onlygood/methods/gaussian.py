@@ -75,7 +75,7 @@ class Gaussian(Method):
         self.features = PatchFeatures(c.backbone, c.layers)
         channels = self.features.channels
         self.mean = Memory(channels)
-        self.whitening = Memory(channels, channels)
+        self.whitening = Memory(channels, channels, triangular=True)
 
     def stages(self) -> Sequence[Stage]:
         """One stage without updates: `before` sees the training images once."""

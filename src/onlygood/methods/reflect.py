@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
@@ -38,13 +39,13 @@ from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
 from onlygood.networks.memory import Memory, sample
-from onlygood.networks.patches import Positions
+from onlygood.networks.patches import Positions, side_by_side
 from onlygood.networks.whitening import whitening
 
 Grid = Float[Tensor, "B _ _ _"]
 """`(B, h, w, c)`: c features at each of h x w positions."""
-Rows = Float[Tensor, "B _ _"]
-"""`(B, P, c)`: the same, P = h w positions in a row."""
+Blocks = Float[Tensor, "G _ _"]
+"""`(G, N, c)`: c features at each of the N positions of all images that lie in one block of G."""
 
 NUMBERS = 2**27
 """Features of training pictures that are held, at most: 256 MiB in 16 bits."""
@@ -54,6 +55,14 @@ ALIGNED = 0.1
 """Share of the variance of features that lies between positions, from which parts are aligned."""
 PER_AXIS = 4
 """Training pictures for each entry of the code, at least."""
+TINY = 64
+"""Pixels of the longer side up to which pictures are drawings of one thing on an empty ground."""
+CONTRAST = 0.15
+"""Standard deviation of the pixels of every picture that the network sees, about 0.5."""
+FAINT = 1 / 255
+"""One grey level: contrast of no more is not blown up, and no less counts as unusual light."""
+PART = 16
+"""Pictures that are whitened at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +77,11 @@ class ReflectConfig:
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
     latent: int = 16
     """Entries k of the code; fewer of few pictures, none with one statistic for all."""
-    prior: float = 0.75
+    light: Literal["auto", "evened", "kept"] = "auto"
+    """Evened: all pictures are equally bright and rich in contrast; auto: those over 64 px."""
+    block: int = 2
+    """Side of the squares of positions that share a covariance."""
+    prior: float = 0.4
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
     regularisation: float = 0.01
     """Added to the variances of standardised features (epsilon)."""
@@ -80,7 +93,7 @@ class ReflectConfig:
         require(self, "latent prior", "0 or more", lambda v: v >= 0)
         # What divides by its root is kept in 16 bits, which end at 65504.
         require(self, "regularisation", "1e-6 or more", lambda v: v >= 1e-6)
-        require(self, "worst", "1 or more", lambda v: v >= 1)
+        require(self, "block worst", "1 or more", lambda v: v >= 1)
 
 
 @final
@@ -107,12 +120,20 @@ class Reflect(Method):
         c = self.config = config
         self.backbone = backbone(c.backbone, c.layers)
         layers = list(zip(self.backbone.strides, self.backbone.channels, strict=True))
+        self.evened = c.light == "evened" or (
+            c.light == "auto" and max(shape.height, shape.width) > TINY
+        )
+        """Whether the network sees all pictures equally bright and rich in contrast."""
         self.grids = [
             GridStatistics(sum(channels for _, channels in group))
             for _, group in groupby(layers, key=lambda layer: layer[0])
         ]
-        """One for each stride, finest first."""
+        """One for each stride, finest first, and one for light."""
+        if self.evened:
+            self.grids.append(GridStatistics(2, finest=FAINT))
         self.statistics = nn.ModuleList(self.grids)
+        whole = sum(grid.channels for grid in self.grids)
+        self.whitening = Memory(whole, whole, compact=True, triangular=True)
         numbers = sum(
             math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels
             for stride, channels in layers
@@ -125,12 +146,23 @@ class Reflect(Method):
         return [Stage(name="statistics", before=self.measure)]
 
     def features(self, x: Images) -> list[Grid]:
-        """Features f of images, a grid for each stride, finest first."""
+        """Features f of images, a grid for each stride, finest first.
+
+        Where light is evened, what it was is the last grid, of one position: mean and standard
+        deviation of all pixels.
+        """
+        light: list[Grid] = []
+        if self.evened:
+            mean = x.mean((1, 2, 3), keepdim=True)
+            std = (x - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
+            light = [torch.cat([mean, std], 3)]
+            x = 0.5 + CONTRAST * (x - mean) / (std + FAINT)
         maps = zip(self.backbone.strides, self.backbone(x), strict=True)
-        return [
+        grids = [
             torch.cat([features for _, features in group], 1).permute(0, 2, 3, 1)
             for _, group in groupby(maps, key=lambda layer: layer[0])
         ]
+        return grids + light
 
     def measure(self, images: Iterable[Images]) -> None:
         """Learn what the features of normal images are like; fills the buffers.
@@ -162,12 +194,10 @@ class Reflect(Method):
             part.unflatten(1, form) for part, form in zip(flat.split(sizes, 1), forms, strict=True)
         ]
         each = c.positions == "each" or (c.positions == "auto" and aligned(grids[0]))
-        rows = [own.flatten(1, 2) for own in grids]
-        for grid, own in zip(self.grids, rows, strict=True):
+        for grid, own in zip(self.grids, grids, strict=True):
             grid.standardise(own, each)
         self.encode(flat, sizes, min(c.latent, len(flat) // PER_AXIS) if each else 0)
-        for grid, own in zip(self.grids, rows, strict=True):
-            grid.whiten(own, each, c.prior, c.regularisation)
+        self.whiten(grids, each)
 
     def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
         """Choose V, the k leading axes of all grids together, and take off what they give back.
@@ -185,32 +215,48 @@ class Reflect(Method):
             grid.axes.store(part)
         flat.addmm_(flat @ axes.T, axes, alpha=-1)
 
-    def score(self, x: Images) -> Scores:
-        """Mean over the worst positions p of `||W_p (f - G(E(f)))_p||`; f is standardised.
+    def whiten(self, rest: Sequence[Grid], each: bool) -> None:
+        """Take the covariances of blocks of positions, leaning on their mean, or one of all."""
+        c = self.config
+        n, height, width, _ = rest[0].shape
+        block = (c.block, c.block) if each else (height, width)
+        counts = blocked(rest[0].new_ones(1, height, width, 1), block).sum((1, 2))
+        squares = rest[0].new_zeros(len(counts), *self.whitening.rows.shape[1:])
+        for part in zip(*(grid.split(PART) for grid in rest), strict=True):
+            rows = blocked(side_by_side(part), block)
+            squares.baddbmm_(rows.mT, rows)
+        # What is left has a mean of 0, at each position or over all.
+        freedom = n * counts - (counts if each else 1)
+        covariances = squares.div_(freedom[:, None, None])
+        # The more channels, the more pictures a covariance needs to be worth more than the mean.
+        weight = c.prior * covariances.shape[1]
+        covariances.lerp_(covariances.mean(0, keepdim=True), weight / (weight + n))
+        self.whitening.store(whitening(covariances, c.regularisation))
 
-        Squared distances of coarser grids are interpolated to the finest, and added there.
-        """
-        features = self.features(x)
-        rows = [
-            grid.standardised(own.flatten(1, 2))
-            for grid, own in zip(self.grids, features, strict=True)
+    def score(self, x: Images) -> Scores:
+        """Mean over the worst positions p of `||W_p (f - G(E(f)))_p||`; f is standardised."""
+        grids = [
+            grid.standardised(own) for grid, own in zip(self.grids, self.features(x), strict=True)
         ]
         code = torch.stack(
-            [grid.encoded(own) for grid, own in zip(self.grids, rows, strict=True)]
+            [grid.encoded(own) for grid, own in zip(self.grids, grids, strict=True)]
         ).sum(0)
-        rest = [own - grid.generated(code, own) for grid, own in zip(self.grids, rows, strict=True)]
-        distances = self.distances(rest, [grid.shape[1:3] for grid in features])
+        rest = [
+            own - grid.generated(code, own) for grid, own in zip(self.grids, grids, strict=True)
+        ]
+        distances = self.distances(rest)
         return Scores.weighted(
             map=enlarged(distances, *x.shape[2:]), distance=(1.0, self.pooled(distances))
         )
 
-    def distances(self, rest: Sequence[Rows], sizes: Sequence[Sequence[int]]) -> Positions:
-        """`||W_p r_p||` of what is left on all grids of `sizes`, at each position of the finest."""
-        squares = [
-            enlarged(grid.squares(own).unflatten(1, size), *sizes[0])
-            for grid, own, size in zip(self.grids, rest, sizes, strict=True)
-        ]
-        return torch.stack(squares).sum(0).sqrt()
+    def distances(self, rest: Sequence[Grid]) -> Positions:
+        """`||W_p r_p||` of what is left, at each position of the finest grid."""
+        whole = side_by_side(rest)
+        size = whole.shape[1:3]
+        matrices = self.whitening.rows
+        block = (self.config.block, self.config.block) if len(matrices) > 1 else size
+        white = matrices @ blocked(whole, block).mT
+        return unblocked(white.square().sum(1), block, size).sqrt()
 
     def pooled(self, distances: Positions) -> PerImage:
         """Mean over the worst positions."""
@@ -222,50 +268,57 @@ class Reflect(Method):
 class GridStatistics(nn.Module):
     """What is normal on one grid: for each position, or in one row for all of them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, finest: float = 0.0) -> None:
+        """Make empty statistics; no difference finer than `finest` counts as unusual."""
         super().__init__()
+        self.channels = channels
+        self.finest = finest
         self.mean = Memory(channels)
         self.spread = Memory(channels)
         self.axes = Memory(None, compact=True)
-        self.whitening = Memory(channels, channels, compact=True)
 
-    def standardise(self, rows: Rows, each: bool) -> None:
-        """Take means and spreads, and standardise `rows` in place: PIAD's Eq. 3, by position."""
+    def standardise(self, grid: Grid, each: bool) -> None:
+        """Take means and spreads, and standardise in place: PIAD's Eq. 3, by position."""
+        rows = grid.flatten(1, 2)
         over = 0 if each else (0, 1)
         mean, spread = rows.mean(over), rows.std(over, correction=0)
         mean, spread = (values.view(-1, rows.shape[2]) for values in (mean, spread))
         # Where a channel is nearly constant, a position must not outvote all others.
-        spread = spread + FLAT * spread.square().mean(0).sqrt()
+        spread = (spread + FLAT * spread.square().mean(0).sqrt()).clamp_min(self.finest)
         self.mean.store(mean)
         self.spread.store(torch.where(spread > 0, spread, 1.0))
         rows.sub_(self.mean.rows).div_(self.spread.rows)
 
-    def whiten(self, rows: Rows, each: bool, prior: float, regularisation: float) -> None:
-        """Take covariances of standardised rows, leaning on their mean over positions."""
-        by_position = rows.transpose(0, 1) if each else rows.flatten(0, 1)[None]
-        n = by_position.shape[1]
-        covariances = by_position.mT @ by_position / (n - 1)
-        # The more channels, the more pictures a covariance needs to be worth more than the mean.
-        weight = prior * rows.shape[2]
-        share = weight / (weight + n)
-        covariances = torch.lerp(covariances, covariances.mean(0, keepdim=True), share)
-        self.whitening.store(whitening(covariances, regularisation))
-
-    def standardised(self, rows: Rows) -> Rows:
+    def standardised(self, grid: Grid) -> Grid:
         """`(f - mean) / spread`."""
-        return (rows - self.mean.rows) / self.spread.rows
+        rows = (grid.flatten(1, 2) - self.mean.rows) / self.spread.rows
+        return rows.view_as(grid)
 
-    def encoded(self, rows: Rows) -> Latents:
+    def encoded(self, grid: Grid) -> Latents:
         """This grid's part of `E(f) = V f`."""
-        return rows.flatten(1) @ self.axes.rows.T
+        return grid.flatten(1) @ self.axes.rows.T
 
-    def generated(self, code: Latents, rows: Rows) -> Rows:
-        """This grid's part of `G(z) = V^T z`, in the form of `rows`."""
-        return (code @ self.axes.rows).view_as(rows)
+    def generated(self, code: Latents, grid: Grid) -> Grid:
+        """This grid's part of `G(z) = V^T z`, in the form of `grid`."""
+        return (code @ self.axes.rows).view_as(grid)
 
-    def squares(self, rest: Rows) -> Float[Tensor, "B _"]:
-        """`||W_p r_p||^2` of what is left at each position p."""
-        return (self.whitening.rows @ rest.permute(1, 2, 0)).square().sum(1).T
+
+def blocked(grid: Grid, block: Sequence[int]) -> Blocks:
+    """Positions by the blocks, of so many rows and columns, that they lie in.
+
+    Where the grid ends within a block, zeros take the places that are missing.
+    """
+    (height, width), (rows, columns) = grid.shape[1:3], block
+    whole = F.pad(grid, (0, 0, 0, -width % columns, 0, -height % rows))
+    parts = whole.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    return parts.permute(1, 3, 0, 2, 4, 5).flatten(2, 4).flatten(0, 1)
+
+
+def unblocked(values: Float[Tensor, "G _"], block: Sequence[int], size: Sequence[int]) -> Positions:
+    """One number of each position, as `blocked` put them, back on a grid of this size."""
+    (rows, columns), (height, width) = block, size
+    parts = values.unflatten(1, (-1, rows, columns)).unflatten(0, (-1, -(-width // columns)))
+    return parts.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)[:, :height, :width]
 
 
 def aligned(features: Grid) -> bool:

@@ -23,18 +23,23 @@ class Memory(nn.Module):
 
     rows: Tensor
 
-    def __init__(self, *form: int | None, compact: bool = False) -> None:
+    def __init__(self, *form: int | None, compact: bool = False, triangular: bool = False) -> None:
         """Make an empty memory.
 
         Args:
             form: The shape of a row; None where only the data decide.
             compact: Keep no more than 16 bits of each number, and in files no more than these;
                 for numbers between about 1e-4 and 65504.
+            triangular: Each row is a lower triangle `(c, c)`; files leave the zeros out.
         """
         super().__init__()
-        self.form = form
         self.compact = compact
+        self.triangular = triangular
         self.register_buffer("rows", torch.zeros(0, *(size or 0 for size in form)))
+        self.stored_form = form
+        """Of a row in files."""
+        if triangular:
+            self.stored_form = (torch.tril_indices(*self.rows.shape[1:]).shape[1],)
 
     def store(self, rows: Tensor) -> None:
         """Keep rows `(N, *form)` in place of those that were there."""
@@ -68,8 +73,10 @@ class Memory(nn.Module):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.compact:
-            destination[f"{prefix}rows"] = destination[f"{prefix}rows"].half()
+        kept = destination[f"{prefix}rows"]
+        if self.triangular:
+            kept = kept[:, *torch.tril_indices(*kept.shape[1:])]
+        destination[f"{prefix}rows"] = kept.half() if self.compact else kept
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
@@ -82,14 +89,19 @@ class Memory(nn.Module):
         stored = state_dict.get(f"{prefix}rows")
         if stored is not None:
             form = tuple(stored.shape[1:])
-            if len(form) != len(self.form) or any(
-                wanted not in (None, size) for wanted, size in zip(self.form, form, strict=True)
+            if len(form) != len(self.stored_form) or any(
+                wanted not in (None, size)
+                for wanted, size in zip(self.stored_form, form, strict=True)
             ):
-                wanted = ", ".join("any" if size is None else str(size) for size in self.form)
+                sizes = ["any" if size is None else str(size) for size in self.stored_form]
                 raise ModelFileError(
-                    f"{prefix}rows should be of shape (any, {wanted}), got {tuple(stored.shape)}; "
-                    "it is of other settings or sizes, fit anew"
+                    f"{prefix}rows should be of shape ({', '.join(['any', *sizes])}), got "
+                    f"{tuple(stored.shape)}; it is of other settings or sizes, fit anew"
                 )
+            if self.triangular:
+                whole = stored.new_zeros(len(stored), *self.rows.shape[1:])
+                whole[:, *torch.tril_indices(*whole.shape[1:])] = stored
+                state_dict[f"{prefix}rows"] = stored = whole
             self.rows = self.rows.new_zeros(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest, **named)
 
@@ -111,7 +123,7 @@ def squared_distances(x: Rows, rows: Rows) -> Rows:
 def sample(batches: Iterable[Rows], limit: int) -> Rows:
     """At most `limit` of all rows, in their order, each with the same chance; always the same ones.
 
-    Holds about twice as many at a time. How the rows are batched makes no difference.
+    Holds at most a quarter more, and a batch. How the rows are batched makes no difference.
     """
     draw = np.random.default_rng(0)
     rows: list[Tensor] = []
@@ -121,7 +133,7 @@ def sample(batches: Iterable[Rows], limit: int) -> Rows:
         rows.append(batch)
         keys.append(draw.random(len(batch)))
         held += len(batch)
-        if held > 2 * limit:
+        if held > limit + limit // 4:
             rows, keys = _thinned(rows, keys, limit)
             held = limit
     if not rows:

@@ -41,9 +41,14 @@ class PatchFeatures(nn.Module):
         maps = self.backbone(x)
         if self.averaged:
             maps = tuple(F.avg_pool2d(m, 3, 1, 1, count_include_pad=False) for m in maps)
-        grid = maps[0].shape[2:]
-        fine = [maps[0], *(F.interpolate(m, grid, mode="bilinear") for m in maps[1:])]
-        return torch.cat(fine, 1).permute(0, 2, 3, 1)
+        return side_by_side([m.permute(0, 2, 3, 1) for m in maps])
+
+
+def side_by_side(grids: Sequence[Patches]) -> Patches:
+    """Several grids as one, on the first: the others are interpolated bilinearly."""
+    finest, *others = (grid.permute(0, 3, 1, 2) for grid in grids)
+    enlarged = (F.interpolate(grid, finest.shape[2:], mode="bilinear") for grid in others)
+    return torch.cat([finest, *enlarged], 1).permute(0, 2, 3, 1)
 
 
 def top_mean(positions: Positions, share: float) -> PerImage:
