@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -208,6 +209,19 @@ def test_two_logs_on_one_file_mix_nothing(path: Path) -> None:
     names = [each["name"] for each in reversed(log.newest(1000))]
     assert all(first == second for first, second in zip(names[::2], names[1::2], strict=True))
     log.close()
+
+
+def test_several_logs_begin_one_file_at_once(tmp_path: Path) -> None:
+    for i in range(20):
+        begin = threading.Barrier(4)
+
+        def start(path: Path = tmp_path / f"{i}.sqlite", begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            opened(path).close()
+
+        with ThreadPoolExecutor(4) as pool:
+            for started in [pool.submit(start) for _ in range(4)]:
+                started.result()
 
 
 def test_what_was_written_survives_a_killed_process(path: Path) -> None:

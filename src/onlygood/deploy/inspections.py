@@ -9,6 +9,7 @@ import csv
 import io
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -249,17 +250,32 @@ class Inspections:
         return connection
 
     def _prepare(self) -> None:
+        # In one transaction: another service may be making the same file.
+        self._writer.execute("BEGIN")
         (mark,) = self._writer.execute("PRAGMA application_id").fetchone()
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self._writer.execute("COMMIT")
         if tables and (mark, version) != (MARK, VERSION):
             raise ConfigError(
                 f"{self._path} is a database, but no inspection log of this onlygood; name a new "
                 "file"
             )
-        self._writer.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+
+    def _write_ahead(self) -> None:
+        """Of two that want this at once SQLite refuses one at once, where else it would wait."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
