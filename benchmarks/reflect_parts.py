@@ -64,6 +64,8 @@ class Variant:
     """Settings of reflect, where they are others."""
     order: Literal["code, whiten", "code", "whiten, code", "neighbours"] = "code, whiten"
     """What is done to the features, and in which order; neighbours: patch_knn's distances."""
+    usual: bool = True
+    """In units of what is usual at a position."""
     two_sided: bool = False
     """How far the score is from that of training pictures, both ways, as AMA's A-score."""
     code: float = 0.0
@@ -77,9 +79,12 @@ VARIANTS: Mapping[str, Variant] = {
     "reflect: linear pair": Variant(),
     "a covariance at each position": Variant(config={"block": 1}),
     "no code": Variant(config={"latent": 0}),
+    "distances as they are": Variant(usual=False),
     "light as it is": Variant(config={"light": "kept"}),
-    "a Gaussian at each position": Variant(config=_GAUSSIAN),
-    "a Gaussian at each position, light as it is": Variant(config=_GAUSSIAN | {"light": "kept"}),
+    "a Gaussian at each position": Variant(config=_GAUSSIAN, usual=False),
+    "a Gaussian at each position, light as it is": Variant(
+        config=_GAUSSIAN | {"light": "kept"}, usual=False
+    ),
     "PCA of the whole map, 100 axes": Variant(config=_WIDE, order="code"),
     "PCA of the whole map, 100 axes, light as it is": Variant(
         config=_WIDE | {"light": "kept"}, order="code"
@@ -294,8 +299,10 @@ def auroc(
     score = {}
     if variant.order == "code, whiten":
         method.whiten(rest["train"], True)
+        method.gauge(rest["train"], True)
         for part, own in rest.items():
-            score[part] = method.pooled(method.distances(own))
+            found = method.distances(own) if variant.usual else method.mahalanobis(own)
+            score[part] = method.pooled(found)
     else:  # in units of what is usually left at each position
         lengths = {part: side_by_side(own).norm(dim=3) for part, own in rest.items()}
         usual = lengths["train"].square().mean(0).sqrt()

@@ -32,11 +32,12 @@ Pictures = list[NDArray[np.uint8]]
 
 PRESETS = {"digits": "small", "textures": "texture"}
 """Where a method has them; else its default."""
+# Of single tiles it learns too little in minutes: see the whole crop.
+WHOLE = {("textures", "piad")}
+"""Takes its default all the same."""
 WORDS: dict[tuple[str, str], list[str]] = {
     # Without normalised contrast it looks at brightness, which the crops have by chance.
     ("textures", "ocsvm"): ["--set", "contrast=true"],
-    # Of single tiles it learns too little in minutes: see the whole crop.
-    ("textures", "piad"): ["--preset", "default"],
 }
 """What a method needs besides."""
 MINUTES = {"digits": 0.5, "textures": 5.0}
@@ -110,9 +111,9 @@ def write(folder: Path, parts: tuple[Pictures, Pictures, Pictures]) -> None:
 
 def run(folder: Path, method: str, budget: Sequence[str]) -> Row:
     """Fit, evaluate and draw."""
-    wanted = PRESETS[folder.name]
-    preset = wanted if wanted in METHODS[method].presets else "default"
-    words = WORDS.get((folder.name, method), [])
+    which, wanted = (folder.name, method), PRESETS[folder.name]
+    preset = wanted if wanted in METHODS[method].presets and which not in WHOLE else "default"
+    words = WORDS.get(which, [])
     model, maps = folder.parent / f"{folder.name}-{method}", folder.parent / f"maps-{method}"
     fitted = ask(
         *("fit", method, folder, "-o", model, "--no-report", "--preset", preset),

@@ -97,7 +97,7 @@ def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
     method = fitted(train, latent=0, prior=0.0, block=1, regularisation=0.1)
     known = side_by_side(standardised(method, train))
     new = standardised(method, test)
-    found = method.distances(new)
+    found = method.mahalanobis(new)
     for i, j in ((0, 0), (5, 3)):
         covariance = np.cov(known[:, i, j].double().numpy().T) + 0.1 * np.eye(FINE + COARSE)
         x = side_by_side(new)[:, i, j].double().numpy()
@@ -145,6 +145,30 @@ def test_a_heavy_prior_makes_blocks_alike() -> None:
     assert len(others) == 5
     for other in others:
         torch.testing.assert_close(other, first, rtol=1e-3, atol=1e-3)
+
+
+def test_the_usual_distance_is_about_that_of_pictures_left_out() -> None:
+    train = images(200)
+    config = {"latent": 0, "block": 1, "regularisation": 0.1}
+    unseen = []
+    for i in range(0, 200, 40):
+        method = fitted(torch.cat([train[:i], train[i + 1 :]]), **config)
+        unseen.append(method.mahalanobis(standardised(method, train[i : i + 1])).mean())
+    method = fitted(train, **config)
+    seen = method.mahalanobis(standardised(method, train)).mean()
+    usual, expected = method.usual.rows.mean(), torch.stack(unseen).mean()
+    assert seen < 0.85 * expected
+    assert abs(usual - expected) < 0.3 * (expected - seen)
+
+
+def test_distances_are_told_in_what_is_usual_at_a_position() -> None:
+    method, new = fitted(images(40), light="evened"), images(2, seed=1)
+    rest = standardised(method, new)
+    expected = method.mahalanobis(rest) / method.usual.rows.view(6, 4)
+    torch.testing.assert_close(method.distances(rest), expected)
+    assert len(fitted(images(40), positions="all").usual.rows) == 1
+    totals = fitted(images(200)).score(images(8, seed=1)).total
+    assert 0.8 < float(totals.min()) < float(totals.max()) < 1.5
 
 
 def test_the_score_is_the_mean_of_the_worst_positions() -> None:

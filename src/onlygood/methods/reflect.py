@@ -10,7 +10,8 @@ account: Mahalanobis' distance at each position.
 Sources: Baldi and Hornik 1989, Neural Networks and Principal Component Analysis, Neural Networks
 2(1) (V is the optimum of linear autoencoders); Defard et al. 2021, arXiv:2011.08785 (a Gaussian of
 frozen features for each position); Friedman 1989, Regularized Discriminant Analysis, JASA 84(405)
-(covariances that lean on a pooled one).
+(covariances that lean on a pooled one); Sherman and Morrison 1950, Annals of Mathematical
+Statistics 21(1) (what an inverse would be without one picture).
 
 Departures from the paper: networks beyond the linear pair, a mirrored critic, a penalty on
 inconsistent codes, weights by the sizes of gradients, relative distances and distances of the code
@@ -61,6 +62,8 @@ CONTRAST = 0.15
 """Standard deviation of the pixels of every picture that the network sees, about 0.5."""
 FAINT = 1 / 255
 """One grey level: contrast of no more is not blown up, and no less counts as unusual light."""
+OWN = 0.95
+"""Share of a picture in its own distance, at most."""
 PART = 16
 """Pictures that are whitened at a time."""
 
@@ -134,12 +137,16 @@ class Reflect(Method):
         self.statistics = nn.ModuleList(self.grids)
         whole = sum(grid.channels for grid in self.grids)
         self.whitening = Memory(whole, whole, compact=True, triangular=True)
+        self.usual = Memory()
         numbers = sum(
             math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels
             for stride, channels in layers
         )
         self.room = max(2, NUMBERS // numbers)
         """Training pictures whose features are held, at most."""
+        # The more channels, the more pictures a covariance needs to be worth more than the mean.
+        self.weight = c.prior * whole
+        """Training pictures, n_0, that the mean over positions counts for."""
 
     def stages(self) -> Sequence[Stage]:
         """One stage without updates: `before` sees the training images once."""
@@ -198,6 +205,7 @@ class Reflect(Method):
             grid.standardise(own, each)
         self.encode(flat, sizes, min(c.latent, len(flat) // PER_AXIS) if each else 0)
         self.whiten(grids, each)
+        self.gauge(grids, each)
 
     def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
         """Choose V, the k leading axes of all grids together, and take off what they give back.
@@ -228,13 +236,29 @@ class Reflect(Method):
         # What is left has a mean of 0, at each position or over all.
         freedom = n * counts - (counts if each else 1)
         covariances = squares.div_(freedom[:, None, None])
-        # The more channels, the more pictures a covariance needs to be worth more than the mean.
-        weight = c.prior * covariances.shape[1]
-        covariances.lerp_(covariances.mean(0, keepdim=True), weight / (weight + n))
+        covariances.lerp_(covariances.mean(0, keepdim=True), self.weight / (self.weight + n))
         self.whitening.store(whitening(covariances, c.regularisation))
 
+    def gauge(self, rest: Sequence[Grid], each: bool) -> None:
+        """Take the distance that is usual at each position, or one for all, with the same prior.
+
+        An image that a covariance was learned from lies nearer than it would otherwise. One of the
+        `N = n + n_0` that make it, at distance d, would be at `d / sqrt(1 - d^2 / N)` without it
+        (Sherman and Morrison 1950).
+        """
+        n, height, width, _ = rest[0].shape
+        makers = self.weight + (n if each else n * height * width)
+        total = rest[0].new_zeros(height, width)
+        for part in zip(*(grid.split(PART) for grid in rest), strict=True):
+            squares = self.mahalanobis(part).square()
+            own = (squares / makers).clamp_max(OWN)
+            total += (squares / (1 - own)).sqrt().sum(0)
+        mean = total.mean()
+        usual = (total + self.weight * mean / n) / (n + self.weight) if each else mean / n
+        self.usual.store(torch.where(usual > 0, usual, 1.0).flatten())
+
     def score(self, x: Images) -> Scores:
-        """Mean over the worst positions p of `||W_p (f - G(E(f)))_p||`; f is standardised."""
+        """Mean over the worst positions p of `||W_p (f - G(E(f)))_p|| / u_p`; f is standardised."""
         grids = [
             grid.standardised(own) for grid, own in zip(self.grids, self.features(x), strict=True)
         ]
@@ -250,6 +274,11 @@ class Reflect(Method):
         )
 
     def distances(self, rest: Sequence[Grid]) -> Positions:
+        """`||W_p r_p|| / u_p` of what is left: 1 is what is usual there, u of normal images."""
+        found = self.mahalanobis(rest)
+        return (found.flatten(1) / self.usual.rows).view_as(found)
+
+    def mahalanobis(self, rest: Sequence[Grid]) -> Positions:
         """`||W_p r_p||` of what is left, at each position of the finest grid."""
         whole = side_by_side(rest)
         size = whole.shape[1:3]
