@@ -114,7 +114,7 @@ def run(folder: Path, method: str, budget: Sequence[str]) -> Row:
     which, wanted = (folder.name, method), PRESETS[folder.name]
     preset = wanted if wanted in METHODS[method].presets and which not in WHOLE else "default"
     words = WORDS.get(which, [])
-    model, maps = folder.parent / f"{folder.name}-{method}", folder.parent / f"maps-{method}"
+    model, maps = (folder.parent / f"{folder.name}-{method}{end}" for end in ("", "-maps"))
     fitted = ask(
         *("fit", method, folder, "-o", model, "--no-report", "--preset", preset),
         *(*words, *budget),
