@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +31,7 @@ from onlygood.data.split import split
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
-from onlygood.methods.reflect import PER_AXIS, Grid, Reflect
+from onlygood.methods.reflect import PER_AXIS, Grid, Reflect, principal_axes
 from onlygood.networks.memory import Memory
 from onlygood.networks.patches import side_by_side
 
@@ -271,22 +270,12 @@ def auroc(
         return float(roc_auc_score(labels, score.numpy())), seconds
     if variant.order == "whiten, code":
         method.whiten(data["train"], True)
-        data = {
-            part: [
-                torch.cat(
-                    [
-                        whitened(method, [g[i : i + 32] for g in own])
-                        for i in range(0, len(own[0]), 32)
-                    ]
-                )
-            ]
-            for part, own in data.items()
-        }
+        data = {part: [whitened(method, own)] for part, own in data.items()}
     train = data["train"]
     k = min(method.config.latent, len(train[0]) // PER_AXIS)
     sizes = [grid[0].numel() for grid in train]
     flat = torch.cat([grid.flatten(1) for grid in train], 1)
-    axes = axes_of(flat, k)
+    axes = principal_axes(flat, k)
     codes = {part: torch.cat([g.flatten(1) for g in own], 1) @ axes.T for part, own in data.items()}
     rest: Data = {}
     if variant.networks:
@@ -318,16 +307,12 @@ def auroc(
 
 def whitened(method: Reflect, grids: Sequence[Grid]) -> Grid:
     """On the finest grid, by the covariance of each position."""
-    whole = side_by_side(grids)
-    white = whole.flatten(1, 2).transpose(0, 1) @ method.whitening.rows.mT
-    return white.transpose(0, 1).reshape(whole.shape)
-
-
-def axes_of(flat: Tensor, k: int) -> Tensor:
-    """The `k` leading ones."""
-    if not k:
-        return flat.new_zeros(0, flat.shape[1])
-    return torch.from_numpy(randomized_svd(flat.numpy(), k, random_state=0)[2])
+    white = []
+    for part in zip(*(grid.split(BATCH) for grid in grids), strict=True):
+        whole = side_by_side(part)
+        rows = whole.flatten(1, 2).transpose(0, 1) @ method.whitening.rows.mT
+        white.append(rows.transpose(0, 1).reshape(whole.shape))
+    return torch.cat(white)
 
 
 @torch.no_grad()

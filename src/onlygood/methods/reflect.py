@@ -215,10 +215,7 @@ class Reflect(Method):
             sizes: Of each grid; their sum is D.
             k: Entries of the code.
         """
-        axes = flat.new_zeros(k, flat.shape[1])
-        if k:
-            # Of rows with a mean of 0 the right singular vectors are the principal axes.
-            axes.copy_(torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]))
+        axes = principal_axes(flat, k)
         for grid, part in zip(self.grids, axes.split(list(sizes), 1), strict=True):
             grid.axes.store(part)
         flat.addmm_(flat @ axes.T, axes, alpha=-1)
@@ -330,6 +327,14 @@ class GridStatistics(nn.Module):
     def generated(self, code: Latents, grid: Grid) -> Grid:
         """This grid's part of `G(z) = V^T z`, in the form of `grid`."""
         return (code @ self.axes.rows).view_as(grid)
+
+
+def principal_axes(flat: Tensor, k: int) -> Tensor:
+    """The `k` leading ones of rows with a mean of 0, `(n, D)`: `(k, D)`, orthonormal."""
+    if not k:
+        return flat.new_zeros(0, flat.shape[1])
+    # Of such rows the right singular vectors are the principal axes.
+    return torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]).to(flat)
 
 
 def blocked(grid: Grid, block: Sequence[int]) -> Blocks:
