@@ -12,6 +12,7 @@ from onlygood.data.readers import (
     SETS,
     KnownSplit,
     elpv,
+    elpv_doubtful,
     idx,
     mvtec,
     one_vs_rest,
@@ -157,6 +158,16 @@ def test_elpv_protocol(module: str, train: int, normal: int, anomalous: int):
     defective = [Path(path).name for path, p, kind in rows if kind == module and float(p) == 1]
     assert found.test.source.names[normal:] == defective
     assert found.train[0].load().shape == (300, 300, 1)
+
+
+@pytest.mark.parametrize(("module", "grades"), [("mono", (117, 56)), ("poly", (178, 50))])
+def test_doubtful_cells_are_none_that_the_protocol_tests(module: str, grades: tuple[int, int]):
+    pytest.importorskip("elpv_dataset")
+    known, found = elpv(module), elpv_doubtful(module)  # type: ignore[arg-type]
+    assert not {*found.train.names, *found.test.source.names} & {*known.test.source.names}
+    normal = [n for n, a in zip(found.test.source.names, found.test.labels, strict=True) if not a]
+    assert sorted([*found.train.names, *normal]) == sorted(known.train.names)
+    assert (found.test.kinds.count("0.33"), found.test.kinds.count("0.67")) == grades
 
 
 def test_elpv_from_another_folder(tmp_path: Path):

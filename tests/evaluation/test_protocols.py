@@ -12,6 +12,7 @@ from onlygood.evaluation.protocols import (
     PROTOCOLS,
     Task,
     attribute,
+    choosing,
     gpnd,
     official,
     open_tasks,
@@ -73,6 +74,23 @@ def test_gpnd_rounds_down_as_piad_counts() -> None:
     # COIL-100 has 72 views: 57 to train on, 15 in the test.
     task = gpnd(LabelledSet("coil", NAMES, part("train", ()), part("test", (72, 72, 72))), 2)
     assert (len(task.train), len(task.test.source)) == (57, 30)
+
+
+def test_choosing_sees_nothing_that_a_table_tests() -> None:
+    data = toy(train=20, test=10)
+    tested = {name for label in range(3) for name in gpnd(data, label).test.source.names}
+    for label in range(3):
+        task = choosing(data, label)
+        seen = {*task.train.names, *task.test.source.names}
+        assert not seen & tested
+        assert all(name.startswith("train/") for name in seen)
+        assert set(task.train.names) < set(gpnd(data, label).train.names)
+        assert len(names(task, False)) == len(names(task, True))
+
+
+def test_choosing_takes_what_there_is_of_a_set_without_an_official_split() -> None:
+    task = choosing(LabelledSet("coil", NAMES, part("train", ()), part("test", (50, 50, 50))), 1)
+    assert (len(task.train), len(task.test.source)) == (32, 16)
 
 
 def test_ood_draws_a_fifth() -> None:

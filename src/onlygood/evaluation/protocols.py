@@ -27,12 +27,13 @@ from onlygood.data.readers import (
     Part,
     celeba,
     elpv,
+    elpv_doubtful,
     mvtec,
     one_vs_rest,
     read_set,
     visa,
 )
-from onlygood.data.readers.sets import known_split
+from onlygood.data.readers.sets import known_split, nothing
 from onlygood.data.source import ImageSource
 from onlygood.evaluation.records import WHOLE
 
@@ -52,6 +53,10 @@ COIL_OBJECTS = tuple(
 """The thirty of COIL-100 that PIAD averages over."""
 FACES = ("Bald", "Mustache", "Bangs", "Eyeglasses", "Wearing_Hat")
 """The attributes of CelebA that PIAD takes as anomalous."""
+
+Module = Literal["mono", "poly"]
+CELLS: dict[str, Module] = {"elpv-mono": "mono", "elpv-poly": "poly"}
+"""Module types of ELPV by the names of their data sets."""
 
 Indices = NDArray[np.intp]
 
@@ -126,14 +131,7 @@ def gpnd(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
     arXiv:1909.05904, section 4.1 (who draw the anomalous pictures anew for each evaluation).
     """
     pool = data.merged()
-    random = RandomState(seed)
-    fitted: list[Indices] = []
-    held: list[Indices] = []
-    for label in range(len(data.class_names)):
-        order = random.permutation(np.flatnonzero(pool.classes == label))
-        cut = len(order) * 8 // 10
-        fitted.append(np.sort(order[:cut]))
-        held.append(np.sort(order[cut:]))
+    fitted, held = _parted(data, pool, seed)
     others = np.concatenate([*held[:normal], *held[normal + 1 :]])
     # A stream for each class: what is drawn for one does not depend on which others are run.
     drawn = RandomState([seed, normal]).permutation(others)[: len(held[normal])]
@@ -144,6 +142,19 @@ def gpnd(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
         _by_class(data, pool, np.sort(drawn)),
     )
     return Task(*split, split_seed=seed)
+
+
+def choosing(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
+    """`gpnd` of pictures that no table tests: the place to choose settings on.
+
+    What `gpnd` would train on of each class, as far as it is of the official training part (where
+    there is one), is parted once more.
+    """
+    pool = data.merged()
+    kept = np.concatenate(_parted(data, pool, seed)[0])
+    kept = np.sort(kept[kept < (len(data.train.pictures) or len(pool.pictures))])
+    part = Part(pool.pictures.subset(kept), pool.classes[kept])
+    return gpnd(data._replace(train=nothing(), test=part), normal, seed)
 
 
 def out_of_distribution(
@@ -213,7 +224,7 @@ def attribute(data: AttributeSet, name: str, others: Sequence[str] = ()) -> Task
     return Task(*split)
 
 
-def solar_cells(module: Literal["mono", "poly"], folder: Path | None = None) -> Task:
+def solar_cells(module: Module, folder: Path | None = None) -> Task:
     """ELPV, see `onlygood.data.readers.elpv`, trained in the order of names.
 
     That is the order of the folder that `onlygood data` writes: a detector that is fitted on that
@@ -221,6 +232,25 @@ def solar_cells(module: Literal["mono", "poly"], folder: Path | None = None) -> 
     """
     train, test = elpv(module, folder)
     return Task(train.subset(np.argsort(train.names, kind="stable")), test)
+
+
+def solar_cells_to_choose(module: Module, folder: Path | None = None) -> Task:
+    """Solar cells that `solar_cells` does not test; the anomalous ones are of doubtful grade."""
+    train, test = elpv_doubtful(module, folder)
+    return Task(train.subset(np.argsort(train.names, kind="stable")), test)
+
+
+def _parted(data: LabelledSet, pool: Part, seed: int) -> tuple[list[Indices], list[Indices]]:
+    """80 % of each class and the rest, at random and rounded down: positions in the pool."""
+    random = RandomState(seed)
+    fitted: list[Indices] = []
+    held: list[Indices] = []
+    for label in range(len(data.class_names)):
+        order = random.permutation(np.flatnonzero(pool.classes == label))
+        cut = len(order) * 8 // 10
+        fitted.append(np.sort(order[:cut]))
+        held.append(np.sort(order[cut:]))
+    return fitted, held
 
 
 def _by_class(data: LabelledSet, part: Part, where: Indices) -> list[tuple[str, ImageSource]]:
@@ -294,10 +324,15 @@ def _visa(name: str, folder: Path | None) -> Tasks:
     return Tasks(VISA_CATEGORIES, VISA_CATEGORIES, lambda category: Task(*visa(category, place)))
 
 
-def _cells(name: str, folder: Path | None) -> Tasks:
-    module: Literal["mono", "poly"] = "mono" if name == "elpv-mono" else "poly"
-    _only(name, "elpv-mono", "elpv-poly")
-    return Tasks((WHOLE,), (WHOLE,), lambda word: solar_cells(module, _folder_of("elpv", folder)))
+def _cells(make: Callable[[Module, Path | None], Task], name: str, folder: Path | None) -> Tasks:
+    _only(name, *CELLS)
+    return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], _folder_of("elpv", folder)))
+
+
+def _to_choose(name: str, folder: Path | None) -> Tasks:
+    if name in CELLS:
+        return _cells(solar_cells_to_choose, name, folder)
+    return _classes(choosing, name, folder)
 
 
 def _only(name: str, *names: str) -> None:
@@ -338,7 +373,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "elpv": Protocol(
         summary="solar cells of a module type, with a calibrated threshold",
         datasets="elpv-mono, elpv-poly",
-        open=_cells,
+        open=partial(_cells, solar_cells),
         calibrates=True,
     ),
     "celeba-attributes": Protocol(
@@ -355,6 +390,11 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="train on bedrooms, test on 300 of them and 300 conference rooms",
         datasets="lsun",
         open=_bedrooms,
+    ),
+    "choose": Protocol(
+        summary="gpnd of pictures that no table tests: settings are chosen here",
+        datasets="those of gpnd; elpv-mono, elpv-poly",
+        open=_to_choose,
     ),
 }
 """Protocols by the name that users type."""

@@ -12,7 +12,7 @@ Published splits, ready to use, as `KnownSplit(train, test)` with the test `Labe
 
 - `one_vs_rest(found, normal_class)` of a `LabelledSet`, in the official split;
 - `elpv(module, folder)`, `mvtec(category_folder)`, `visa(category, folder)`, the latter two with
-  masks;
+  masks; `elpv_doubtful(module, folder)`, of what the first does not test;
 - `DATASETS`, those that `write_dataset` writes as folders of pictures.
 
 A folder of None stands for where the system, or a package that carries the data, keeps them.
@@ -32,6 +32,7 @@ from onlygood.data.readers.industrial import (
     MVTEC_CATEGORIES,
     VISA_CATEGORIES,
     elpv,
+    elpv_doubtful,
     mvtec,
     visa,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Summary",
     "celeba",
     "elpv",
+    "elpv_doubtful",
     "idx",
     "mvtec",
     "one_vs_rest",

@@ -39,27 +39,59 @@ def elpv(module: Literal["mono", "poly"], folder: Path | None = None) -> KnownSp
     Source: Buerhop-Lutz et al. 2018, A benchmark for visual identification of defective solar
     cells in electroluminescence imagery; CC BY-NC-SA 4.0.
     """
+    cells = _elpv(module, folder)
+    train, test = _halves(cells[0.0], len(cells[0.0]) * 7 // 10)
+    return known_split(
+        f"ELPV, {module}crystalline modules",
+        of_files(train),
+        of_files(test),
+        [("defective", of_files(cells[1.0]))],
+    )
+
+
+def elpv_doubtful(module: Literal["mono", "poly"], folder: Path | None = None) -> KnownSplit:
+    """Cells of ELPV that `elpv` does not test: something to choose settings on.
+
+    Its training pictures, of which a fifth goes to the test (shuffled by `RandomState(0)` again),
+    and as anomalous ones the two grades between, which it drops.
+
+    Raises:
+        As `elpv`.
+    """
+    cells = _elpv(module, folder)
+    known, _ = _halves(cells[0.0], len(cells[0.0]) * 7 // 10)
+    train, test = _halves(known, len(known) * 8 // 10)
+    doubtful = [(f"{p:.2f}", of_files(cells[p])) for p in sorted(cells) if 0 < p < 1]
+    return known_split(
+        f"ELPV, {module}crystalline modules, doubtful against sound ones",
+        of_files(train),
+        of_files(test),
+        doubtful,
+    )
+
+
+def _halves(paths: list[Path], count: int) -> tuple[list[Path], list[Path]]:
+    """Shuffled: the first `count`, and the rest."""
+    order = np.random.RandomState(0).permutation(len(paths))
+    shuffled = [paths[i] for i in order]
+    return shuffled[:count], shuffled[count:]
+
+
+def _elpv(module: str, folder: Path | None) -> dict[float, list[Path]]:
+    """Files of a module type by the probability of a defect, in the order of the labels."""
     data = _elpv_folder() if folder is None else folder
+    cells: dict[float, list[Path]] = {0.0: [], 1.0: []}
     try:
-        rows = [line.split() for line in (data / "labels.csv").read_text("utf-8").splitlines()]
-        chosen = [(data / path, float(p)) for path, p, kind in rows if kind == module]
+        for line in (data / "labels.csv").read_text("utf-8").splitlines():
+            path, probability, kind = line.split()
+            if kind == module:
+                cells.setdefault(float(probability), []).append(data / path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(data)}: has no labels.csv with lines of path, defect probability and "
             f"module type ({error})"
         ) from error
-    normal = [path for path, probability in chosen if probability == 0]
-    anomalous = [path for path, probability in chosen if probability == 1]
-    order = np.random.RandomState(0).permutation(len(normal))
-    fitted = len(normal) * 7 // 10
-    train = [normal[i] for i in order[:fitted]]
-    test = [normal[i] for i in order[fitted:]]
-    return known_split(
-        f"ELPV, {module}crystalline modules",
-        of_files(train),
-        of_files(test),
-        [("defective", of_files(anomalous))],
-    )
+    return cells
 
 
 def _elpv_folder() -> Path:
