@@ -82,7 +82,8 @@ class Balancer:
     def _weight(self, total: Sizes, balanced: Sizes) -> float:
         # The smallest normal number: a gradient that is exactly 0 gives a large weight, not NaN.
         ratios = self._smoothed(total) / self._smoothed(balanced).clamp_min(1e-38)
-        return (ratios.median() if self.balance.reduce == "median" else ratios.mean()).item()
+        # Not `Tensor.median`, which of an even number takes the lower one of the two in the middle.
+        return (ratios.quantile(0.5) if self.balance.reduce == "median" else ratios.mean()).item()
 
     def _smoothed(self, sizes: Sizes) -> Tensor:
         """Exponential averages over time, begun anew at the oldest measurement kept."""
