@@ -479,6 +479,18 @@ def test_mu_and_sigma_are_of_r_over_the_training_images() -> None:
 
 
 @torch.no_grad()
+def test_statistics_can_be_those_of_scoring_normal_images() -> None:
+    method = settled(statistics="normal")
+    assert method.stages()[0].after == method.recount
+    x = 2 * images(6) - 1
+    method.recount([images(6)])
+    convolution, norm = method.encoder.blocks[0][:2]
+    torch.testing.assert_close(norm.running_mean, convolution(x).mean((0, 2, 3)))
+    assert norm.momentum == 0.1
+    assert not method.encoder.training
+
+
+@torch.no_grad()
 def test_images_that_are_all_alike_leave_scores_finite() -> None:
     method = settled()
     method.measure([images(1)])
@@ -490,14 +502,14 @@ def test_images_that_are_all_alike_leave_scores_finite() -> None:
 
 def test_all_updates_of_a_step_see_the_same_images() -> None:
     method = ama()
-    (stage,) = method.stages()
+    stage, score = method.stages()
     critic, generator = stage.updates
     assert (critic.repeat, generator.repeat) == (5, 1)
     assert (critic.batch, generator.batch) == ("shared", "shared")
     assert critic.trains == (method.critic,)
     assert generator.trains == networks(method)
     assert stage.order == "alternating"
-    assert stage.after == method.measure
+    assert (stage.after, score.before) == (None, method.measure)
 
 
 @pytest.mark.parametrize(("drops", "milestones"), [(30, (30, 60, 90)), (7, (7, 14, 21)), (0, ())])

@@ -18,8 +18,8 @@ from onlygood.methods.cebigan import CEBiGAN, CEBiGANConfig
 from onlygood.networks.dcgan import (
     ConcatenatingDiscriminator,
     ProjectionDiscriminator,
-    recounting,
 )
+from onlygood.networks.modes import recounting
 from onlygood.training import Trainer
 from tests.methods.nets import SHAPE, batch, descend, equal, gradients, images
 

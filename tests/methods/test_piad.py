@@ -16,6 +16,7 @@ from onlygood.core.terms import Loss
 from onlygood.losses.perceptual import relative_l1
 from onlygood.methods import piad as module
 from onlygood.methods.piad import PIAD, PIADConfig
+from onlygood.networks.backbones import trained_statistics
 from onlygood.training.balance import Balancer
 from tests.methods.nets import batch, descend, equal, gradients, images
 
@@ -239,6 +240,15 @@ def test_features_are_standardised_by_the_training_images() -> None:
     f = method.features(images(20)).transpose(0, 1).flatten(1)
     torch.testing.assert_close(f.mean(1), torch.zeros(len(f)), atol=1e-4, rtol=0)
     torch.testing.assert_close(f.std(1, correction=0), torch.ones(len(f)), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_features_can_be_standardised_by_imagenet() -> None:
+    method = piad(measured=False, statistics="imagenet")
+    assert [stage.name for stage in method.stages()] == ["adversarial"]
+    mean, std = (v[:, None, None] for v in trained_statistics(method.backbone))
+    expected = (features(method, images()) - mean) / std
+    torch.testing.assert_close(method.features(images()), expected)
 
 
 @torch.no_grad()

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, ShapeError
 from onlygood.networks import backbones
-from onlygood.networks.backbones import Backbone, Standardisation, backbone, fetch
+from onlygood.networks.backbones import (
+    Backbone,
+    Standardisation,
+    backbone,
+    fetch,
+    trained_statistics,
+)
 
 LITE = "efficientnet-lite0"
 STRIDES = {"stride2": 16, "stride4": 24, "stride8": 40, "stride16": 112, "stride32": 320}
@@ -468,6 +474,23 @@ def test_where_all_channels_are_silent_nothing_is_divided():
 def test_statistics_of_nothing_are_refused(maps: list[Tensor]):
     with pytest.raises(DataError, match="at least one picture"):
         Standardisation(2).measure(maps)
+
+
+def test_imagenets_statistics_are_those_of_the_normalisation_that_closes_the_layer():
+    file = torch.load(backbones._efficientnet_lite0_file(), weights_only=True)
+    (mean, std) = trained_statistics(backbone(LITE, ("stride2",)))
+    assert torch.equal(mean, file["_blocks.0._bn2.bias"])
+    torch.testing.assert_close(std, file["_blocks.0._bn2.weight"].abs())
+    # The last of its two blocks adds its input.
+    (mean, std) = trained_statistics(backbone(LITE, ("stride8", "stride16")))
+    torch.testing.assert_close(mean, sum(file[f"_blocks.{i}._bn2.bias"] for i in (3, 4)))
+    squares = sum(file[f"_blocks.{i}._bn2.weight"].square() for i in (3, 4))
+    torch.testing.assert_close(std, squares.sqrt())
+
+
+def test_a_layer_without_normalisation_does_not_tell_its_statistics(random_vgg19: Path):
+    with pytest.raises(ConfigError, match="closes layer r12 of vgg19"):
+        trained_statistics(backbone("vgg19", ("r12",), random_vgg19))
 
 
 def test_statistics_are_saved():

@@ -13,7 +13,6 @@ from onlygood.networks.dcgan import (
     Generator,
     ProjectionDiscriminator,
     Trunk,
-    recounting,
     widths,
 )
 
@@ -230,38 +229,3 @@ def test_outputs_are_float32_under_bf16():
     for output in outputs:
         assert output.dtype == torch.float32
         assert output.isfinite().all()
-
-
-# Statistics -----------------------------------------------------------------------------------
-
-
-def test_statistics_can_be_taken_anew():
-    torch.manual_seed(0)
-    trunk = Trunk(SHAPE, 2, spectral=True)
-    first = convolutions(trunk)[0]
-    norm = trunk.blocks[0][1]
-    for _ in range(3):
-        trunk(5 * torch.rand(4, 3, 32, 32))
-    trunk.eval()
-    singular = first.parametrizations.weight[0]._u.clone()
-    passes = [torch.rand(n, 3, 32, 32) for n in (4, 2)]
-    with torch.no_grad(), recounting(trunk):
-        for x in passes:
-            trunk(x)
-    with torch.no_grad():
-        maps = [first(x) for x in passes]
-    mean = sum(m.mean((0, 2, 3)) for m in maps) / 2
-    variance = sum(m.var((0, 2, 3)) for m in maps) / 2
-    torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var, variance)
-    assert norm.momentum == 0.1
-    assert not any(module.training for module in trunk.modules())
-    assert torch.equal(first.parametrizations.weight[0]._u, singular)
-
-
-def test_statistics_are_left_in_order_when_counting_stops():
-    trunk = Trunk(SHAPE, 2).eval()
-    with pytest.raises(KeyboardInterrupt), recounting(trunk):
-        raise KeyboardInterrupt
-    assert trunk.blocks[0][1].momentum == 0.1
-    assert not any(module.training for module in trunk.modules())

@@ -17,12 +17,17 @@ Departures from the paper:
 - Networks, weights and lengths are those of the code for CIFAR-10: the appendix with those of the
   other data was not to be had. lambda_neg = 1, delta = half the radius, inwards, are a choice.
 - Nothing is chosen by validation anomalies; the last weights count.
+- Radii of the shell are uniform; uniform in volume, nearly all would be the outer one.
+- Which statistics normalise when scoring is not said: the running ones, which lag behind the
+  weights: images are given back worse than in training; `statistics=normal` is ours.
 
 Departures from the authors' code:
 - It takes the gradient penalty per pixel, of the whole stacked input; detaches interpolations, so
   that they train D alone; scales codes instead of drawing from a shell. All are settings, and the
   preset `code`; the defaults are the paper's.
 - Atypical images take exactly their share of the batch, and are drawn anew for each update.
+- Codes of the norm and of interpolations are those of the pass with negatives in it; it encodes
+  the normal images once more, so that these alone enter the statistics of batch normalisation.
 - Interpolations mix normal images alone, and mu and sigma are of normal images alone, also where
   there are known anomalous ones.
 """
@@ -44,7 +49,7 @@ from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum
 from onlygood.losses.penalties import between, per_pixel, two_sided
-from onlygood.networks.modes import evaluating
+from onlygood.networks.modes import evaluating, recounting
 from onlygood.networks.sngan import Critic, Encoder, Generator, Judgement
 
 GAME = GAMES["wasserstein"]
@@ -101,6 +106,8 @@ class AMAConfig:
     """Adam's betas of critic and generator."""
     encoder_betas: tuple[float, float] = (0.5, 0.9)
     """Adam's betas of the encoder."""
+    statistics: Literal["training", "normal"] = "training"
+    """Batch statistics to score with: running ones of all passes, or those of scoring normals."""
     score: Literal["a", "r"] = "a"
     """A-score: how far R is from that of normal images, both ways; or the R-score of Eq. 5."""
 
@@ -333,7 +340,7 @@ class AMA(Method):
         )
 
     def stages(self) -> Sequence[Stage]:
-        """One stage: the critic several times, then encoder and generator, on the same images."""
+        """The critic several times, then encoder and generator, on the same images; then R."""
         c = self.config
         adam = Adam(
             lr=c.lr,
@@ -360,9 +367,16 @@ class AMA(Method):
                         batch="shared",
                     ),
                 ],
-                after=self.measure,
-            )
+                after=self.recount if c.statistics == "normal" else None,
+            ),
+            Stage(name="score", before=self.measure),
         ]
+
+    def recount(self, images: Iterable[Images]) -> None:
+        """Normalise by what scoring sees of normal images, without negatives and old weights."""
+        with recounting(self):
+            for x in images:
+                self.score(x)
 
     # Score -------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ Departures from the authors' code (branches `paper` = notebook and `tf2`):
   the default pairs (x, E(x)) with (G(z), z).
 - tf2 turns textures by any angle (a unit slip) and both cut crops of their own kind; the paper's
   text is followed.
+- tf2 averages weights to choose a checkpoint, and scores with the raw ones: no average here.
 - Checkpoints are never chosen by test images; the last weights, or their average, count.
 """
 

@@ -34,8 +34,8 @@ from onlygood.networks.dcgan import (
     Encoder,
     Generator,
     ProjectionDiscriminator,
-    recounting,
 )
+from onlygood.networks.modes import recounting
 
 DISCRIMINATORS = {"projection": ProjectionDiscriminator, "concatenate": ConcatenatingDiscriminator}
 DISTANCES = {"mean": l1_mean, "sum": l1_sum}

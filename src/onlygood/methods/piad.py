@@ -7,7 +7,7 @@ Departures from the paper:
 - Features of EfficientNet-Lite0 at stride 8 by default, as its weights come with a package; the
   `paper-...` presets take those of VGG-19 at relu4_2 (stride 8 too), which must be fetched.
 - mu and sigma of Eq. 3 come from the training images, at the size that they are compared at, not
-  from ImageNet.
+  from ImageNet; `statistics=imagenet` takes those of ImageNet, from the backbone's normalisation.
 - The ratios of Algorithm 3 are summed up by their median, as in the authors' code;
   `gamma_reduce=mean` is the printed one.
 - Each critic draws images and codes of its own; Algorithm 1 shows both the same ones.
@@ -35,7 +35,12 @@ from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l2_map, l2_mean
 from onlygood.losses.penalties import between, two_sided
 from onlygood.losses.perceptual import enlarged, relative_l1, relative_l1_map
-from onlygood.networks.backbones import IMAGENET, Standardisation, backbone
+from onlygood.networks.backbones import (
+    IMAGENET,
+    Standardisation,
+    backbone,
+    trained_statistics,
+)
 from onlygood.networks.preact import (
     CodeSide,
     Encoder,
@@ -73,6 +78,8 @@ class PIADConfig:
     """Network whose features are compared; without use for `distance=mse`."""
     layer: str = "stride8"
     """Layer of the backbone."""
+    statistics: Literal["training", "imagenet"] = "training"
+    """Pictures that mu and sigma of Eq. 3 are of; VGG-19 does not tell those of ImageNet."""
     width: int = 32
     """Channels of E and G at full size."""
     critic_width: int = 32
@@ -255,9 +262,14 @@ class PIAD(Method):
         if c.distance != "mse":
             self.backbone = backbone(c.backbone, [c.layer])
             self.standardisation = Standardisation(self.backbone.channels[0])
+        if c.distance in STANDARDISED and c.statistics == "imagenet":
+            self.standardisation.take(*trained_statistics(self.backbone))
 
     def stages(self) -> Sequence[Stage]:
-        """The statistics of features, then Algorithm 1; every update has a fresh batch."""
+        """The statistics of features where they are to be measured, then Algorithm 1.
+
+        Every update has a fresh batch.
+        """
         c = self.config
         critics = Adam(lr=c.critic_lr, betas=c.betas, weight_decay=c.weight_decay)
         adversarial = Stage(
@@ -286,7 +298,7 @@ class PIAD(Method):
                 ),
             ],
         )
-        if c.distance in STANDARDISED:
+        if c.distance in STANDARDISED and c.statistics == "training":
             return [Stage(name="statistics", before=self.measure), adversarial]
         return [adversarial]
 

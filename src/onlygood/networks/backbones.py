@@ -189,7 +189,10 @@ class Standardisation(nn.Module):
             count += n
         if not count:
             raise DataError("statistics of features need at least one picture, got none")
-        std = (squares / count).sqrt()
+        self.take(mean, (squares / count).sqrt())
+
+    def take(self, mean: Tensor, std: Tensor) -> None:
+        """Set mu and sigma, `(c,)` each; small sigmas are raised as in `measure`."""
         std = std.clamp_min(SMALLEST_SHARE * float(std.mean()))
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, 1.0))
@@ -232,6 +235,30 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
     path = path or architecture.file()
     _fill(network, _read(name, path), architecture.key, f"{path} holds no weights of {name}")
     return Backbone(name, network, chosen, architecture.normalisation)
+
+
+def trained_statistics(found: Backbone) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of the first map over ImageNet, `(c,)` each.
+
+    Read from the batch normalisation that closes the layer: beta and gamma are what its training
+    images had. Where the layer adds its input, means and variances add up; that takes both for
+    uncorrelated.
+
+    Raises:
+        ConfigError: no batch normalisation closes the layer, as in VGG-19.
+    """
+    network = found.network
+    blocks = list(network.rows)[: min(network.taps) + 1] if isinstance(network, _Rows) else []
+    mean = variance = torch.zeros(())
+    while blocks and isinstance(block := blocks.pop(), _InvertedResidual):
+        norm = block.project.norm
+        mean, variance = mean + norm.bias, variance + norm.weight.square()
+        if not block.residual:
+            return mean, variance.sqrt()
+    raise ConfigError(
+        f"no batch normalisation closes layer {found.layers[0]} of {found.name}, so what it gave "
+        "of ImageNet is not known; take the statistics of the training pictures"
+    )
 
 
 def fetch(name: str, file: Path | None = None) -> Path:

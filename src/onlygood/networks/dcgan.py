@@ -8,8 +8,6 @@ arXiv:1511.06434; the pairing by projection is that of Miyato and Koyama 2018, a
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -153,26 +151,6 @@ class ConcatenatingDiscriminator(nn.Module):
         h = self.hidden(self.joint(stacked).float().sum((2, 3)))
         logit = self.logit(F.leaky_relu(h, SLOPE)).flatten().float()
         return Judgement(logit, h.float(), phi.float())
-
-
-@contextmanager
-def recounting(network: nn.Module) -> Iterator[None]:
-    """Replace the statistics of batch normalisation by those of the passes made inside.
-
-    Every pass of a layer counts the same. Leaves all batch normalisation in eval mode.
-    """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # The plain average.
-        layer.train()
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-            layer.eval()
 
 
 def _down(inputs: int, outputs: int, kernel: int, stride: int, *, spectral: bool) -> nn.Module:

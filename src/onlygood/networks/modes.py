@@ -1,4 +1,4 @@
-"""Training and evaluation mode of networks, where a loss needs another one than the trainer set."""
+"""Training and evaluation mode of networks, where a method needs another one than is set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,23 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, training in zip(modules, modes, strict=True):
             module.training = training
+
+
+@contextmanager
+def recounting(network: nn.Module) -> Iterator[None]:
+    """Replace the statistics of batch normalisation by those of the passes made inside.
+
+    Every pass of a layer counts the same. Leaves all batch normalisation in eval mode.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # The plain average.
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            layer.eval()
