@@ -1,6 +1,7 @@
 """When a run ends: by its budget, by a loss gone wrong, or before it begins."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError, TrainingDiverged
-from onlygood.core.stage import Batch, Stage
+from onlygood.core.stage import Adam, Batch, Stage
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT
 from tests.training.toys import Toy, fit, numbered, stop
@@ -150,6 +151,79 @@ def test_a_stage_without_updates_takes_no_share():
     )
     fit(toy, steps=5)
     assert steps_of(toy) == [5]
+
+
+# Shares of the budget ------------------------------------------------------------------------
+
+
+def paced(*decays: float) -> tuple[Toy, list[float]]:
+    """Stages whose steps are as long as their learning rate, and the list of these lengths."""
+    places: list[float] = []
+
+    def build(t: Toy) -> list[Stage]:
+        def term(batch: Batch) -> Tensor:
+            places.append(t.one.weight.item())
+            return -t.one.weight.expand(4)
+
+        def adam(decay: float) -> Adam:
+            return Adam(lr=1.0, betas=(0.0, 0.0), eps=1e-30, decay=decay)
+
+        return [
+            Stage(
+                name=str(i),
+                updates=[t.update("one", t.one, term=term, adam=adam(decay), repeat=2)],
+                after=lambda images: places.append(t.one.weight.item()),
+            )
+            for i, decay in enumerate(decays)
+        ]
+
+    return Toy(build), places
+
+
+def paces(places: list[float]) -> list[float]:
+    """Lengths of the steps; both repetitions of an update are one."""
+    moves = [round(after - before, 4) for before, after in pairwise(places)]
+    assert moves[::2] == moves[1::2]
+    return moves[::2]
+
+
+# With eight steps for it, the budget is spent by 5/8 when step 6 begins.
+FROM_HALF = [1.0] * 5 + [0.75, 0.5, 0.25]
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"steps": 8},
+        {"steps": 0, "images": 64},
+        {"steps": 0, "minutes": 80 / 60},
+        # The scarcest counts; ten pictures in fours: 6.4 passes.
+        {"steps": 8, "images": 65, "epochs": 7, "minutes": 9.0},
+    ],
+)
+def test_the_learning_rate_falls_from_a_share_of_the_budget(budget: dict[str, float]):
+    toy, places = paced(0.5)
+    fit(toy, **budget)
+    assert paces(places) == FROM_HALF
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [(1.0, [1.0] * 4), (0.0, [1.0, 0.75, 0.5, 0.25]), (0.6, [1.0] * 3 + [0.625])],
+)
+def test_where_the_learning_rate_begins_to_fall(decay: float, expected: list[float]):
+    toy, places = paced(decay)
+    fit(toy, steps=4)
+    assert paces(places) == expected
+
+
+def test_each_stage_has_its_own_shares():
+    toy, places = paced(0.5, 1.0, 0.5)
+    fit(toy, steps=24)
+    # What a stage ends with, the next one begins with.
+    del places[16], places[32]
+    assert paces(places) == FROM_HALF + [1.0] * 8 + FROM_HALF
 
 
 # Sizes ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onlygood.core.settings import Training
 from onlygood.core.stage import Adam, Batch, Ema, Stage
@@ -337,6 +337,29 @@ def test_the_next_stage_begins_with_the_average():
     )
     fit(toy, steps=4)
     assert toy.one.weight.item() == 2.0
+
+
+def test_running_statistics_are_averaged_with_the_weights_they_belong_to():
+    averaged, last = nn.BatchNorm1d(1, momentum=1.0), nn.BatchNorm1d(1, momentum=1.0)
+
+    def build(t: Toy) -> list[Stage]:
+        def term(batch: Batch) -> Tensor:
+            grey = batch.normal[:, 0, 0, :1]
+            return (averaged(grey) + last(grey))[:, 0]
+
+        return one_stage(
+            t.update("one", t.one, t.two, term=term, adam=Adam(lr=0.0)),
+            ema=Ema(modules=(t.one,), decay=0.5, every=1),
+        )
+
+    toy = Toy(build)
+    toy.one.norm, toy.two.norm = averaged, last
+    fit(toy, steps=2)
+    # With this momentum the running mean is that of the last batch; it begins at 0.
+    first, second = (sum(seen.numbers) / 400 for seen in toy.seen)
+    assert averaged.running_mean.item() == pytest.approx(first / 4 + second / 2, abs=1e-6)
+    assert averaged.num_batches_tracked == 2
+    assert last.running_mean.item() == pytest.approx(second, abs=1e-6)
 
 
 # Passes --------------------------------------------------------------------------------------

@@ -69,11 +69,11 @@ def average(tensors: list[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def agreed(flag: bool) -> bool:
-    """What process 0 says, so that all stop at the same step."""
+def agreed(number: float | bool) -> float | bool:
+    """What process 0 says, so that all stop at the same step and step equally far."""
     if world() == 1:
-        return flag
+        return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    decision = torch.tensor(float(flag), device=device)
-    dist.broadcast(decision, 0)
-    return bool(decision.item())
+    said = torch.tensor(number, dtype=torch.float64, device=device)
+    dist.broadcast(said, 0)
+    return said.item()

@@ -1,7 +1,9 @@
 """Averages of weights along the run."""
 
+from collections.abc import Iterator
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onlygood.core.stage import Ema
 
@@ -11,8 +13,8 @@ class Averager:
 
     def __init__(self, ema: Ema) -> None:
         self.ema = ema
-        self.weights: list[Tensor] = [p for module in ema.modules for p in module.parameters()]
-        self.averages = [p.detach().clone() for p in self.weights]
+        self.weights = [tensor for module in ema.modules for tensor in _averaged(module)]
+        self.averages = [tensor.detach().clone() for tensor in self.weights]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -36,3 +38,11 @@ class Averager:
         """Take the averages of a checkpoint."""
         for i, average in enumerate(self.averages):
             average.copy_(state[str(i)])
+
+
+def _averaged(module: nn.Module) -> Iterator[Tensor]:
+    """Weights, and the statistics that would not fit their average if they stayed as they are."""
+    yield from module.parameters()
+    for name, buffer in module.named_buffers():
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):
+            yield buffer

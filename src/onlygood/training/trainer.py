@@ -85,13 +85,12 @@ class _Mover:
     first: list[float] = field(default_factory=list)
     """Sizes of its first losses, to tell a runaway by."""
 
-    def move(self, epoch: int) -> None:
+    def move(self, epoch: int, spent: float) -> None:
         """Step with the gradients that the parameters have, which are then gone."""
         for group, settings in zip(
             self.optimizer.param_groups, self.update.optimizers, strict=True
         ):
-            passed = sum(epoch >= milestone for milestone in settings.milestones)
-            group["lr"] = settings.lr * settings.factor**passed
+            group["lr"] = settings.lr_at(epoch=epoch, spent=spent)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -313,8 +312,8 @@ class _Run:
             )
         clock = _Clock(self.at)
         # Shares are rounded fractions: without the tolerance they could add a step.
-        while not distributed.agreed(self._spent() >= 1 - 1e-9):
-            terms = self._step(stage)
+        while (spent := distributed.agreed(self._spent())) < 1 - 1e-9:
+            terms = self._step(stage, spent)
             clock.tick()
             at, training = self.at, self.training
             if self.averager is not None:
@@ -392,8 +391,11 @@ class _Run:
 
     # One step --------------------------------------------------------------------------------
 
-    def _step(self, stage: Stage) -> dict[str, Tensor]:
-        """Run the updates that are due; gives their terms, by `UPDATE/TERM`."""
+    def _step(self, stage: Stage, spent: float) -> dict[str, Tensor]:
+        """Run the updates that are due; gives their terms, by `UPDATE/TERM`.
+
+        `spent` is the share of the budget that was used up before.
+        """
         self.at.step += 1
         self.at.total_steps += 1
         self.current = None
@@ -416,14 +418,14 @@ class _Run:
                             weight, device=self.device
                         )
                 if stage.order == "alternating":
-                    mover.move(self._epoch())
+                    mover.move(self._epoch(), spent)
                 else:
                     waiting.append((mover, gradients, self._epoch()))
                     mover.optimizer.zero_grad()
         for mover, gradients, epoch in waiting:
             for parameter, gradient in zip(mover.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            mover.move(epoch)
+            mover.move(epoch, spent)
         return terms
 
     def _epoch(self) -> int:
