@@ -125,6 +125,7 @@ def learn(
         "seed": seed,
         "batch_size": training.batch_size,
         "precision": training.precision,
+        "decay_from": training.decay_from,
         "pictures": [s.fill().digest if s else "" for s in (normal, known)],
     }
     history = Trainer(

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from onlygood.core.errors import ConfigError
 from onlygood.core.stage import Adam, Batch
 
 IMAGES = torch.rand(6, 1, 2, 2)
@@ -51,18 +50,6 @@ def test_draws_have_the_distribution_they_say():
     assert abs(uniforms.mean() - 0.5) < 0.01
 
 
-def test_milestones_and_shares_lower_the_learning_rate_together():
-    adam = Adam(lr=0.8, milestones=(2, 4), factor=0.5, decay=0.5)
-    places = [(0, 0.0), (2, 0.5), (4, 0.5), (4, 0.75)]
-    assert [adam.lr_at(epoch=epoch, spent=spent) for epoch, spent in places] == [
-        0.8,
-        0.4,
-        0.2,
-        0.1,
-    ]
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.1])
-def test_a_share_is_between_none_and_all(decay: float):
-    with pytest.raises(ConfigError, match=r"decay must be in \[0, 1\]"):
-        Adam(decay=decay)
+def test_milestones_lower_the_learning_rate():
+    adam = Adam(lr=0.8, milestones=(2, 4), factor=0.5)
+    assert [adam.lr_at(epoch) for epoch in (0, 1, 2, 3, 4)] == [0.8, 0.8, 0.4, 0.4, 0.2]

@@ -156,7 +156,7 @@ def test_a_stage_without_updates_takes_no_share():
 # Shares of the budget ------------------------------------------------------------------------
 
 
-def paced(*decays: float) -> tuple[Toy, list[float]]:
+def paced(stages: int) -> tuple[Toy, list[float]]:
     """Stages whose steps are as long as their learning rate, and the list of these lengths."""
     places: list[float] = []
 
@@ -165,16 +165,14 @@ def paced(*decays: float) -> tuple[Toy, list[float]]:
             places.append(t.one.weight.item())
             return -t.one.weight.expand(4)
 
-        def adam(decay: float) -> Adam:
-            return Adam(lr=1.0, betas=(0.0, 0.0), eps=1e-30, decay=decay)
-
+        adam = Adam(lr=1.0, betas=(0.0, 0.0), eps=1e-30)
         return [
             Stage(
                 name=str(i),
-                updates=[t.update("one", t.one, term=term, adam=adam(decay), repeat=2)],
+                updates=[t.update("one", t.one, term=term, adam=adam, repeat=2)],
                 after=lambda images: places.append(t.one.weight.item()),
             )
-            for i, decay in enumerate(decays)
+            for i in range(stages)
         ]
 
     return Toy(build), places
@@ -203,27 +201,27 @@ FROM_HALF = [1.0] * 5 + [0.75, 0.5, 0.25]
     ],
 )
 def test_the_learning_rate_falls_from_a_share_of_the_budget(budget: dict[str, float]):
-    toy, places = paced(0.5)
-    fit(toy, **budget)
+    toy, places = paced(1)
+    fit(toy, decay_from=0.5, **budget)
     assert paces(places) == FROM_HALF
 
 
 @pytest.mark.parametrize(
-    ("decay", "expected"),
+    ("share", "expected"),
     [(1.0, [1.0] * 4), (0.0, [1.0, 0.75, 0.5, 0.25]), (0.6, [1.0] * 3 + [0.625])],
 )
-def test_where_the_learning_rate_begins_to_fall(decay: float, expected: list[float]):
-    toy, places = paced(decay)
-    fit(toy, steps=4)
+def test_where_the_learning_rate_begins_to_fall(share: float, expected: list[float]):
+    toy, places = paced(1)
+    fit(toy, steps=4, decay_from=share)
     assert paces(places) == expected
 
 
 def test_each_stage_has_its_own_shares():
-    toy, places = paced(0.5, 1.0, 0.5)
-    fit(toy, steps=24)
+    toy, places = paced(2)
+    fit(toy, steps=16, decay_from=0.5)
     # What a stage ends with, the next one begins with.
-    del places[16], places[32]
-    assert paces(places) == FROM_HALF + [1.0] * 8 + FROM_HALF
+    del places[16]
+    assert paces(places) == FROM_HALF + FROM_HALF
 
 
 # Sizes ---------------------------------------------------------------------------------------
@@ -275,6 +273,12 @@ def test_no_budget_is_found_before_any_work(tmp_path: Path):
 def test_numbers_out_of_range(name: str, least: int, given: float):
     with pytest.raises(ConfigError, match=f"{name} is at least {least}, got {given}"):
         fit(staged(1.0), **{name: given})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_between_none_and_all(share: float):
+    with pytest.raises(ConfigError, match=r"decay_from must be in \[0, 1\]"):
+        fit(staged(1.0), decay_from=share)
 
 
 # Losses gone wrong ---------------------------------------------------------------------------

@@ -20,7 +20,10 @@ from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT, LOG
 from tests.training.toys import Moment, Small, Toy, fit, numbered, stop, textures
 
-INTERVALS = {"batch_size": 4, "log_every": 2, "validate_every": 3, "checkpoint_every": 3}
+INTERVALS = {
+    **{"batch_size": 4, "log_every": 2, "validate_every": 3, "checkpoint_every": 3},
+    "decay_from": 0.3,
+}
 TIMES = ("seconds", "images_per_second")
 
 

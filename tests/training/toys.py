@@ -136,8 +136,8 @@ Moment = tuple[str, int]
 class Small(Method):
     """Everything that a resumed run could forget.
 
-    Averages, dropout, batch normalisation, rates that fall, buffers filled by a pass, noise, known
-    anomalous pictures, and kernels whose layout in memory is not the one on disk.
+    Averages, dropout, batch normalisation, buffers filled by a pass, noise, known anomalous
+    pictures, and kernels whose layout in memory is not the one on disk.
     """
 
     config_class = object
@@ -202,7 +202,7 @@ class Small(Method):
                         name="autoencoder",
                         trains=(self.encoder,),
                         loss=self.reconstruct,
-                        optimizer=Adam(lr=1e-2, decay=0.5),
+                        optimizer=Adam(lr=1e-2),
                     )
                 ],
                 ema=Ema(modules=(self.encoder,), decay=0.5, every=2, start=1),
@@ -223,7 +223,7 @@ class Small(Method):
                         name="encoder",
                         trains=(self.encoder,),
                         loss=self.fool,
-                        optimizer=Adam(lr=1e-2, decay=0.1),
+                        optimizer=Adam(lr=1e-2),
                         every=2,
                     ),
                 ],

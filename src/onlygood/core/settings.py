@@ -51,6 +51,8 @@ class Training:
     """Budget in minutes of training time; 0: no such budget."""
     batch_size: int = 32
     """Images of one update, summed over all processes."""
+    decay_from: float = 1.0
+    """Share of each stage's budget from which all learning rates fall to 0 at its end; 1: none."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 autocast where the processor has it in hardware, else float32."""
     checkpoint_every: int = 100

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from onlygood.core.settings import require
 from onlygood.core.shapes import Images
 from onlygood.core.terms import Loss
 
@@ -73,23 +72,10 @@ class Adam:
     milestones: tuple[int, ...] = ()
     """Passes over the training pictures after each of which `lr` is multiplied by `factor`."""
     factor: float = 0.1
-    decay: float = 1.0
-    """Share of the stage's budget from which `lr` falls linearly, to 0 at its end; 1: it stays."""
 
-    def __post_init__(self) -> None:
-        """Refuse a share that is none."""
-        require(self, "decay", "in [0, 1]", lambda v: 0 <= v <= 1)
-
-    def lr_at(self, *, epoch: int, spent: float) -> float:
-        """Learning rate of a step that begins at this place of its stage.
-
-        Args:
-            epoch: Passes over the training pictures that are complete.
-            spent: Share of the budget that is used up, in [0, 1); the scarcest budget counts.
-        """
-        passed = sum(epoch >= milestone for milestone in self.milestones)
-        rate = self.lr * self.factor**passed
-        return rate * (1 - spent) / (1 - self.decay) if spent > self.decay else rate
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate when so many passes over the training pictures are complete."""
+        return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
 
 @dataclass(frozen=True, kw_only=True)

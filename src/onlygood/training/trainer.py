@@ -27,7 +27,7 @@ from onlygood.core.errors import (
 )
 from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
-from onlygood.core.settings import Training
+from onlygood.core.settings import Training, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
@@ -85,12 +85,15 @@ class _Mover:
     first: list[float] = field(default_factory=list)
     """Sizes of its first losses, to tell a runaway by."""
 
-    def move(self, epoch: int, spent: float) -> None:
-        """Step with the gradients that the parameters have, which are then gone."""
+    def move(self, epoch: int, factor: float) -> None:
+        """Step with the gradients that the parameters have, which are then gone.
+
+        Learning rates are those of the update in this epoch, times `factor`.
+        """
         for group, settings in zip(
             self.optimizer.param_groups, self.update.optimizers, strict=True
         ):
-            group["lr"] = settings.lr_at(epoch=epoch, spent=spent)
+            group["lr"] = factor * settings.lr_at(epoch)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -313,7 +316,7 @@ class _Run:
         clock = _Clock(self.at)
         # Shares are rounded fractions: without the tolerance they could add a step.
         while (spent := distributed.agreed(self._spent())) < 1 - 1e-9:
-            terms = self._step(stage, spent)
+            terms = self._step(stage, _falling(self.training.decay_from, spent))
             clock.tick()
             at, training = self.at, self.training
             if self.averager is not None:
@@ -391,10 +394,10 @@ class _Run:
 
     # One step --------------------------------------------------------------------------------
 
-    def _step(self, stage: Stage, spent: float) -> dict[str, Tensor]:
-        """Run the updates that are due; gives their terms, by `UPDATE/TERM`.
+    def _step(self, stage: Stage, factor: float) -> dict[str, Tensor]:
+        """Run the updates that are due, with learning rates times `factor`.
 
-        `spent` is the share of the budget that was used up before.
+        Gives their terms, by `UPDATE/TERM`.
         """
         self.at.step += 1
         self.at.total_steps += 1
@@ -418,14 +421,14 @@ class _Run:
                             weight, device=self.device
                         )
                 if stage.order == "alternating":
-                    mover.move(self._epoch(), spent)
+                    mover.move(self._epoch(), factor)
                 else:
                     waiting.append((mover, gradients, self._epoch()))
                     mover.optimizer.zero_grad()
         for mover, gradients, epoch in waiting:
             for parameter, gradient in zip(mover.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            mover.move(epoch, spent)
+            mover.move(epoch, factor)
         return terms
 
     def _epoch(self) -> int:
@@ -622,6 +625,11 @@ class _Clock:
         return images / max(seconds, 1e-9)
 
 
+def _falling(start: float, spent: float) -> float:
+    """1 up to a share of the budget, then linearly to 0 at its end; always 1 for `start` 1."""
+    return (1 - spent) / (1 - start) if spent > start else 1.0
+
+
 def _check(training: Training) -> None:
     for name, least in {
         **dict.fromkeys(("batch_size", "log_every", "validate_every", "checkpoint_every"), 1),
@@ -629,6 +637,7 @@ def _check(training: Training) -> None:
     }.items():
         if getattr(training, name) < least:
             raise ConfigError(f"{name} is at least {least}, got {getattr(training, name)}")
+    require(training, "decay_from", "in [0, 1]", lambda v: 0 <= v <= 1)
 
 
 @contextmanager
