@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from onlygood.core.settings import require
+from onlygood.core.settings import Budget, require
 from onlygood.core.shapes import Images
 from onlygood.core.terms import Loss
 
@@ -19,7 +19,7 @@ class Progress:
     step: int = 0
     """Steps of this stage that are complete."""
     epoch: int = 0
-    """Passes over the training pictures that are complete."""
+    """Passes of this stage over the training pictures that are complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Adam:
     weight_decay: float = 0.0
     """Strength of the L2 penalty that is added to gradients."""
     milestones: tuple[int, ...] = ()
-    """Passes over the training pictures after each of which `lr` is multiplied by `factor`."""
+    """Passes of the stage after each of which `lr` is multiplied by `factor`."""
     factor: float = 0.1
     decay: float = 1.0
     """Share of the stage's budget from which `lr` falls linearly, to 0 at its end; 1: it stays."""
@@ -84,7 +84,7 @@ class Adam:
         """Learning rate of a step that begins at this place of its stage.
 
         Args:
-            epoch: Passes over the training pictures that are complete.
+            epoch: Passes of the stage over the training pictures that are complete.
             spent: Share of the budget that is used up, in [0, 1); the scarcest budget counts.
         """
         passed = sum(epoch >= milestone for milestone in self.milestones)
@@ -180,9 +180,16 @@ class Stage:
     updates: Sequence[Update] = ()
     order: Literal["alternating", "simultaneous"] = "alternating"
     share: float = 1.0
-    """Part of the budget, relative to the other stages with updates."""
+    """Its part of the run's budget, relative to the other stages with updates."""
+    budget: Budget | None = None
+    """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
+    A run of stages that all have one needs no budget; what is left over is not handed on."""
     ema: Ema | None = None
     before: Callable[[Iterable[Images]], None] | None = None
     """Sees every training view once, in batches, in eval mode, without gradients."""
     after: Callable[[Iterable[Images]], None] | None = None
     """The same when the updates are done; results belong into buffers."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share that ends before it begins."""
+        require(self, "share", "more than 0", lambda v: v > 0)
