@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onlygood.core.errors import ConfigError, alternatives
-from onlygood.core.settings import Preset, Training, View
+from onlygood.core.settings import Budget, Preset, Training, View
 
 C = TypeVar("C")
 
-BUDGETS = ("steps", "images", "epochs", "minutes")
+BUDGETS = tuple(f.name for f in fields(Budget))
 """Fields of `Training` that end a run; a user who names one means it instead of the preset's."""
 
 RESERVED = ("method", "preset")
@@ -135,7 +135,18 @@ def load_toml(path: Path) -> FileSettings:
 
 def describe(config_class: type[Any]) -> list[Field]:
     """The fields of a dataclass with the one-line docstring that follows each in the source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
+    written: dict[str, tuple[str, str]] = {}
+    for cls in config_class.__mro__[:-1]:
+        written |= _written(cls)
+    return [
+        Field(f.name, written[f.name][0], _default(f), written[f.name][1])
+        for f in fields(config_class)
+    ]
+
+
+def _written(cls: type[Any]) -> dict[str, tuple[str, str]]:
+    """Annotations and docstrings of the fields in the source of one class, by name."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     written: dict[str, tuple[str, str]] = {}
     for statement, following in zip(body, [*body[1:], None], strict=True):
@@ -144,10 +155,7 @@ def describe(config_class: type[Any]) -> list[Field]:
             if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                 doc = inspect.cleandoc(str(following.value.value))
             written[statement.target.id] = (ast.unparse(statement.annotation), doc)
-    return [
-        Field(f.name, written[f.name][0], _default(f), written[f.name][1])
-        for f in fields(config_class)
-    ]
+    return written
 
 
 def to_json(settings: Any) -> dict[str, Any]:

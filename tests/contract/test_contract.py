@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from onlygood import settings
-from onlygood.core.method import InputShape
-from onlygood.core.stage import Stage
+from onlygood.core.errors import TrainingInterrupted
+from onlygood.core.method import InputShape, Method
+from onlygood.core.stage import Batch, Stage
+from onlygood.core.terms import Loss
 from onlygood.data.preprocess import check_view
 from onlygood.data.source import ImageSource
 from onlygood.detector import Detector
@@ -35,6 +38,7 @@ from tests.contract.cases import (
     trained,
     updates,
 )
+from tests.training.toys import stop
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods"
 SECTIONS = [
@@ -102,7 +106,7 @@ def test_every_preset_can_be_used(name: str) -> None:
         view = settled(view, ImageSource.of(cases.pictures()))
         check_view(view)
         network = cls(config, InputShape(1, view.side, view.side))
-        if any(stage.updates for stage in network.stages()):
+        if any(stage.updates and not stage.budget for stage in network.stages()):
             assert any(getattr(training, name) for name in settings.BUDGETS), f"{key}: no budget"
 
 
@@ -172,14 +176,34 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
     assert not changed(train(name, fresh(name), steps=2), state(train(name, fresh(name), steps=2)))
 
 
+def interrupted(method: Method, number: int) -> Method:
+    """The same, with Ctrl-C in the eleventh step of one of its stages."""
+    stages = list(method.stages())
+    update, *others = stages[number].updates
+
+    def loss(batch: Batch) -> Loss:
+        if batch.progress.step + 1 == 11:
+            stop()
+        return update.loss(batch)
+
+    stages[number] = replace(stages[number], updates=[replace(update, loss=loss), *others])
+    method.stages = lambda: stages  # type: ignore[method-assign]
+    return method
+
+
 @pytest.mark.slow
 def test_resuming_is_exact(name: str, tmp_path: Path) -> None:
-    if not updates(fresh(name)):
+    training = [i for i, stage in enumerate(fresh(name).stages()) if stage.updates]
+    if not training:
         pytest.skip("it takes no steps, so there is nothing to go on with")
-    # The averages move at step 10: once before the break, once after it.
-    unbroken = train(name, fresh(name), steps=21)
-    train(name, fresh(name), steps=11, checkpoint_every=11, run_dir=tmp_path)
-    resumed = train(name, fresh(name), steps=21, run_dir=tmp_path, resume=True)
+    # Of each stage 21 steps, so that averages move in step 10, before the break, and in step 20.
+    steps = 21 * len(training)
+    unbroken = train(name, fresh(name), steps=steps)
+    for i in training:
+        with pytest.raises(TrainingInterrupted):
+            resume = i != training[0]
+            train(name, interrupted(fresh(name), i), steps=steps, run_dir=tmp_path, resume=resume)
+    resumed = train(name, fresh(name), steps=steps, run_dir=tmp_path, resume=True)
     assert not changed(resumed, state(unbroken))
 
 

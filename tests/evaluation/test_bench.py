@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from onlygood import Detector, ImageSource
 from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
+from onlygood.core.method import Method
+from onlygood.core.stage import Stage
 from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
 from onlygood.evaluation import bench
 from onlygood.evaluation.bench import Cell, commit, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd
 from onlygood.evaluation.records import key_of, read
-from onlygood.learning import learn
+from onlygood.learning import Learned, learn
+from onlygood.methods.autoencoder import Autoencoder
 from onlygood.training.reporting import Silent
 from tests import parts
 from tests.evaluation.toysets import NAMES, toy
@@ -183,6 +187,37 @@ def test_a_curve_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
     assert line["resolved"] == plain["resolved"]
     assert line["schedule"] == plain["schedule"] == "4 steps of 4 images"
     assert not list(run([network()], tasks(), file, curve=2))
+
+
+def test_the_points_of_a_curve_are_runs_of_their_own_where_stages_share_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = Autoencoder.stages
+
+    def twice(method: Autoencoder) -> list[Stage]:
+        (stage,) = stages(method)
+        (update,) = stage.updates
+        decoder = replace(update, trains=(method.generator,))
+        return [stage, replace(stage, name="generator", updates=[decoder])]
+
+    networks: list[Method] = []
+
+    def keeping(*arguments: Any, **options: Any) -> Learned:
+        learned = learn(*arguments, **options)
+        networks.append(learned.scorer.network)
+        return learned
+
+    monkeypatch.setattr(Autoencoder, "stages", twice)
+    monkeypatch.setattr(bench, "learn", keeping)
+    task = tasks().task("round")
+    line = run_cell(network(), task, curve=2)
+    assert [point["steps"] for point in line["curve"]["points"]] == [2, 4]
+    run_cell(network(steps=2), task)
+    run_cell(network(), task)
+    first, second, half, whole = (n.state_dict() for n in networks)
+    for name in whole:
+        assert torch.equal(first[name], half[name])
+        assert torch.equal(second[name], whole[name])
 
 
 def test_a_curve_over_epochs() -> None:

@@ -4,37 +4,24 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError, TrainingDiverged
+from onlygood.core.settings import Budget
 from onlygood.core.stage import Adam, Batch, Stage
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT
-from tests.training.toys import Toy, fit, numbered, stop
-
-
-def staged(*shares: float) -> Toy:
-    return Toy(
-        lambda t: [
-            Stage(name=str(i), updates=[t.update(str(i), t.one)], share=share)
-            for i, share in enumerate(shares)
-        ]
-    )
-
-
-def steps_of(toy: Toy) -> list[int]:
-    names = [seen.update for seen in toy.seen]
-    return [names.count(name) for name in dict.fromkeys(names)]
-
+from tests.training.toys import Toy, fit, numbered, staged, steps_of, stop
 
 # Budgets -------------------------------------------------------------------------------------
 
 
 def test_a_budget_in_steps():
-    toy = staged(1.0)
+    toy = staged({})
     assert fit(toy, steps=7).steps == 7
     assert steps_of(toy) == [7]
 
@@ -67,13 +54,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_budget_in_minutes():
-    history = fit(staged(1.0), steps=0, minutes=1.0)
+    history = fit(staged({}), steps=0, minutes=1.0)
     assert (history.steps, history.seconds) == (6, 60.0)
 
 
 @pytest.mark.usefixtures("clock")
 def test_stages_share_the_minutes():
-    toy = staged(1.0, 2.0)
+    toy = staged({}, {"share": 2.0})
     history = fit(toy, steps=0, minutes=1.5)
     assert steps_of(toy) == [3, 6]
     assert history.seconds == 90
@@ -117,7 +104,7 @@ def test_time_before_an_interruption_counts(tmp_path: Path):
     ],
 )
 def test_the_first_budget_that_is_used_up_ends_the_run(budgets: dict[str, float], steps: int):
-    assert fit(staged(1.0), **budgets).steps == steps
+    assert fit(staged({}), **budgets).steps == steps
 
 
 @pytest.mark.parametrize(
@@ -131,13 +118,13 @@ def test_the_first_budget_that_is_used_up_ends_the_run(budgets: dict[str, float]
     ],
 )
 def test_stages_share_the_steps(shares: tuple[float, ...], expected: list[int]):
-    toy = staged(*shares)
+    toy = staged(*({"share": share} for share in shares))
     assert fit(toy, steps=8).steps == 8
     assert steps_of(toy) == expected
 
 
 def test_stages_share_the_images():
-    toy = staged(1.0, 1.0)
+    toy = staged({}, {})
     fit(toy, steps=0, images=40)
     assert steps_of(toy) == [5, 5]
 
@@ -153,11 +140,55 @@ def test_a_stage_without_updates_takes_no_share():
     assert steps_of(toy) == [5]
 
 
+# Ten pictures in fours: the second pass is complete within the fifth batch.
+OWN = ({"budget": Budget(epochs=2)}, {"budget": Budget(steps=9)})
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"steps": 0}, [5, 9]),
+        # Each ends where its half of the run's budget does, if that is sooner.
+        ({"steps": 8}, [4, 4]),
+        ({"steps": 14}, [5, 7]),
+        ({"steps": 100}, [5, 9]),
+        ({"steps": 0, "images": 48}, [5, 6]),
+    ],
+)
+def test_a_stage_may_have_a_budget_of_its_own(run: dict[str, int], expected: list[int]):
+    toy = staged(*OWN)
+    fit(toy, **run)
+    assert steps_of(toy) == expected
+
+
+def test_stages_without_one_need_that_of_the_run():
+    toy = staged({}, OWN[1])
+    with pytest.raises(ConfigError, match="set minutes, steps, images or epochs"):
+        fit(toy, steps=0)
+    fit(toy, steps=8)
+    assert steps_of(toy) == [4, 4]
+
+
+def test_epochs_are_passes_of_the_stage():
+    toy = staged({}, OWN[0])
+    fit(toy, steps=12)
+    assert [(seen.update, seen.epoch) for seen in toy.seen] == [
+        *(("0", epoch) for epoch in (0, 0, 0, 1, 1, 2)),
+        *(("1", epoch) for epoch in (0, 0, 0, 1, 1)),
+    ]
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0])
+def test_a_share_of_nothing(share: float):
+    with pytest.raises(ConfigError, match="share must be more than 0"):
+        fit(staged({"share": share}))
+
+
 # Shares of the budget ------------------------------------------------------------------------
 
 
-def paced(stages: int) -> tuple[Toy, list[float]]:
-    """Stages whose steps are as long as their learning rate, and the list of these lengths."""
+def paced(*schedules: dict[str, Any], **settings: Any) -> tuple[Toy, list[float]]:
+    """Stages whose steps are as long as their learning rate, and where they were before each."""
     places: list[float] = []
 
     def build(t: Toy) -> list[Stage]:
@@ -165,14 +196,21 @@ def paced(stages: int) -> tuple[Toy, list[float]]:
             places.append(t.one.weight.item())
             return -t.one.weight.expand(4)
 
-        adam = Adam(lr=1.0, betas=(0.0, 0.0), eps=1e-30)
         return [
             Stage(
                 name=str(i),
-                updates=[t.update("one", t.one, term=term, adam=adam, repeat=2)],
+                updates=[
+                    t.update(
+                        *("one", t.one),
+                        term=term,
+                        adam=Adam(lr=1.0, betas=(0.0, 0.0), eps=1e-30, **schedule),
+                        repeat=2,
+                    )
+                ],
                 after=lambda images: places.append(t.one.weight.item()),
+                **settings,
             )
-            for i in range(stages)
+            for i, schedule in enumerate(schedules)
         ]
 
     return Toy(build), places
@@ -201,7 +239,7 @@ FROM_HALF = [1.0] * 5 + [0.75, 0.5, 0.25]
     ],
 )
 def test_the_learning_rate_falls_from_a_share_of_the_budget(budget: dict[str, float]):
-    toy, places = paced(1)
+    toy, places = paced({})
     fit(toy, decay_from=0.5, **budget)
     assert paces(places) == FROM_HALF
 
@@ -211,17 +249,28 @@ def test_the_learning_rate_falls_from_a_share_of_the_budget(budget: dict[str, fl
     [(1.0, [1.0] * 4), (0.0, [1.0, 0.75, 0.5, 0.25]), (0.6, [1.0] * 3 + [0.625])],
 )
 def test_where_the_learning_rate_begins_to_fall(share: float, expected: list[float]):
-    toy, places = paced(1)
+    toy, places = paced({})
     fit(toy, steps=4, decay_from=share)
     assert paces(places) == expected
 
 
-def test_each_stage_has_its_own_shares():
-    toy, places = paced(2)
-    fit(toy, steps=16, decay_from=0.5)
+def test_each_stage_has_its_own_shares_and_milestones():
+    once = {"milestones": (3,), "factor": 0.5}
+    toy, places = paced({}, once, {})
+    fit(toy, steps=24, decay_from=0.5)
     # What a stage ends with, the next one begins with.
-    del places[16]
-    assert paces(places) == FROM_HALF + FROM_HALF
+    for end in (16, 32):
+        del places[end]
+    # Two batches of four a step: step 5 is the first to begin behind three passes over ten.
+    halved = [1.0] * 4 + [0.5] * 4
+    expected = [a * b for a, b in zip(halved, FROM_HALF, strict=True)]
+    assert paces(places) == FROM_HALF + expected + FROM_HALF
+
+
+def test_shares_of_a_budget_of_its_own():
+    toy, places = paced({}, budget=Budget(steps=8))
+    fit(toy, steps=100, decay_from=0.5)
+    assert paces(places) == FROM_HALF
 
 
 # Sizes ---------------------------------------------------------------------------------------
@@ -229,7 +278,7 @@ def test_each_stage_has_its_own_shares():
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_fewer_pictures_than_the_batch(n: int):
-    toy = staged(1.0)
+    toy = staged({})
     history = fit(toy, numbered(n), steps=3, batch_size=8)
     assert history.images == 24
     assert all(len(seen.numbers) == 8 for seen in toy.seen)
@@ -238,11 +287,11 @@ def test_fewer_pictures_than_the_batch(n: int):
 
 def test_no_pictures():
     with pytest.raises(DataError, match="give at least one normal picture"):
-        fit(staged(1.0), numbered(0))
+        fit(staged({}), numbered(0))
 
 
 def test_no_validation_pictures():
-    assert fit(staged(1.0), validation=numbered(0)).steps == 4
+    assert fit(staged({}), validation=numbered(0)).steps == 4
 
 
 # Before it begins ----------------------------------------------------------------------------
@@ -267,18 +316,19 @@ def test_no_budget_is_found_before_any_work(tmp_path: Path):
         ("checkpoint_every", 1, 0),
         ("steps", 0, -1),
         ("images", 0, -1),
+        ("epochs", 0, -1),
         ("minutes", 0, -0.5),
     ],
 )
 def test_numbers_out_of_range(name: str, least: int, given: float):
-    with pytest.raises(ConfigError, match=f"{name} is at least {least}, got {given}"):
-        fit(staged(1.0), **{name: given})
+    with pytest.raises(ConfigError, match=f"{name} must be {least} or more, got {given}"):
+        fit(staged({}), **{name: given})
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_is_between_none_and_all(share: float):
     with pytest.raises(ConfigError, match=r"decay_from must be in \[0, 1\]"):
-        fit(staged(1.0), decay_from=share)
+        fit(staged({}), decay_from=share)
 
 
 # Losses gone wrong ---------------------------------------------------------------------------
@@ -307,7 +357,7 @@ def test_a_loss_that_is_no_number_stops_the_run_at_the_last_good_checkpoint(
     assert f"loss of update 'one' is {bad} at step 5; last good checkpoint: {path}" in str(
         caught.value
     )
-    assert "smaller lr" in str(caught.value)
+    assert "a lower learning rate" in str(caught.value)
     good = checkpoints.load(path, "toy")
     assert good.facts["position"]["step"] == 4
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())

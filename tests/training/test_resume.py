@@ -3,6 +3,8 @@
 import json
 import signal
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from onlygood.core.errors import ConfigError, ModelFileError, TrainingInterrupted
+from onlygood.core.errors import (
+    ConfigError,
+    ModelFileError,
+    OtherBudget,
+    TrainingInterrupted,
+)
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Training
-from onlygood.core.stage import Stage
+from onlygood.core.settings import Budget, Training
+from onlygood.core.stage import Batch, Stage
+from onlygood.core.terms import Loss
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 from onlygood.training import History, Trainer
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT, LOG
-from tests.training.toys import Moment, Small, Toy, fit, numbered, stop, textures
+from tests.training.toys import Moment, Small, Toy, fit, numbered, staged, stop, textures
 
 INTERVALS = {
     **{"batch_size": 4, "log_every": 2, "validate_every": 3, "checkpoint_every": 3},
@@ -193,6 +201,85 @@ def test_a_longer_budget_makes_a_run_of_one_stage_longer(tmp_path: Path):
     fit(short, steps=5, checkpoint_every=5, run_dir=tmp_path)
     fit(short, steps=8, run_dir=tmp_path, resume=True)
     assert_same(long, short)
+
+
+def stopped(toy: Toy, stage: int, step: int) -> Toy:
+    """The same, with Ctrl-C in a step of a stage."""
+
+    def build(t: Toy) -> Sequence[Stage]:
+        def interrupted(loss: Callable[[Batch], Loss]) -> Callable[[Batch], Loss]:
+            def wrapped(batch: Batch) -> Loss:
+                if batch.progress.step + 1 == step:
+                    stop()
+                return loss(batch)
+
+            return wrapped
+
+        stages = list(toy.build(t))
+        (update,) = stages[stage].updates
+        stages[stage] = replace(
+            stages[stage], updates=[replace(update, loss=interrupted(update.loss))]
+        )
+        return stages
+
+    return Toy(build)
+
+
+FALLING = {"decay_from": 0.5}
+
+LARGER = [
+    # Two stages: the first one goes on, whatever its budget was to be.
+    (lambda: staged({}, {}), {"steps": 8}, (0, 3), {"steps": 12}),
+    # The first stage has a budget of its own, so the second alone is longer.
+    (lambda: staged({"budget": Budget(steps=2)}, {}), {"steps": 8}, (1, 3), {"steps": 12}),
+    (lambda: staged({"budget": Budget(steps=2)}, {}), {"steps": 8}, (1, 3), {"epochs": 4}),
+    # Up to here no rate has fallen, and none would have.
+    (lambda: staged({}), {"steps": 8, **FALLING}, (0, 4), {"steps": 12, **FALLING}),
+]
+REFUSED = [
+    (lambda: staged({}, {}), {"steps": 8}, (1, 1), {"steps": 12}),
+    (lambda: staged({"budget": Budget(steps=2)}, {}), {"steps": 4}, (1, 1), {"steps": 12}),
+    (lambda: staged({}), {"steps": 8, **FALLING}, (0, 5), {"steps": 12, **FALLING}),
+    # Nothing has fallen so far, but with the shorter budget it would have.
+    (lambda: staged({}), {"steps": 8, **FALLING}, (0, 4), {"steps": 6, **FALLING}),
+    (lambda: staged({}), {"steps": 8, **FALLING}, (0, 5), {"epochs": 9, **FALLING}),
+]
+
+
+@pytest.mark.parametrize(("build", "before", "where", "after"), LARGER)
+def test_another_budget_gives_what_an_unbroken_run_has(
+    tmp_path: Path,
+    build: Callable[[], Toy],
+    before: dict[str, float],
+    where: tuple[int, int],
+    after: dict[str, float],
+):
+    unbroken, resumed = build(), build()
+    fit(unbroken, **{"steps": 0, **after})
+    with pytest.raises(TrainingInterrupted):
+        fit(stopped(build(), *where), run_dir=tmp_path, **before)
+    fit(resumed, run_dir=tmp_path, resume=True, **{"steps": 0, **after})
+    assert_same(unbroken, resumed)
+
+
+@pytest.mark.parametrize(("build", "before", "where", "after"), REFUSED)
+def test_another_budget_is_refused_where_weights_depend_on_it(
+    tmp_path: Path,
+    build: Callable[[], Toy],
+    before: dict[str, float],
+    where: tuple[int, int],
+    after: dict[str, float],
+):
+    with pytest.raises(TrainingInterrupted):
+        fit(stopped(build(), *where), run_dir=tmp_path, **before)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OtherBudget, match=f"resume with steps={before['steps']}, or start without"):
+        fit(build(), run_dir=tmp_path, resume=True, **{"steps": 0, **after})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    unbroken, resumed = build(), build()
+    fit(unbroken, **before)
+    fit(resumed, run_dir=tmp_path, resume=True, **before)
+    assert_same(unbroken, resumed)
 
 
 @pytest.mark.parametrize("config", [{}, {"ema_decay": 0.5, "critic_steps": 2}])

@@ -102,6 +102,22 @@ class Toy(Method):
         )
 
 
+def staged(*settings: dict[str, Any]) -> Toy:
+    """Stages that train alike, named by their number from 0, each with settings of its own."""
+    return Toy(
+        lambda t: [
+            Stage(name=str(i), updates=[t.update(str(i), t.one)], **own)
+            for i, own in enumerate(settings)
+        ]
+    )
+
+
+def steps_of(toy: Toy) -> list[int]:
+    """How many steps each stage took, if it took any."""
+    names = [seen.update for seen in toy.seen]
+    return [names.count(name) for name in dict.fromkeys(names)]
+
+
 def fit(
     toy: Toy,
     pictures: Pictures | None = None,

@@ -12,6 +12,10 @@ class ConfigError(OnlygoodError, ValueError):
     """A setting is unknown, has the wrong type or contradicts another one."""
 
 
+class OtherBudget(ConfigError):
+    """A run cannot go on with another budget, as its weights depend on the one it began with."""
+
+
 class ShapeError(OnlygoodError, ValueError):
     """A tensor or picture has a shape that the receiver cannot take."""
 

@@ -4,7 +4,7 @@ Plain data without torch, so that the command line can read it fast.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from onlygood.core.errors import ConfigError
@@ -38,8 +38,8 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """How long and how to train. The first budget that is used up ends the run."""
+class Budget:
+    """How long to train: until the first of these is used up."""
 
     steps: int = 0
     """Budget in steps (one run of a stage's updates); 0: no such budget."""
@@ -49,6 +49,21 @@ class Training:
     """Budget in passes over the training pictures; 0: no such budget."""
     minutes: float = 0.0
     """Budget in minutes of training time; 0: no such budget."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        require(self, "steps images epochs minutes", "0 or more", lambda v: v >= 0)
+
+    @property
+    def ends(self) -> bool:
+        """Whether there is any."""
+        return bool(self.steps or self.images or self.epochs or self.minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Budget):
+    """How long and how to train. The first budget that is used up ends the run."""
+
     batch_size: int = 32
     """Images of one update, summed over all processes."""
     decay_from: float = 1.0
@@ -63,6 +78,18 @@ class Training:
     """Steps between two looks at the validation pictures (normal ones, never used to select)."""
     cache_gib: float = 1.0
     """Memory for decoded training pictures; larger data stream from disk."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        super().__post_init__()
+        counts = "batch_size checkpoint_every log_every validate_every"
+        require(self, counts, "1 or more", lambda v: v >= 1)
+        require(self, "decay_from", "in [0, 1]", lambda v: 0 <= v <= 1)
+
+    @property
+    def budget(self) -> Budget:
+        """How long, without how."""
+        return Budget(**{f.name: getattr(self, f.name) for f in fields(Budget)})
 
 
 @dataclass(frozen=True, kw_only=True)

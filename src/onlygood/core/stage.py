@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from onlygood.core.settings import Budget, require
 from onlygood.core.shapes import Images
 from onlygood.core.terms import Loss
 
@@ -18,7 +19,7 @@ class Progress:
     step: int = 0
     """Steps of this stage that are complete."""
     epoch: int = 0
-    """Passes over the training pictures that are complete."""
+    """Passes of this stage over the training pictures that are complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +71,11 @@ class Adam:
     weight_decay: float = 0.0
     """Strength of the L2 penalty that is added to gradients."""
     milestones: tuple[int, ...] = ()
-    """Passes over the training pictures after each of which `lr` is multiplied by `factor`."""
+    """Passes of the stage after each of which `lr` is multiplied by `factor`."""
     factor: float = 0.1
 
     def lr_at(self, epoch: int) -> float:
-        """Learning rate when so many passes over the training pictures are complete."""
+        """Learning rate when so many passes of the stage are complete."""
         return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
 
 
@@ -166,9 +167,16 @@ class Stage:
     updates: Sequence[Update] = ()
     order: Literal["alternating", "simultaneous"] = "alternating"
     share: float = 1.0
-    """Part of the budget, relative to the other stages with updates."""
+    """Its part of the run's budget, relative to the other stages with updates."""
+    budget: Budget | None = None
+    """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
+    A run of stages that all have one needs no budget; what is left over is not handed on."""
     ema: Ema | None = None
     before: Callable[[Iterable[Images]], None] | None = None
     """Sees every training view once, in batches, in eval mode, without gradients."""
     after: Callable[[Iterable[Images]], None] | None = None
     """The same when the updates are done; results belong into buffers."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share that ends before it begins."""
+        require(self, "share", "more than 0", lambda v: v > 0)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
+from onlygood.core.errors import ConfigError, DataError, OtherBudget, TrainingInterrupted
 from onlygood.data.layout import Labelled
 from onlygood.detector import Detector, device_name
 from onlygood.evaluation import metrics
@@ -189,7 +189,8 @@ def run_cell(
     Args:
         cell: what to run.
         task: of its protocol, data set and class.
-        curve: at how many growing budgets to evaluate; each goes on from the one before.
+        curve: at how many growing budgets to evaluate; each goes on from the one before, or begins
+            anew where the whole budget counts: several stages share it, learning rates fall by it.
         run_dir: folder for checkpoints; a training that was interrupted goes on from there, but
             for one with a curve, which begins anew.
         reporter: hears of the training.
@@ -207,7 +208,10 @@ def run_cell(
     with TemporaryDirectory() as temporary:
         for part in range(1, curve + 1):
             shorter = replace(cell, settings=cell.settings | {budget: total * part // curve})
-            found = tested(shorter, task, Place(Path(temporary), part > 1), reporter)
+            try:
+                found = tested(shorter, task, Place(Path(temporary), part > 1), reporter)
+            except OtherBudget:
+                found = tested(shorter, task, Place(Path(temporary)), reporter)
             points.append({name: found[name] for name in POINT})
             if not found["steps"]:
                 break  # This method learns without steps.

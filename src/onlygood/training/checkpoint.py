@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.core.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint(NamedTuple):
@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
     """`method.*`, `optimizer.UPDATE.*`, `ema.*`."""
     facts: dict[str, Any]
-    """Fingerprint, position in the run, sizes of first losses, log."""
+    """Fingerprint, budget and position of the run, sizes of first losses, log."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose names begin with `prefix.`, without it."""

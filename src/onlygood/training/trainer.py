@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from onlygood.core.errors import (
     ConfigError,
     DataError,
+    OtherBudget,
     TrainingDiverged,
     TrainingInterrupted,
 )
 from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
-from onlygood.core.settings import Training, require
+from onlygood.core.settings import Budget, Training
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
@@ -43,6 +44,8 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 RUNAWAY = 1e6
 """A loss this many times larger than any of its first ones has run away."""
+WHOLE = 1 - 1e-9
+"""So much of a budget ends a stage: shares are rounded fractions, which could add a step."""
 
 
 class History(NamedTuple):
@@ -72,6 +75,8 @@ class _Position:
     stage_images: int = 0
     stage_seconds: float = 0.0
     total_steps: int = 0
+    bound: bool = False
+    """Whether the run's budget told when a stage before this one ended, or how far it stepped."""
 
 
 @dataclass
@@ -145,14 +150,14 @@ class Trainer:
             resume: Go on from the checkpoint in `run_dir`.
 
         Raises:
-            ConfigError: no budget, a number out of range, a batch that the processes cannot share,
-                or a checkpoint of another run.
+            ConfigError: no budget, a batch that the processes cannot share, or a checkpoint of
+                another run.
+            OtherBudget: the weights in the checkpoint depend on the budget, which is another now.
             DataError: no pictures.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             ModelFileError: the checkpoint is missing or damaged, or cannot be written.
         """
-        _check(self.training)
         distributed.start()
         distributed.check_batch(self.training.batch_size)
         if not len(images):
@@ -206,6 +211,7 @@ class _Run:
         self.trainer, self.training, self.device = trainer, trainer.training, trainer.device
         self.reporter = trainer.reporter
         self.method, self.images, self.validation = method, images, validation
+        self.stages: Sequence[Stage] = ()
         self.plan = self._plan_for(images, 0)
         self.anomalous = anomalous if anomalous is not None and len(anomalous) else None
         self.anomalous_plan = self._plan_for(self.anomalous, 1) if self.anomalous else None
@@ -217,7 +223,6 @@ class _Run:
         self.anomalous_stream: Iterator[Images] | None = None
         self.current: Batch | None = None
         self.last_checkpoint = ""
-        self.share = 1.0
         self.prepared: Tensor | None = None
         self.noise = (0, 0)
 
@@ -234,11 +239,9 @@ class _Run:
     # The run ---------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> History:
-        stages = self.method.stages()
-        training = self.training
-        if any(stage.updates for stage in stages) and not (
-            training.steps or training.images or training.epochs or training.minutes
-        ):
+        stages = self.stages = self.method.stages()
+        endless = [s for s in stages if s.updates and not (s.budget and s.budget.ends)]
+        if endless and not self.training.ends:
             raise ConfigError("training needs a budget: set minutes, steps, images or epochs")
         saved = None
         path = self._file(CHECKPOINT)
@@ -246,6 +249,7 @@ class _Run:
             saved = checkpoints.load(path, self.trainer.fingerprint)
             self.method.load_state_dict(saved.part("method"))
             self.at = _Position(**saved.facts["position"])
+            self._check_budget(Budget(**saved.facts["budget"]), path)
             self.last_checkpoint = str(path)
         distributed.broadcast(self.method.state_dict().values())
         # Only process 0 writes; the others have the same records.
@@ -259,7 +263,10 @@ class _Run:
             if self.at.step == 0 and stage.before is not None:
                 self._pass(stage.name, stage.before)
             if stage.updates:
-                self._train(stage, sum(s.share for s in stages if s.updates), saved)
+                self._train(stage, saved)
+                self.at.bound |= self._used(stage, self.training) >= min(
+                    WHOLE, self.training.decay_from
+                )
             saved = None
             if stage.after is not None:
                 self._pass(stage.name, stage.after)
@@ -303,10 +310,9 @@ class _Run:
             what = "nothing was saved, as there is nothing yet to go on from"
         return TrainingInterrupted(f"stopped {where}; {what}")
 
-    def _train(self, stage: Stage, shares: float, saved: checkpoints.Checkpoint | None) -> None:
+    def _train(self, stage: Stage, saved: checkpoints.Checkpoint | None) -> None:
         self.prepared = self._prepared()
         self._set_up(stage, saved)
-        self.share = stage.share / shares
         self.reporter.start(stage.name)
         self.stream = self.images.batches(self.plan.picks(self.at.batches))
         if self.anomalous is not None and self.anomalous_plan is not None:
@@ -314,8 +320,7 @@ class _Run:
                 self.anomalous_plan.picks(self.at.batches)
             )
         clock = _Clock(self.at)
-        # Shares are rounded fractions: without the tolerance they could add a step.
-        while (spent := distributed.agreed(self._spent())) < 1 - 1e-9:
+        while (spent := distributed.agreed(self._spent(stage))) < WHOLE:
             terms = self._step(stage, _falling(self.training.decay_from, spent))
             clock.tick()
             at, training = self.at, self.training
@@ -432,8 +437,8 @@ class _Run:
         return terms
 
     def _epoch(self) -> int:
-        """Passes over the training pictures that were complete before the newest batch."""
-        return self.plan.epoch(self.at.batches - 1)
+        """Passes of this stage that were complete before the newest batch."""
+        return self.plan.epoch(self.at.stage_batches - 1)
 
     def _gradients(self, mover: _Mover, number: int, repetition: int) -> Loss:
         """Loss and gradients of one update, averaged over processes."""
@@ -510,7 +515,7 @@ class _Run:
         raise TrainingDiverged(
             f"loss of update {name!r} is {value:.3g} at step {self.at.step}; "
             + (f"last good checkpoint: {at}; " if at else "no checkpoint was written; ")
-            + "try --set precision=float32, a smaller lr or a larger penalty_weight"
+            + "try --set precision=float32, a lower learning rate or, in a game, a stronger penalty"
         )
 
     def _record(self, stage: Stage, terms: dict[str, Tensor], rate: float) -> None:
@@ -530,7 +535,7 @@ class _Run:
                 **numbers,
             }
         )
-        self.reporter.advance(min(1.0, self._spent()), rate, numbers)
+        self.reporter.advance(min(1.0, self._spent(stage)), rate, numbers)
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> None:
@@ -564,20 +569,42 @@ class _Run:
         )
         self._modes(stage)
 
-    def _spent(self) -> float:
-        """Part of this stage's budget that is used up; the scarcest budget counts."""
-        training, at = self.training, self.at
-        used = [
-            done / (whole * self.share)
-            for done, whole in (
-                (at.step, training.steps),
-                (at.stage_images, training.images),
-                (at.stage_batches * training.batch_size / len(self.images), training.epochs),
-                (at.stage_seconds, training.minutes * 60),
+    # Budgets ---------------------------------------------------------------------------------
+
+    def _spent(self, stage: Stage) -> float:
+        """Part of a stage's time that is over; the scarcest budget counts, its own or the run's."""
+        own = self._part_of(stage.budget, 1.0) if stage.budget else 0.0
+        return max(own, self._used(stage, self.training))
+
+    def _used(self, stage: Stage, run: Budget) -> float:
+        """How much of its part of the run's budget a stage has used up."""
+        shares = sum(s.share for s in self.stages if s.updates)
+        return self._part_of(run, stage.share / shares)
+
+    def _part_of(self, budget: Budget, share: float) -> float:
+        """What this stage has done so far, in units of a share of a budget."""
+        at = self.at
+        passes = at.stage_batches * self.training.batch_size / len(self.images)
+        done = (
+            (at.step, budget.steps),
+            (at.stage_images, budget.images),
+            (passes, budget.epochs),
+            (at.stage_seconds, budget.minutes * 60),
+        )
+        return max((d / (whole * share) for d, whole in done if whole), default=0.0)
+
+    def _check_budget(self, before: Budget, path: Path) -> None:
+        """Refuse another budget than that of the run before, where its weights depend on it."""
+        now, stage = self.training.budget, self.stages[self.at.stage]
+        start = self.training.decay_from
+        falls = start < 1 and max(self._used(stage, before), self._used(stage, now)) > start
+        if now != before and (self.at.bound or falls):
+            words = " and ".join(f"{k}={v:g}" for k, v in asdict(before).items() if v) or "none"
+            raise OtherBudget(
+                f"{path} was written by a run whose budget was {words}, and with another one its "
+                "weights would be others by now, as stages share the budget and learning rates "
+                f"may fall by it; resume with {words}, or start without --resume"
             )
-            if whole
-        ]
-        return max(used)
 
     def _checkpoint(self) -> None:
         path = self._file(CHECKPOINT)
@@ -593,6 +620,7 @@ class _Run:
             return
         facts = {
             "fingerprint": self.trainer.fingerprint,
+            "budget": asdict(self.training.budget),
             "position": vars(self.at),
             "first": {mover.update.name: mover.first for mover in self.movers},
             "balance": {m.update.name: m.balancer.state() for m in self.movers if m.balancer},
@@ -628,16 +656,6 @@ class _Clock:
 def _falling(start: float, spent: float) -> float:
     """1 up to a share of the budget, then linearly to 0 at its end; always 1 for `start` 1."""
     return (1 - spent) / (1 - start) if spent > start else 1.0
-
-
-def _check(training: Training) -> None:
-    for name, least in {
-        **dict.fromkeys(("batch_size", "log_every", "validate_every", "checkpoint_every"), 1),
-        **dict.fromkeys(("steps", "images", "epochs", "minutes"), 0),
-    }.items():
-        if getattr(training, name) < least:
-            raise ConfigError(f"{name} is at least {least}, got {getattr(training, name)}")
-    require(training, "decay_from", "in [0, 1]", lambda v: 0 <= v <= 1)
 
 
 @contextmanager
