@@ -51,12 +51,12 @@ def claims_sheet(lines: Sequence[Line]) -> Sheet:
             for f in found
         ]
         if not found:
-            rows.append((*head, "", "", "", "", "", "not measured yet"))
-    return Sheet(
-        "What the papers claim",
-        ("claim", "paper", "published", "data", "settings", "ours", "seeds", "classes", "holds?"),
-        rows,
+            rows.append((*head, *[""] * 7, "not measured yet"))
+    columns = (
+        *("claim", "paper", "published", "data", "settings", "ours", "each seed"),
+        *("classes", "both sides", "mean picture", "holds?"),
     )
+    return Sheet("What the papers claim", columns, rows)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -80,7 +80,8 @@ papers print, with a remark where they followed other rules.
 _CLAIMS = """
 Each row compares cells that are equal in data set, class, seed and all settings but those of the
 claim. Ours is the difference of AUROC; a claim holds when its sign is right for every seed, and
-equality when the difference is at most 0.01 for every seed.
+equality when the difference is at most 0.01 for every seed. It is judged only where the AUROC of
+both sides is above that of the mean picture on the same cells, the better one of its records there.
 """
 
 
@@ -298,12 +299,18 @@ def _counted(values: Sequence[float]) -> str:
     return spread(values) + (f" ({len(values)})" if len(values) > 1 else "")
 
 
-def _difference(finding: Finding) -> tuple[str, str, str]:
-    """Spread over seeds of the mean difference over classes, how many seeds and classes."""
-    means = [statistics.mean(seed.values()) for seed in finding.differences.values()]
+def _difference(finding: Finding) -> tuple[str, ...]:
+    """Spread over seeds of the mean difference over classes, and what it rests on."""
+    means = finding.differences
     deviation = f" ± {statistics.stdev(means):.3f}" if len(means) > 1 else ""
-    classes = {name for seed in finding.differences.values() for name in seed}
-    return f"{statistics.mean(means):+.3f}{deviation}", str(len(means)), str(len(classes))
+    classes = {name for seed in finding.pairs.values() for name in seed}
+    return (
+        f"{statistics.mean(means):+.3f}{deviation}",
+        ", ".join(f"{mean:+.3f}" for mean in means),
+        str(len(classes)),
+        ", ".join(f"{side:.3f}" for side in finding.sides),
+        "" if finding.floor is None else f"{finding.floor:.3f}",
+    )
 
 
 def _device(line: Line) -> str:
