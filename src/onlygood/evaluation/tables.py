@@ -65,6 +65,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
+def merged(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Names in the order of their first mention."""
+    return list(dict.fromkeys(name for one in lists for name in one))
+
+
+def without_empty(sheet: Sheet) -> Sheet:
+    """Without columns that no row fills."""
+    kept = [i for i in range(len(sheet.columns)) if any(row[i] for row in sheet.rows)]
+    return Sheet(
+        sheet.title,
+        tuple(sheet.columns[i] for i in kept),
+        [tuple(row[i] for i in kept) for row in sheet.rows],
+    )
+
+
 # The page ----------------------------------------------------------------------------------------
 
 _INTRODUCTION = """# Results
@@ -173,7 +188,7 @@ def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> 
         }
         cells |= {METRICS[metric]: value for metric, value in given.items()}
         rows.append(tuple(cells.values()))
-    return _without_empty(Sheet("Over all classes:", columns, rows))
+    return without_empty(Sheet("Over all classes:", columns, rows))
 
 
 def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
@@ -186,7 +201,7 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
     promised = group.lines[0].get("promised_fpr")
     minutes = statistics.mean(line["training_seconds"] for line in group.lines) / 60
     rate = statistics.mean(line["images_per_second"] for line in group.lines)
-    devices = _merged([[_device(line)] for line in group.lines])
+    devices = merged([[_device(line)] for line in group.lines])
     shares = {name: group.over_seeds(_part(name)) for name in parts}
     yield (
         *group.name,
@@ -224,7 +239,7 @@ def _by_class(
         name: {f.normal: f.value for f in found if f.metric == metric and f.normal not in MEANS}
         for name, found in figures.items()
     }
-    classes = _merged([*(g.classes for g in groups), *printed.values()])
+    classes = merged([*(g.classes for g in groups), *printed.values()])
     if not 1 < len(classes) <= MANY or (metric != "auroc" and not any(printed.values())):
         return
     rows = [
@@ -315,17 +330,3 @@ def _difference(finding: Finding) -> tuple[str, ...]:
 
 def _device(line: Line) -> str:
     return f"{line['device']}, {line['threads']} thread{'s' if line['threads'] != 1 else ''}"
-
-
-def _merged(lists: Iterable[Iterable[str]]) -> list[str]:
-    return list(dict.fromkeys(name for one in lists for name in one))
-
-
-def _without_empty(sheet: Sheet) -> Sheet:
-    """Without columns that no row fills."""
-    kept = [i for i in range(len(sheet.columns)) if any(row[i] for row in sheet.rows)]
-    return Sheet(
-        sheet.title,
-        tuple(sheet.columns[i] for i in kept),
-        [tuple(row[i] for i in kept) for row in sheet.rows],
-    )
