@@ -22,6 +22,8 @@ LINE = {
     "parts": {},
     "training_seconds": 1.0,
     "images_per_second": 9.0,
+    "device": "a processor",
+    "threads": 1,
 }
 
 

@@ -25,13 +25,8 @@ NO_STEPS = "no steps"
 """The schedule of a method that learns without."""
 
 _READ = (
-    "preset",
-    "settings",
-    "schedule",
-    "auroc",
-    "parts",
-    "training_seconds",
-    "images_per_second",
+    *("preset", "settings", "schedule", "auroc", "parts"),
+    *("training_seconds", "images_per_second", "device", "threads"),
 )
 """What tables read of each line, besides its key."""
 _KEY = ("method", "config_hash", "dataset", "protocol", "class")
