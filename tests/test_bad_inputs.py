@@ -532,6 +532,12 @@ def filled(value: Any, dtype: Any, *shape: int) -> Do:
     return array(np.full(shape or (8, 8), value, dtype))
 
 
+def other_record(scene: Scene) -> Got:
+    key = {"method": "pca", "config_hash": "0", "dataset": "toy", "protocol": "gpnd", "seed": 0}
+    record = json.dumps(key | {"versions": {"onlygood": "9.9"}}).encode()
+    return scene.run("bench", "show", "--results", scene.file("r.jsonl", record))
+
+
 def fit(*words: str) -> Do:
     return lambda scene: scene.fit(scene.good, *words)
 
@@ -620,6 +626,14 @@ CASES = [
     Case("a test set without anomalies", on("evaluate", "MODEL", "HERE"), 1, "no anomalous"),
     Case("a test set without labels", on("evaluate", "MODEL", "GOOD"), 1, "no labels; needs a"),
     Case("too few pictures for the promise", too_few, 1, "needs 230 normal pictures; 12"),
+    Case("an unknown table of a paper", on("bench", "table", "ama-9"), 1, 'did you mean "ama-2"?'),
+    Case(
+        "a folder without the data set",
+        on("bench", "table", "cbigan-2", "--folder", "GOOD"),
+        1,
+        "has no folder of MVTec AD; give the one that",
+    ),
+    Case("a record of another version", other_record, 1, "is of another version of onlygood"),
 ]
 
 

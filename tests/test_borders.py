@@ -187,6 +187,7 @@ def test_no_path_of_one_machine(file: str) -> None:
         "from onlygood.cli import main; main(['serve', '--help'])",
         "from onlygood.cli import main; main(['--help'])",
         "from onlygood.cli import main; main(['fit', '--help'])",
+        "from onlygood.cli import main; main(['bench', 'tables'])",
     ],
 )
 def test_is_free_of_torch(code: str) -> None:

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from onlygood.core.errors import DataError
+from onlygood.data.readers import LabelledSet
 from onlygood.evaluation import bench, protocols
+from onlygood.evaluation.paper_tables import TABLES
 from onlygood.evaluation.records import append
 from tests.command_line import Run
 from tests.evaluation.lines import line
@@ -21,7 +24,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 WORDS = ("--protocol", "gpnd", "--dataset", "toy", "--set", "size=8", "--set", "components=2")
 
 
-@pytest.mark.parametrize("verb", ["run", "table", "results"])
+@pytest.mark.parametrize("verb", ["run", "show", "tables", "table", "results"])
 def test_every_part_explains_itself_and_takes_json(run: Run, verb: str) -> None:
     done = run("bench", verb, "--help")
     assert done.status == 0
@@ -70,21 +73,21 @@ def test_misuse_is_said_before_anything_is_run(run: Run, words: list[str], says:
     assert not Path("results").exists()
 
 
-def test_table_of_all_records_or_some(run: Run, tmp_path: Path) -> None:
+def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:
     append(tmp_path / "results" / "a.jsonl", line())
     append(tmp_path / "results" / "b.jsonl", line(dataset="other"))
-    everything = run("bench", "table", "--markdown")
+    everything = run("bench", "show", "--markdown")
     assert "toy, gpnd. Over all classes:\n\n| method |" in everything.out
     assert "other, gpnd" in everything.out
-    assert "other" not in run("bench", "table", "--dataset", "toy").out
-    assert "other" not in run("bench", "table", "--results", "results/a.jsonl").out
-    [record] = run("bench", "table", "--json", "--dataset", "other").answer["records"]
+    assert "other" not in run("bench", "show", "--dataset", "toy").out
+    assert "other" not in run("bench", "show", "--results", "results/a.jsonl").out
+    [record] = run("bench", "show", "--json", "--dataset", "other").answer["records"]
     assert record == line(dataset="other")
 
 
-def test_a_table_of_nothing_says_so(run: Run) -> None:
-    assert run("bench", "table").err == "there are no such records\n"
-    done = run("bench", "table", "--results", "none.jsonl")
+def test_to_show_nothing_is_said(run: Run) -> None:
+    assert run("bench", "show").err == "there are no such records\n"
+    done = run("bench", "show", "--results", "none.jsonl")
     assert done.err.startswith("error: there is no none.jsonl")
 
 
@@ -93,3 +96,88 @@ def test_results_writes_the_page(run: Run, tmp_path: Path) -> None:
     done = run("bench", "results", "-o", "docs/page.md")
     assert (done.status, done.out) == (0, "docs/page.md: 1 records\n")
     assert "## toy, gpnd\n" in (tmp_path / "docs" / "page.md").read_text()
+
+
+def test_tables_are_listed_with_what_is_here_and_what_is_not(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "cifar10").mkdir(parents=True)
+    found = {
+        one["name"]: one
+        for one in run("bench", "tables", "--folder", "data", "--json").answer["tables"]
+    }
+    assert list(found) == list(TABLES)
+    assert (found["cbigan-3"]["rows"], found["cbigan-3"]["rows_with_a_method"]) == (6, 3)
+    assert found["cbigan-3"]["missing_methods"] == ["GeoTrans", "GANomaly", "ITAE"]
+    assert found["piad-fig-5"]["data"] == ["cifar10"]
+    assert "imagenet" in found["ama-1"]["missing_data"]
+    shown = run("bench", "tables", "--folder", "data").out
+    [row] = [row for row in shown.splitlines() if row.startswith(" piad-fig-5 ")]
+    assert row.split()[-7:] == ["3", "of", "3", "cifar10", "–", "vgg19", "–"]
+
+
+def test_a_table_is_run_and_shown_beside_what_is_printed(run: Run, tmp_path: Path) -> None:
+    words = ("bench", "table", "ama-2", "--classes", "long", "--set", "steps=1", "--set", "width=2")
+    answer = run(
+        *words, "--set", "batch_size=4", "--rows", "ama", "--results", "r", "--json"
+    ).answer
+    assert (answer["table"], answer["cells"], answer["run"]) == ("ama-2", 4, 4)
+    again = run(*words, "--set", "batch_size=4", "--rows", "ama", "--results", "r", "--json").answer
+    assert (again["cells"], again["run"]) == (4, 0)
+    ours = {row["run as"]: row for row in answer["sheets"][0]["rows"]}
+    assert ours["as printed"]["mean"] == "0.938"
+    said = "ama:paper, steps=1, width=2, batch_size=4"
+    assert ours[said]["schedule"] == "1 steps of 4 images"
+    records = [json.loads(row) for row in (tmp_path / "r").read_text().splitlines()]
+    [mine] = [r for r in records if (r["method"], r["dataset"]) == ("ama", "mnist")]
+    assert ours[said]["long"] == f"{mine['auroc']:.3f}"
+
+
+def test_what_is_missing_is_a_plain_list(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, folder: Path | None) -> LabelledSet:
+        raise DataError(f"{name} is not here")
+
+    monkeypatch.setattr(protocols, "read_set", absent)
+    done = run("bench", "table", "ama-2")
+    assert done.status == 0
+    assert done.out.splitlines()[-3:] == [
+        "missing data: mnist is not here",
+        "missing data: cifar10 is not here",
+        "missing method: FGAN, ALAD, AnoGAN, Skip-GANomaly, DeepSVDD",
+    ]
+    assert "0.938" in done.out
+
+
+def test_numbers_of_pictures_are_counted(run: Run) -> None:
+    out = run("bench", "table", "cbigan-1", "--markdown").out
+    assert "| bottle | as printed | 209 | 20 | 63 | 900 |" in out
+    assert out.splitlines()[-1].startswith("missing data: mvtec: no folder ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ama-9"], 'unknown table "ama-9"; did you mean "ama-2"? known: ce-bigan-1, '),
+        (["ama-2", "--folder", "none"], "there is no folder none; give the one that holds"),
+        (["cbigan-2", "--folder", "."], ".: has no folder of MVTec AD; give the one that holds"),
+        (["cbigan-1", "--folder", "."], ".: has no folder of MVTec AD; give the one that holds"),
+        (["ama-2", "--rows", "AME"], 'no row "AME"; did you mean "AMA"? known: '),
+        (["ama-2", "--classes", "lang"], 'no class "lang" in the data sets that are here; did'),
+        (["ama-2", "--set", "wdth=2"], 'no row has a setting "wdth"; did you mean "width"?'),
+        (["ama-2", "--seeds", "x"], "seeds are whole numbers of 0 or more, got x"),
+    ],
+)
+def test_a_table_that_cannot_be_run_says_why(run: Run, words: list[str], says: str) -> None:
+    done = run("bench", "table", *words)
+    assert done.status == 1
+    assert done.err.startswith(f"error: {says}")
+    assert done.err.count("\n") == 1
+    assert not Path("results").exists()
+
+
+def test_a_record_of_another_version_is_named(run: Run, tmp_path: Path) -> None:
+    old = {k: v for k, v in line().items() if k != "images_per_second"}
+    append(tmp_path / "results" / "a.jsonl", old | {"versions": {"onlygood": "9.9"}})
+    done = run("bench", "show")
+    assert done.err == (
+        "error: results/a.jsonl, line 1: is of another version of onlygood (9.9), without "
+        "images_per_second; take it out and run the cell again\n"
+    )

@@ -83,6 +83,7 @@ CASES = {
     "autoencoder": Case(
         tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 150}, auroc=0.97
     ),
+    "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(
         # A wider kernel than the likeliest: under that one all that is known is equally dense.

@@ -1,6 +1,6 @@
 import pytest
 
-from onlygood.evaluation.claims import CLAIMS, Claim, Finding, Side, findings, holds
+from onlygood.evaluation.claims import CLAIMS, Claim, Finding, Pair, Side, findings, holds
 from onlygood.evaluation.records import Line
 from onlygood.methods import METHODS
 from onlygood.settings import describe
@@ -20,7 +20,7 @@ def test_pairs_differ_in_the_claim_alone() -> None:
         setting(0.1, normal="long", alpha=0.0),
     ]
     [finding] = found(lines)["consistency beats none, projection discriminator"]
-    assert finding.differences == {0: {"round": pytest.approx(0.1)}}
+    assert finding.pairs == {0: {"round": (0.8, 0.7)}}
     assert (finding.dataset, finding.protocol) == ("toy", "gpnd")
     assert finding.settings == "small, alpha=0.9"
 
@@ -33,10 +33,11 @@ def test_seeds_and_classes_are_kept_apart() -> None:
         for normal in ("round", "long")
     ]
     [finding] = found(lines)["consistency beats none, projection discriminator"]
-    assert finding.differences == {
-        0: {"round": pytest.approx(0.1), "long": pytest.approx(0.1)},
-        1: {"round": pytest.approx(0.2), "long": pytest.approx(0.2)},
+    assert {seed: set(classes) for seed, classes in finding.pairs.items()} == {
+        0: {"round", "long"},
+        1: {"round", "long"},
     }
+    assert finding.differences == pytest.approx([0.1, 0.2])
 
 
 def test_each_pair_of_settings_is_a_finding() -> None:
@@ -47,20 +48,28 @@ def test_each_pair_of_settings_is_a_finding() -> None:
 def test_both_sides_may_be_named() -> None:
     lines = [setting(0.8), setting(0.7, discriminator="concatenate")]
     [finding] = found(lines)["projection beats concatenation"]
-    assert finding.differences[0]["round"] == pytest.approx(0.1)
+    assert finding.pairs[0]["round"] == (0.8, 0.7)
 
 
 def test_parts_of_one_score_are_compared_in_one_record() -> None:
     one = line(0.9, method="ama", parts={"a": 0.9, "r": 0.6})
     [finding] = found([one])["the A-score beats the R-score"]
-    assert finding.differences[0]["round"] == pytest.approx(0.3)
+    assert finding.pairs[0]["round"] == (0.9, 0.6)
 
 
 def test_fields_that_do_nothing_may_differ() -> None:
     sides = [{"weights": "normalised", "gamma_encoder": 1.0}, {"weights": "fixed"}]
-    lines = [line(0.7, method="piad", resolved={"gamma_encoder": 10.0, **side}) for side in sides]
-    [finding] = found(lines)["normalised weights equal hand-chosen ones"]
-    assert holds(finding) == "one seed only: yes"
+    usual = {"distance": "mse", "gamma_encoder": 10.0}
+    lines = [line(0.7, method="piad", resolved={**usual, **side}) for side in sides]
+    assert len(found(lines)["normalised weights equal hand-chosen ones"]) == 1
+
+
+def test_hand_chosen_weights_are_compared_under_the_error_they_were_chosen_for() -> None:
+    lines = [
+        line(0.7, method="piad", resolved={"distance": "rel_perc_l1", "weights": weights})
+        for weights in ("normalised", "fixed")
+    ]
+    assert found(lines) == {}
 
 
 def test_fields_that_are_newer_than_a_record_may_differ() -> None:
@@ -72,20 +81,35 @@ def test_records_that_do_not_tell_their_settings_prove_nothing() -> None:
     assert found([line(0.9, resolved={}), line(0.5, resolved={}, seed=1)]) == {}
 
 
-def finding(*means: float, equal: bool = False) -> Finding:
+def floor(auroc: float, normal: str = "round", **changes: object) -> Line:
+    return line(auroc, method="mean_picture", **{"class": normal, **changes})
+
+
+def test_the_floor_is_the_best_mean_picture_of_data_set_protocol_and_class() -> None:
+    lines = [
+        *(setting(auroc, alpha=alpha) for auroc, alpha in ((0.9, 0.9), (0.8, 0.0))),
+        *(floor(0.3), floor(0.6, config_hash="l2"), floor(0.2, seed=1)),
+        *(floor(0.99, "long"), floor(0.99, dataset="other"), floor(0.99, protocol="ood")),
+    ]
+    [finding] = found(lines)["consistency beats none, projection discriminator"]
+    assert finding.floor == 0.6
+
+
+def finding(*means: float, equal: bool = False, at: float = 0.7, floor: float = 0.6) -> Finding:
     claim = Claim(words="", paper="", method="", published="", worse=Side(), equal=equal)
-    return Finding(claim, "toy", "gpnd", "", {seed: {"a": m} for seed, m in enumerate(means)})
+    pairs = {seed: {"a": Pair(at + m, at)} for seed, m in enumerate(means)}
+    return Finding(claim, "toy", "gpnd", "", pairs, {"a": floor})
 
 
 @pytest.mark.parametrize(
     ("means", "equal", "words"),
     [
         ((0.1, 0.01, 0.2), False, "holds"),
-        ((-0.1, -0.01, 0.0), False, "does not hold"),
+        ((-0.09, -0.01, 0.0), False, "does not hold"),
         ((0.1, -0.01, 0.2), False, "in 2 of 3 seeds"),
         ((0.1,), False, "one seed only: yes"),
-        ((-0.1,), False, "one seed only: no"),
-        ((0.009, -0.01), True, "holds"),
+        ((-0.05,), False, "one seed only: no"),
+        ((0.009, -0.009), True, "holds"),
         ((0.02, -0.02), True, "does not hold"),
     ],
 )
@@ -93,8 +117,28 @@ def test_a_claim_holds_by_its_sign(means: tuple[float, ...], equal: bool, words:
     assert holds(finding(*means, equal=equal)) == words
 
 
+@pytest.mark.parametrize("difference", [0.2, -0.2])
+def test_nothing_is_judged_where_one_side_is_not_above_the_mean_picture(difference: float) -> None:
+    assert holds(finding(difference, floor=0.8)) == "below the mean picture"
+    assert holds(finding(difference, floor=min(0.7, 0.7 + difference))) == "below the mean picture"
+
+
+def test_nothing_is_judged_where_a_class_has_no_mean_picture() -> None:
+    one = finding(0.1)
+    assert holds(one._replace(floors={})) == "no mean picture on these cells"
+    pairs = {0: {"a": Pair(0.8, 0.7), "b": Pair(0.8, 0.7)}}
+    assert holds(one._replace(pairs=pairs)) == "no mean picture on these cells"
+
+
 def test_a_seed_counts_with_the_mean_over_its_classes() -> None:
-    one = finding(0.0)._replace(differences={0: {"a": 0.3, "b": -0.1}, 1: {"a": 0.1}})
+    pairs = {
+        1: {"a": Pair(0.8, 0.7)},
+        0: {"a": Pair(1.0, 0.7), "b": Pair(0.6, 0.7)},
+    }
+    one = finding()._replace(pairs=pairs, floors={"a": 0.6, "b": 0.4})
+    assert one.differences == pytest.approx([0.1, 0.1])
+    assert one.sides == pytest.approx((0.8, 0.7))
+    assert one.floor == pytest.approx(0.55)
     assert holds(one) == "holds"
 
 

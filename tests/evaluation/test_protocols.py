@@ -203,9 +203,15 @@ def test_coil_objects_are_thirty() -> None:
         ("ood", "toy-vs-nothing", "takes two data sets"),
         ("visa", "toy", 'made for visa, got "toy"'),
         ("elpv", "elpv", 'made for elpv-mono and elpv-poly, got "elpv"'),
-        ("mvtec", "mvtec", "nowhere installed; name the folder"),
     ],
 )
 def test_what_fits_not_together_is_refused(protocol: str, dataset: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         open_tasks(protocol, dataset)
+
+
+def test_mvtec_without_its_folder_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mvtec: no folder .*; give the folder that holds the cat"):
+        open_tasks("mvtec", "mvtec", tmp_path / "none")
+    with pytest.raises(DataError, match="has no folder of MVTec AD; give the one that holds"):
+        open_tasks("mvtec", "mvtec", tmp_path)

@@ -15,7 +15,15 @@ LINE = {
     "class": "round",
     "seed": 0,
     "resolved": {"size": 8},
+    "preset": "default",
+    "settings": {},
+    "schedule": "no steps",
     "auroc": 0.5,
+    "parts": {},
+    "training_seconds": 1.0,
+    "images_per_second": 9.0,
+    "device": "a processor",
+    "threads": 1,
 }
 
 
@@ -49,6 +57,15 @@ def test_the_first_lines_said_neither_class_nor_all_settings(tmp_path: Path) -> 
 def test_what_is_no_line_is_said_with_its_place(tmp_path: Path, row: str) -> None:
     (tmp_path / "r").write_text(json.dumps(LINE) + "\n" + row + "\n")
     with pytest.raises(DataError, match="r, line 2: is no line of the bench"):
+        read(tmp_path / "r")
+
+
+def test_a_line_of_another_version_says_which_and_what_it_lacks(tmp_path: Path) -> None:
+    other = {k: v for k, v in LINE.items() if k not in ("parts", "auroc")}
+    append(tmp_path / "r", other | {"versions": {"onlygood": "9.9"}})
+    with pytest.raises(
+        DataError, match=r"line 1: is of another version .*\(9.9\), without auroc, parts"
+    ):
         read(tmp_path / "r")
 
 

@@ -110,9 +110,12 @@ def test_claims_are_a_table() -> None:
         for alpha in (0.0, 1.0)
         for seed in (0, 1)
     ]
+    lines.append(line(0.4, method="mean_picture"))
     found = {row["claim"]: row for row in rows(claims_sheet(lines))}
     row = found["consistency beats none, projection discriminator"]
-    assert (row["ours"], row["seeds"], row["classes"]) == ("+0.150 ± 0.071", "2", "1")
+    assert (row["ours"], row["each seed"]) == ("+0.150 ± 0.071", "+0.100, +0.200")
+    assert (row["both sides"], row["mean picture"]) == ("0.650, 0.500", "0.400")
+    assert row["classes"] == "1"
     assert (row["holds?"], row["data"]) == ("holds", "toy gpnd")
     assert found["interpolation beats none"]["holds?"] == "not measured yet"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from onlygood.core.errors import ConfigError, alternatives
+from onlygood.core.errors import ConfigError, DataError, alternatives
 from onlygood.data.layout import Labelled
 from onlygood.data.readers import (
     MVTEC_CATEGORIES,
@@ -33,8 +33,8 @@ from onlygood.data.readers import (
     read_set,
     visa,
 )
-from onlygood.data.readers.sets import known_split, nothing
-from onlygood.data.source import ImageSource
+from onlygood.data.readers.sets import find_folder, known_split, nothing
+from onlygood.data.source import ImageSource, printable
 from onlygood.evaluation.records import WHOLE
 
 SPLIT_SEED = 0
@@ -266,7 +266,7 @@ def _by_class(data: LabelledSet, part: Part, where: Indices) -> list[tuple[str, 
 
 
 def _classes(make: Callable[[LabelledSet, int], Task], name: str, folder: Path | None) -> Tasks:
-    data = read_set(name, _folder_of(name, folder))
+    data = read_set(name, folder_of(name, folder))
     names = data.class_names
     usual = COIL_OBJECTS if name == "coil100" else names
     return Tasks(names, usual, lambda word: make(data, names.index(word)))
@@ -282,7 +282,7 @@ def _two_sets(share: float | None, name: str, folder: Path | None) -> Tasks:
 
     def read(one: str) -> LabelledSet:
         # One folder cannot be both data sets.
-        place = _folder_of(one, folder)
+        place = folder_of(one, folder)
         return read_set(one, None if place == folder else place)
 
     def task(word: str) -> Task:
@@ -293,14 +293,14 @@ def _two_sets(share: float | None, name: str, folder: Path | None) -> Tasks:
 
 def _bedrooms(name: str, folder: Path | None) -> Tasks:
     _only(name, "lsun")
-    data = read_set(name, _folder_of(name, folder))
+    data = read_set(name, folder_of(name, folder))
     others = data.class_names[1:]
     return Tasks(others, others, lambda word: pair(data, 0, data.class_names.index(word)))
 
 
 def _faces(apart: bool, name: str, folder: Path | None) -> Tasks:
     _only(name, "celeba")
-    data = celeba(_folder_of(name, folder))
+    data = celeba(folder_of(name, folder))
 
     def task(word: str) -> Task:
         return attribute(data, word, [other for other in FACES if apart and other != word])
@@ -310,9 +310,12 @@ def _faces(apart: bool, name: str, folder: Path | None) -> Tasks:
 
 def _mvtec(name: str, folder: Path | None) -> Tasks:
     _only(name, "mvtec")
-    place = _folder_of(name, folder)
-    if place is None:
-        raise ConfigError("MVTec AD is nowhere installed; name the folder of its categories")
+    wanted = f"the categories, such as {MVTEC_CATEGORIES[0]}"
+    place = find_folder(name, folder_of(name, folder), wanted)
+    if not any((place / category).is_dir() for category in MVTEC_CATEGORIES):
+        raise DataError(
+            f"{printable(place)}: has no folder of MVTec AD; give the one that holds {wanted}"
+        )
     return Tasks(
         MVTEC_CATEGORIES, MVTEC_CATEGORIES, lambda category: Task(*mvtec(place / category))
     )
@@ -320,13 +323,13 @@ def _mvtec(name: str, folder: Path | None) -> Tasks:
 
 def _visa(name: str, folder: Path | None) -> Tasks:
     _only(name, "visa")
-    place = _folder_of(name, folder)
+    place = folder_of(name, folder)
     return Tasks(VISA_CATEGORIES, VISA_CATEGORIES, lambda category: Task(*visa(category, place)))
 
 
 def _cells(make: Callable[[Module, Path | None], Task], name: str, folder: Path | None) -> Tasks:
     _only(name, *CELLS)
-    return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], _folder_of("elpv", folder)))
+    return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], folder_of("elpv", folder)))
 
 
 def _to_choose(name: str, folder: Path | None) -> Tasks:
@@ -340,7 +343,7 @@ def _only(name: str, *names: str) -> None:
         raise ConfigError(f'this protocol is made for {" and ".join(names)}, got "{name}"')
 
 
-def _folder_of(name: str, folder: Path | None) -> Path | None:
+def folder_of(name: str, folder: Path | None) -> Path | None:
     """The subfolder of this name, or the folder itself."""
     if folder is not None and (folder / name).is_dir():
         return folder / name

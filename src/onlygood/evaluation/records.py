@@ -24,6 +24,11 @@ DIAGNOSTIC = "diagnostic, selects nothing"
 NO_STEPS = "no steps"
 """The schedule of a method that learns without."""
 
+_READ = (
+    *("preset", "settings", "schedule", "auroc", "parts"),
+    *("training_seconds", "images_per_second", "device", "threads"),
+)
+"""What tables read of each line, besides its key."""
 _KEY = ("method", "config_hash", "dataset", "protocol", "class")
 
 
@@ -51,6 +56,12 @@ def read(*files: Path) -> list[Line]:
                 raise DataError(
                     f"{file}, line {number}: is no line of the bench ({error!r}); take it out"
                 ) from error
+            if lacking := [name for name in _READ if name not in line]:
+                raise DataError(
+                    f"{file}, line {number}: is of another version of onlygood "
+                    f"({line.get('versions', {}).get('onlygood', 'unknown')}), without "
+                    f"{', '.join(lacking)}; take it out and run the cell again"
+                )
     return list(found.values())
 
 

@@ -8,6 +8,7 @@ from onlygood.methods.cebigan import CEBiGAN
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
+from onlygood.methods.mean_picture import MeanPicture
 from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "piad": PIAD,
     "ama": AMA,
     "autoencoder": Autoencoder,
+    "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
     "ocsvm": OCSVM,

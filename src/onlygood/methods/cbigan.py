@@ -163,6 +163,12 @@ class CBiGAN(Method):
             config={"alpha": 0.0},
             training=_PAPER_LENGTH,
         ),
+        "bigan-texture": Preset(
+            summary="the same for textures",
+            config={"alpha": 0.0},
+            view=_TEXTURE,
+            training=_PAPER_LENGTH,
+        ),
     }
 
     def __init__(self, config: CBiGANConfig, shape: InputShape) -> None:

@@ -93,6 +93,8 @@ _OURS = {
     "statistics": "normal",
 }
 _PAPER_LENGTH = {"steps": 20_000}
+_MNIST_VIEW = {"size": 32}
+_MNIST_LENGTH = {"epochs": 50, "batch_size": 64}
 
 
 @final
@@ -122,10 +124,22 @@ class CEBiGAN(Method):
             training=_PAPER_LENGTH,
         ),
         "mnist": Preset(
-            summary="one digit of MNIST, 50 epochs",
+            summary="one digit of MNIST, 50 epochs; Fig. 5: projection + consistency",
             config={"latent": 200},
-            view={"size": 32},
-            training={"epochs": 50, "batch_size": 64},
+            view=_MNIST_VIEW,
+            training=_MNIST_LENGTH,
+        ),
+        "mnist-concatenate": Preset(
+            summary="Fig. 5: concatenate + consistency",
+            config={"discriminator": "concatenate", "latent": 200},
+            view=_MNIST_VIEW,
+            training=_MNIST_LENGTH,
+        ),
+        "mnist-bigan": Preset(
+            summary="Fig. 5: concatenate, no consistency, which the paper calls EGBAD",
+            config={"discriminator": "concatenate", "alpha": 0.0, "latent": 200},
+            view=_MNIST_VIEW,
+            training=_MNIST_LENGTH,
         ),
     }
 

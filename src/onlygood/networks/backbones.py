@@ -483,7 +483,7 @@ _ARCHITECTURES = {
     "vgg19": _Architecture(
         rows=_vgg19_rows,
         layers=_vgg19_layers(),
-        file=lambda: _fetched("vgg19"),
+        file=lambda: fetched("vgg19"),
         key=lambda ours: ours.replace("rows.", "features."),
         normalisation=IMAGENET,
     ),
@@ -500,7 +500,7 @@ def _from_torchvision(
 ) -> Backbone:
     models = _package("torchvision.models", name)
     extraction = _package("torchvision.models.feature_extraction", name)
-    path = weights or _fetched(name)
+    path = weights or fetched(name)
     try:
         whole = models.get_model(model, weights=None).eval()
         taken = extraction.create_feature_extractor(whole, list(layers))
@@ -523,7 +523,7 @@ def _from_torchvision(
 
 def _from_timm(name: str, model: str, layers: Sequence[str], weights: Path | None) -> Backbone:
     timm = _package("timm", name)
-    path = weights or _fetched(name)
+    path = weights or fetched(name)
     try:
         stages = timm.create_model(model, features_only=True).feature_info
     except RuntimeError as error:
@@ -601,7 +601,13 @@ def _cached(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
 
 
-def _fetched(name: str) -> Path:
+def fetched(name: str) -> Path:
+    """Where the weights of a backbone were fetched to.
+
+    Raises:
+        ConfigError: none are known to be had by this name.
+        ModelFileError: they were not fetched yet.
+    """
     url = _url(name)
     path = _cached(url)
     if not path.is_file():

@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.data.readers import AttributePart, AttributeSet, LabelledSet
+from onlygood.data.source import ImageSource
+from onlygood.evaluation import paper_tables, published
+from onlygood.evaluation.paper_tables import (
+    FLOOR,
+    TABLES,
+    CountedTable,
+    MeasuredTable,
+    Row,
+    place_of,
+    sets_of,
+    table_of,
+)
+from onlygood.evaluation.protocols import PROTOCOLS
+from onlygood.learning import settings_of
+from tests.evaluation.toysets import NAMES, part, toy
+
+MEASURED = {name: table for name, table in TABLES.items() if isinstance(table, MeasuredTable)}
+
+
+def presets(table: str, printed: str, normal: str) -> list[tuple[str, dict[str, str]]]:
+    rows = [row for row in MEASURED[table].rows if row.printed == printed]
+    ways = [way for row in rows if (way := row.way(normal)) is not None]
+    return [(way.preset, dict(way.settings)) for way in ways]
+
+
+def test_every_printed_figure_stands_in_a_table() -> None:
+    ours = {
+        (table.paper, table.printed_as, dataset, block.protocol, row.printed)
+        for table in MEASURED.values()
+        for block in table.blocks
+        for dataset in block.datasets
+        for row in block.rows
+    }
+    printed = {(f.paper, f.table, f.dataset, f.protocol, f.method) for f in published._figures()}
+    assert printed <= ours
+    # Not every method was run on every pair of data sets; one figure has bars without numbers.
+    more = {(paper, table) for paper, table, *_ in ours - printed}
+    assert more == {("AMA", "Table 1"), ("CE-BiGAN", "Fig. 5"), ("PIAD", "Table 2")}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_rows_are_settings_that_there_are(name: str) -> None:
+    for block in MEASURED[name].blocks:
+        assert block.protocol in PROTOCOLS
+        for way in (way for row in (*block.rows, FLOOR) for way in row.ways):
+            method, _, preset = way.preset.partition(":")
+            for more in ({}, way.instead):
+                settings_of(method, preset, {**way.settings, **more})
+            assert bool(way.weights) == bool(way.instead)
+
+
+def test_each_category_of_mvtec_has_the_preset_that_it_needs() -> None:
+    for table in ("cbigan-2", "cbigan-3"):
+        assert presets(table, "CBiGAN", "tile") == [("cbigan:paper-texture", {})]
+        assert presets(table, "CBiGAN", "screw") == [("cbigan:paper", {"rotate": "-45,45"})]
+        assert presets(table, "CBiGAN", "cable") == [("cbigan:paper", {})]
+        assert presets(table, "EGBAD", "wood") == [("cbigan:bigan-texture", {})]
+
+
+def test_what_needs_no_backbone_needs_no_weights() -> None:
+    for table in MEASURED.values():
+        for way in (way for row in table.rows for way in row.ways if "piad" in way.preset):
+            config = settings_of("piad", way.preset.partition(":")[2], {}).config
+            needs = config.distance != "mse"
+            assert (way.weights, config.backbone) == (("vgg19" if needs else ""), "vgg19")
+
+
+def test_a_row_without_a_way_is_run_on_nothing() -> None:
+    assert Row("GANomaly").way("tile") is None
+
+
+def test_an_unknown_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match='unknown table "piad-4"; did you mean "piad-'):
+        table_of("piad-4")
+
+
+def test_where_the_data_sets_of_a_table_are_looked_for(tmp_path: Path) -> None:
+    mvtec, several, pairs = (TABLES[name] for name in ("cbigan-2", "piad-3", "ama-1"))
+    (tmp_path / "celeba").mkdir()
+    assert place_of(mvtec, "mvtec", tmp_path) == tmp_path
+    assert place_of(several, "celeba", tmp_path) == tmp_path
+    assert place_of(several, "coil100", tmp_path) is None
+    assert place_of(pairs, "cifar10-vs-svhn", tmp_path) == tmp_path
+    assert place_of(mvtec, "mvtec", None) is None
+    with pytest.raises(DataError, match="there is no folder"):
+        place_of(mvtec, "mvtec", tmp_path / "none")
+
+
+def test_what_is_here_is_told_for_both_of_a_pair(tmp_path: Path) -> None:
+    (tmp_path / "svhn").mkdir()
+    found = sets_of(TABLES["ama-1"], tmp_path)
+    assert found["svhn"] and not found["omniglot"]
+    assert set(found) >= {"mnist", "cifar10", "cifar100", "imagenet"}
+
+
+# Counts ------------------------------------------------------------------------------------------
+
+
+def counted(name: str) -> CountedTable:
+    table = TABLES[name]
+    assert isinstance(table, CountedTable)
+    return table
+
+
+def test_printed_numbers_add_up() -> None:
+    # The totals that the MVTec AD paper states: 3,629 to train on, 467 and 1,258 to test on.
+    totals = np.sum([row[:3] for row in counted("cbigan-1").printed.values()], 0)
+    assert totals.tolist() == [3629, 467, 1258]
+
+
+def test_pictures_of_a_category_are_counted(tmp_path: Path) -> None:
+    for kind, number in (("train/good", 3), ("test/good", 2), ("test/cut", 1), ("test/dent", 3)):
+        folder = tmp_path / "tile" / kind
+        folder.mkdir(parents=True)
+        for i in range(number):
+            Image.new("L", (6, 6)).save(folder / f"{i}.png")
+    assert counted("cbigan-1").count("tile", tmp_path) == (3, 2, 4, 6)
+
+
+def test_pictures_of_data_sets_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faces(folder: Path | None) -> AttributeSet:
+        some = AttributePart(ImageSource(list(part("f", (2,)).pictures)), np.zeros((2, 4), bool))
+        return AttributeSet("celeba", ("a", "b", "c", "d"), some, some, some)
+
+    def read(name: str, folder: Path | None) -> LabelledSet:
+        return toy(name)._replace(class_names=("bedroom", *NAMES[1:]))
+
+    monkeypatch.setattr(paper_tables, "read_set", read)
+    monkeypatch.setattr(paper_tables, "celeba", faces)
+    count = counted("piad-1").count
+    assert count("mnist", None) == (3, 45)
+    # Of LSUN, bedrooms alone.
+    assert count("lsun", None) == (1, 15)
+    assert count("celeba", None) == (4, 6)
