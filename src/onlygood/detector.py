@@ -250,7 +250,7 @@ class Detector:
         for batch in self.scorer.load(source, batch_size):
             raw = self.scorer.score(batch, maps=maps)
             heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
-            yield from judged(batch, self.calibration, raw.totals, raw.parts, heat)
+            yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
 
     # Keeping ---------------------------------------------------------------------------------
 

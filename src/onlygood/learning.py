@@ -190,7 +190,7 @@ def settled(view: View, source: ImageSource) -> View:
         except DataError:
             continue
         channels = max(channels, depth)
-        sides.append(min(height, width))
+        sides.append(min(height, width, view.crop or height))
         if view.size and channels > 1:
             break
     tiny = bool(sides) and median(sides) <= TINY

@@ -61,7 +61,7 @@ class RawScorer:
 
     def load(self, source: ImageSource, batch_size: int = BATCH) -> Iterator[list[Loaded]]:
         """Pictures in the form that `score` takes, decoded on all cores."""
-        return iterate(source, self.view.size, self.view.channels, batch_size, threads())
+        return iterate(source, self.view, batch_size, threads())
 
     @torch.no_grad()
     def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:

@@ -179,13 +179,13 @@ class PIAD(Method):
         "lsun": Preset(
             summary="LSUN bedrooms as in the supplement, but for the backbone",
             config=_LSUN,
-            view={"size": 64},
+            view={"crop": 256, "size": 64},
             training={"steps": 200_000},
         ),
         "celeba": Preset(
-            summary="CelebA (crop 140 px first) as in the supplement, but for the backbone",
+            summary="CelebA as in the supplement, but for the backbone",
             config=_CELEBA,
-            view={"size": 64},
+            view={"crop": 140, "size": 64},
             training={"steps": 200_000},
         ),
         "paper-mnist": Preset(
@@ -209,13 +209,13 @@ class PIAD(Method):
         "paper-lsun": Preset(
             summary="LSUN bedrooms as in the paper",
             config={**_VGG, **_LSUN},
-            view={"size": 64},
+            view={"crop": 256, "size": 64},
             training={"steps": 200_000},
         ),
         "paper-celeba": Preset(
-            summary="CelebA (crop 140 px first) as in the paper",
+            summary="CelebA as in the paper",
             config={**_VGG, **_CELEBA},
-            view={"size": 64},
+            view={"crop": 140, "size": 64},
             training={"steps": 200_000},
         ),
         "ablation-mse-fixed": Preset(
