@@ -39,7 +39,7 @@ from onlygood.evaluation.records import (
     schedule,
 )
 from onlygood.learning import learn, settings_of
-from onlygood.raw_scores import RawScorer
+from onlygood.raw_scores import RawScorer, joined
 from onlygood.settings import Resolved, to_json
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16
@@ -325,10 +325,7 @@ def _scores(
             if item.error is not None:
                 raise _unreadable(item.error)
         found.append(scorer.score(batch, maps=False))
-    return (
-        np.concatenate([raw.totals for raw in found]),
-        {name: np.concatenate([raw.parts[name] for raw in found]) for name in found[0].parts},
-    )
+    return joined(found)
 
 
 def _unreadable(reason: str) -> DataError:

@@ -373,6 +373,10 @@ class AMA(Method):
         # Of images that are all alike it is 0, and scores must stay finite.
         self.sigma.copy_(r.std(correction=0).clamp_min(1e-6))
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return (self.generator(self.encoder(_scaled(x))) + 1) / 2
+
     def score(self, x: Images) -> Scores:
         """R of Eq. 5, the distance of the critic's features of (x, x) and (x, x_hat); A from it."""
         x = _scaled(x)

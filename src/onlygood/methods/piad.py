@@ -372,11 +372,14 @@ class PIAD(Method):
         """The features of images, which no update changes."""
         return None if self.config.distance == "mse" else self.features(x)
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return _unscaled(self.generator(self.encoder(_scaled(x))))
+
     def score(self, x: Images) -> Scores:
         """Eq. 1: the distance between x and G(E(x)); that of each position as the map."""
         distance = DISTANCES[self.config.distance]
-        x_hat = _unscaled(self.generator(self.encoder(_scaled(x))))
-        f, f_hat = self.features(x), self.features(x_hat)
+        f, f_hat = self.features(x), self.features(self.reconstruct(x))
         return Scores.weighted(
             map=enlarged(distance.of_position(f, f_hat), x.shape[2], x.shape[3]),
             distance=(1.0, distance.of_image(f, f_hat)),
