@@ -193,7 +193,7 @@ class AMA(Method):
             training=_PAPER_LENGTH,
         ),
         "code": Preset(
-            summary="as the code's README runs it; it gives known anomalous pictures as well",
+            summary="as the code's README runs it; known anomalous pictures are given as well",
             config={
                 "interpolation": 0.0,
                 "simplex": "remainder",
