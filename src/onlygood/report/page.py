@@ -154,8 +154,9 @@ def _histogram(content: ReportContent) -> charts.Histogram | None:
 
 def _parts(content: ReportContent) -> dict[str, charts.Histogram]:
     """How each part of the score is distributed, where there is more than one."""
-    names = dict.fromkeys(content.calibration_parts)
-    names |= dict.fromkeys(name for item in content.items for name in item.parts)
+    # In the method's order where it is known; files keep names in alphabetical order.
+    names = dict.fromkeys(name for item in content.items for name in item.parts)
+    names |= dict.fromkeys(content.calibration_parts)
     if len(names) < 2:
         return {}
     drawn: dict[str, charts.Histogram] = {}
