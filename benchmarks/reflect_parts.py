@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from measure import machine, over_seeds, table, write_json
 from onlygood.core.method import InputShape
+from onlygood.core.settings import View
 from onlygood.data.loading import iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
@@ -318,7 +319,7 @@ def whitened(method: Reflect, grids: Sequence[Grid]) -> Grid:
 @torch.no_grad()
 def features(method: Reflect, source: ImageSource, size: int) -> list[Grid]:
     batches = []
-    for batch in iterate(source, size, 1, BATCH, threads()):
+    for batch in iterate(source, View(size=size, channels=1), BATCH, threads()):
         pictures = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
         batches.append(method.features(to_images(torch.stack(pictures))))
     return [torch.cat(grid) for grid in zip(*batches, strict=True)]

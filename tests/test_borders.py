@@ -41,14 +41,14 @@ BELOW: dict[str, set[str]] = {
     "deploy.file": {"core"},
     # Where there is no torch; a test below says so.
     "deploy.runtime": {
-        *("core", "decision", "judging", "deploy.file"),
+        *("core", "settings", "decision", "judging", "deploy.file"),
         *("data.loading", "data.resize", "data.source"),
     },
     "deploy.batching": {"core"},
     "deploy.drift": set(),
     "deploy.inspections": {"core"},
     "deploy.metrics": set(),
-    "deploy.recent": set(),
+    "deploy.recent": {"core"},
     "deploy.schemas": set(),
     "deploy.service_settings": {"core"},
     "deploy.guard": {"deploy.service_settings"},

@@ -386,6 +386,23 @@ def test_a_score_that_is_no_number_names_the_picture(tmp_path: Path) -> None:
         fitted.score(parts.normal(2))
 
 
+@pytest.mark.parametrize("more", [{}, {"tile": 8, "overlap": 0.5}])
+def test_pictures_are_given_back_in_their_own_size(more: dict[str, object]) -> None:
+    made = parts.fit(settings={"crop": 16, "smooth": 0, **more})
+    picture = parts.normal(1, seed=9)[0]
+    given, unreadable = made.reconstruct([picture, b""])
+    assert unreadable is None
+    assert given.shape == (24, 20, 1)
+    inner = given[4:20, 2:18, 0].astype(int)
+    assert given.sum() == inner.sum()  # black where nothing was looked at
+    assert np.abs(inner - picture[4:20, 2:18]).mean() < 6
+
+
+def test_a_method_that_gives_nothing_back_says_none() -> None:
+    made = Detector.fit("knn", list(parts.normal(6)), settings={"size": 16})
+    assert list(made.reconstruct(list(parts.normal(3)))) == [None, None, None]
+
+
 # Heat maps -----------------------------------------------------------------------------------
 
 

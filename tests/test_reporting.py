@@ -8,8 +8,8 @@ from PIL import Image
 
 from onlygood import Detector
 from onlygood.evaluation.evaluate import Evaluation, evaluate
-from onlygood.report.page import MISTAKES, MOST_ANOMALOUS, THUMBNAIL, write_report
-from onlygood.reporting import evaluation_report, fit_report
+from onlygood.report.page import LEAST_ANOMALOUS, MISTAKES, MOST_ANOMALOUS, THUMBNAIL, write_report
+from onlygood.reporting import UNUSUAL, evaluation_report, fit_report
 from tests import parts
 
 
@@ -42,6 +42,37 @@ def test_a_fresh_detector_tells_its_promise(detector: Detector) -> None:
     assert list(content.calibration_scores) == calibration.scores.tolist()
     assert content.verdict == "fitted without gradient steps"
     assert (content.items, content.evaluation, content.curves) == ((), None, {})
+    assert sorted(content.calibration_parts["residual"]) == sorted(calibration.scores)
+
+
+def test_the_most_unusual_calibration_pictures_are_told(detector: Detector) -> None:
+    unusual = fit_report(detector).unusual
+    highest = sorted(detector.calibration.scores, reverse=True)[:UNUSUAL]
+    assert [item.score for item in unusual] == pytest.approx(highest, rel=1e-5)
+    for item in unusual:
+        assert item.picture is not None and item.reconstruction is not None
+        assert item.picture.size == item.reconstruction.size == (20, 24)
+        assert np.shape(item.map) == (24, 20)
+        assert item.p_value is None
+        # The subspace holds nearly all of a normal part.
+        difference = np.abs(np.asarray(item.picture, int) - np.asarray(item.reconstruction, int))
+        assert difference.mean() < 20
+
+
+def test_methods_that_give_nothing_back_show_picture_and_map() -> None:
+    made = Detector.fit("gaussian", list(parts.normal(12)), settings={"size": 16})
+    unusual = fit_report(made).unusual
+    assert unusual and all(item.reconstruction is None for item in unusual)
+    assert all(item.map is not None for item in unusual)
+
+
+def test_a_loaded_detector_knows_the_parts_but_no_pictures(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "it.safetensors")
+    content = fit_report(Detector.load(tmp_path / "it.safetensors"))
+    assert content.unusual == []
+    assert content.calibration_parts == fit_report(detector).calibration_parts
 
 
 def test_a_promise_that_could_not_be_kept_is_told() -> None:
@@ -96,7 +127,7 @@ def test_an_evaluation_tells_its_figures(detector: Detector, evaluation: Evaluat
 def test_only_pictures_that_are_shown_are_kept(detector: Detector, evaluation: Evaluation) -> None:
     content = evaluation_report(detector, evaluation)
     kept = [item for item in content.items if item.picture is not None]
-    assert MOST_ANOMALOUS <= len(kept) <= MOST_ANOMALOUS + 2 * MISTAKES
+    assert MOST_ANOMALOUS <= len(kept) <= MOST_ANOMALOUS + LEAST_ANOMALOUS + 2 * MISTAKES
     best = sorted(content.items, key=lambda item: -(item.score or 0))[:MOST_ANOMALOUS]
     assert all(item.picture is not None for item in best)
     for item in kept:

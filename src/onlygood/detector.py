@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from onlygood import model_file, settings
 from onlygood.core.errors import DataError, ModelFileError, OnlygoodError
 from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
+from onlygood.data.resize import restored
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
@@ -31,6 +33,21 @@ from onlygood.training.reporting import Reporter, Silent
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
+
+
+class CalibratedOn(NamedTuple):
+    """What the calibration came from, for reports; decisions do not depend on it."""
+
+    parts: dict[str, NDArray[np.float64]]
+    """Of each part of the score, that of every calibration picture; none in older model files."""
+    pictures: ImageSource | None = None
+    """Highest score first; None in a detector that was loaded."""
+
+    @classmethod
+    def of(cls, survey: Survey) -> "CalibratedOn":
+        """Of the pictures that a calibration has just been made from."""
+        order = np.argsort(-survey.totals, kind="stable")
+        return cls(survey.parts, survey.pictures.subset(order))
 
 
 @final
@@ -48,13 +65,14 @@ class Detector:
         training: Training,
         calibration: Calibration,
         *,
+        calibrated_on: CalibratedOn,
         group_by: str | None,
         provenance: dict[str, Any],
         history: list[health.Record],
     ) -> None:
         self.method = name
         self.config, self.view, self.training = config, scorer.view, training
-        self.calibration = calibration
+        self.calibration, self.calibrated_on = calibration, calibrated_on
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
@@ -147,7 +165,7 @@ class Detector:
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,
             "n_anomalous": learned.n_anomalous,
-            "n_calibration": len(survey.names),
+            "n_calibration": len(survey.pictures),
             "training_pictures_sha256": learned.digest,
             "unreadable": [p._asdict() for p in (*learned.unreadable, *survey.unreadable)],
             "steps": history.steps,
@@ -162,6 +180,7 @@ class Detector:
             resolved.config,
             resolved.training,
             calibration,
+            calibrated_on=CalibratedOn.of(survey),
             group_by=group_by,
             provenance=provenance,
             history=history.records,
@@ -188,7 +207,7 @@ class Detector:
             CalibrationError: there are too few pictures for the promise; says how many it needs.
             DataError: none of the pictures can be read.
         """
-        provenance = dict(self.provenance)
+        provenance, calibrated_on = dict(self.provenance), self.calibrated_on
         if pictures is None:
             calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
         else:
@@ -200,7 +219,8 @@ class Detector:
                 confidence=confidence,
                 strict_fpr=strict_fpr,
             )
-            provenance["n_calibration"] = len(survey.names)
+            calibrated_on = CalibratedOn.of(survey)
+            provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
                 *provenance["unreadable"],
                 *(p._asdict() for p in survey.unreadable),
@@ -211,6 +231,7 @@ class Detector:
             self.config,
             self.training,
             calibration,
+            calibrated_on=calibrated_on,
             group_by=self.group_by,
             provenance=provenance,
             history=self.history,
@@ -250,7 +271,22 @@ class Detector:
         for batch in self.scorer.load(source, batch_size):
             raw = self.scorer.score(batch, maps=maps)
             heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
-            yield from judged(batch, self.calibration, raw.totals, raw.parts, heat)
+            yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
+
+    def reconstruct(self, pictures: Any) -> Iterator[NDArray[np.uint8] | None]:
+        """Pictures as the method gives them back, `(H, W, C)` in their own size, in order.
+
+        Put together from tiles where it sees tiles, black outside of what `View.crop` cuts out.
+        None for all where the method gives no pictures back, and for those that cannot be read.
+        """
+        for batch in self.scorer.load(ImageSource.of(pictures)):
+            x_hat = self.scorer.reconstruct(batch)
+            rows = iter(() if x_hat is None else x_hat)
+            for item in batch:
+                if x_hat is None or item.size is None:
+                    yield None
+                else:
+                    yield restored(next(rows), item.size, self.view)
 
     # Keeping ---------------------------------------------------------------------------------
 
@@ -264,7 +300,8 @@ class Detector:
         model_file.write(
             Path(path),
             {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
-            | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()},
+            | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
+            | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()},
             {
                 "method": self.method,
                 "config": settings.to_json(self.config),
@@ -295,12 +332,14 @@ class Detector:
             network = new_network(method, config, view, seed=0)
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
+            parts = {n: t.numpy() for n, t in _part(file.tensors, "parts.").items()}
             return cls(
                 facts["method"],
                 RawScorer(network, view, where),
                 config,
                 settings.from_json(Training, facts["training"]),
                 Calibration.from_parts(facts["calibration"], arrays),
+                calibrated_on=CalibratedOn(parts),
                 group_by=facts["group_by"],
                 provenance=facts["provenance"],
                 history=facts["history"],
@@ -323,7 +362,7 @@ def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibr
         survey.totals,
         pixel_maxima=survey.pixel_maxima,
         pixel_median=survey.pixel_median,
-        groups=group_names(survey.names, group_by) if group_by else None,
+        groups=group_names(survey.pictures.names, group_by) if group_by else None,
         **promise,
     )
 

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.result import Result
+from onlygood.core.settings import View
 from onlygood.data.loading import Loaded
-from onlygood.data.resize import restore_map
+from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
 
 
 def judged(
     batch: Sequence[Loaded],
+    view: View,
     calibration: Calibration,
     totals: NDArray[np.float64],
     parts: Mapping[str, NDArray[np.floating[Any]]],
@@ -24,6 +26,7 @@ def judged(
 
     Args:
         batch: Loaded pictures, and those that could not be.
+        view: How they were seen.
         calibration: Decides.
         totals: `(n,)` finite scores of the readable ones.
         parts: `(n,)` for each part of the score.
@@ -42,5 +45,5 @@ def judged(
             float(p_values[i]),
             str(decisions[i]),
             {name: float(values[i]) for name, values in parts.items()},
-            None if maps is None else restore_map(maps[i].astype(np.float32), item.size),
+            None if maps is None else restored(maps[i].astype(np.float32), item.size, view),
         )

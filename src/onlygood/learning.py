@@ -83,12 +83,8 @@ def learn(
     config, training = resolved.config, resolved.training
     view = settled(resolved.view, train)
     cls = method_named(method)
-    if anomalous is not None and not cls.uses_anomalous:
-        learners = ", ".join(name for name, other in METHODS.items() if other.uses_anomalous)
-        raise ConfigError(
-            f'method "{method}" learns from normal pictures alone; leave the anomalous ones out, '
-            f"or choose a method that uses them: {learners}"
-        )
+    if anomalous is not None:
+        require_uses_anomalous(method)
     network = new_network(cls, config, view, seed)
     if validation is not None and not any(stage.updates for stage in network.stages()):
         train, validation = ImageSource([*train, *validation]), None
@@ -159,6 +155,20 @@ def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None
     )
 
 
+def require_uses_anomalous(name: str) -> None:
+    """Refuse a method that cannot learn from known anomalous pictures.
+
+    Raises:
+        ConfigError: it learns from normal ones alone, or there is none of this name.
+    """
+    if not method_named(name).uses_anomalous:
+        learners = ", ".join(name for name, other in METHODS.items() if other.uses_anomalous)
+        raise ConfigError(
+            f'method "{name}" learns from normal pictures alone; leave the anomalous ones out, '
+            f"or choose a method that uses them: {learners}"
+        )
+
+
 def method_named(name: str) -> type[Method]:
     """The class of a method.
 
@@ -191,7 +201,7 @@ def settled(view: View, source: ImageSource) -> View:
         except DataError:
             continue
         channels = max(channels, depth)
-        sides.append(min(height, width))
+        sides.append(min(height, width, view.crop or height))
         if view.size and channels > 1:
             break
     tiny = bool(sides) and median(sides) <= TINY

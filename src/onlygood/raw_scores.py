@@ -1,10 +1,11 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -33,9 +34,10 @@ class RawScores(NamedTuple):
 class Survey(NamedTuple):
     """What calibration needs to know of normal pictures."""
 
-    names: list[str]
-    """Of the readable pictures."""
+    pictures: ImageSource
+    """The readable ones."""
     totals: NDArray[np.float64]
+    parts: dict[str, NDArray[np.float64]]
     pixel_maxima: NDArray[np.float64] | None
     """Largest value of each map."""
     pixel_median: float | None
@@ -61,7 +63,7 @@ class RawScorer:
 
     def load(self, source: ImageSource, batch_size: int = BATCH) -> Iterator[list[Loaded]]:
         """Pictures in the form that `score` takes, decoded on all cores."""
-        return iterate(source, self.view.size, self.view.channels, batch_size, threads())
+        return iterate(source, self.view, batch_size, threads())
 
     @torch.no_grad()
     def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:
@@ -89,32 +91,57 @@ class RawScorer:
             heat = gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
         return RawScores(totals, parts, heat)
 
+    @torch.no_grad()
+    def reconstruct(self, batch: list[Loaded]) -> UInt8[np.ndarray, "n size size C"] | None:
+        """The readable pictures of a batch as they are given back; None where none are."""
+        readable = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
+        if not readable:
+            return None
+        x_hat = self._tiled.reconstruct(to_images(torch.stack(readable).to(self.device)))
+        if x_hat is None:
+            return None
+        pixels = (255 * x_hat.float().clamp(0, 1)).round().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
     def survey(self, source: ImageSource) -> Survey:
         """Score pictures and sum their maps up.
 
         Raises:
             DataError: none of them can be read.
         """
-        names: list[str] = []
+        readable: list[int] = []
         unreadable: list[Unreadable] = []
-        totals, maxima, medians = [], [], []
+        scores, maxima, medians = [], [], []
+        seen = 0
         for batch in self.load(source):
             raw = self.score(batch, maps=True)
-            totals.append(raw.totals)
+            scores.append(raw)
             if raw.maps is not None:
                 maxima.append(raw.maps.max((1, 2)).astype(np.float64))
                 medians.append(np.median(raw.maps, (1, 2)))
-            names += [item.name for item in batch if item.error is None]
+            readable += [seen + i for i, item in enumerate(batch) if item.error is None]
+            seen += len(batch)
             unreadable += [Unreadable(i.name, i.error) for i in batch if i.error is not None]
-        if not names:
+        if not readable:
             raise DataError(
                 f"none of the {len(source)} calibration pictures can be read; the first: "
                 f"{unreadable[0].reason}"
             )
         return Survey(
-            names,
-            np.concatenate(totals),
+            source.subset(readable),
+            *joined(scores),
             np.concatenate(maxima) if maxima else None,
             float(np.median(np.concatenate(medians))) if medians else None,
             unreadable,
         )
+
+
+def joined(
+    scores: Sequence[RawScores],
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Totals and parts of several batches, in which there is a readable picture."""
+    found = [raw for raw in scores if len(raw.totals)]
+    return (
+        np.concatenate([raw.totals for raw in found]),
+        {name: np.concatenate([raw.parts[name] for raw in found]) for name in found[0].parts},
+    )

@@ -1,15 +1,17 @@
 """Fills the report page with what a detector knows."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.core.result import Result
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, Picture
 from onlygood.detector import Detector
 from onlygood.evaluation.evaluate import Evaluation
 from onlygood.methods import METHODS
@@ -18,10 +20,13 @@ from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
 from onlygood.training import health
 
+UNUSUAL = 12
+"""Calibration pictures that a fit report shows."""
+
 
 def fit_report(detector: Detector) -> ReportContent:
     """A page on a fresh detector: its promise, its training, where it comes from."""
-    return _content(detector, "learnt from normal pictures")
+    return _content(detector, "learnt from normal pictures", unusual=_unusual(detector))
 
 
 def evaluation_report(detector: Detector, evaluation: Evaluation) -> ReportContent:
@@ -58,6 +63,7 @@ def _content(detector: Detector, what: str, **more: Any) -> ReportContent:
             note=calibration.note or None,
         ),
         calibration_scores=calibration.scores.tolist(),
+        calibration_parts={n: v.tolist() for n, v in detector.calibrated_on.parts.items()},
         curves={n: health.series(detector.history, n) for n in health.names(detector.history)},
         verdict=detector.verdict,
         provenance=_provenance(detector),
@@ -86,39 +92,70 @@ def _items(detector: Detector, evaluation: Evaluation) -> list[Item]:
         for result, label in zip(evaluation.results, evaluation.labels, strict=True)
     ]
     positions = sorted(shown(items))
-    if not positions:
-        return items
-    source = evaluation.source.subset(positions)
-    for position, result in zip(positions, detector.stream(source), strict=True):
-        picture = _picture(evaluation.source, position)
-        items[position] = _item(result, evaluation.labels[position], picture)
+    if positions:
+        source = evaluation.source.subset(positions)
+        labels = [evaluation.labels[position] for position in positions]
+        for position, item in zip(positions, _pictured(detector, source, labels), strict=True):
+            items[position] = item
     return items
 
 
-def _item(result: Result, label: bool, picture: Image.Image | None = None) -> Item:
+def _unusual(detector: Detector) -> list[Item]:
+    """Of a fresh detector the calibration pictures that score highest."""
+    source = detector.calibrated_on.pictures
+    if source is None:
+        return []
+    source = source.subset(range(min(UNUSUAL, len(source))))
+    # Without p-values: they compare with the calibration pictures, and these are some of them.
+    return [
+        replace(item, p_value=None)
+        for item in _pictured(detector, source, [None] * len(source))
+        if item.error is None
+    ]
+
+
+def _pictured(
+    detector: Detector, source: ImageSource, labels: Sequence[bool | None]
+) -> Iterator[Item]:
+    """Items with all that is shown of them; scores them."""
+    results, given = detector.stream(source), detector.reconstruct(source)
+    for picture, label, result, x_hat in zip(source, labels, results, given, strict=True):
+        item = _item(result, label)
+        photo = _small(picture)
+        if item.error is not None or photo is None:
+            yield item
+            continue
+        yield replace(
+            item,
+            picture=photo,
+            reconstruction=None if x_hat is None else _image(x_hat).resize(photo.size),
+            map=None if result.map is None else fit_map(result.map, photo.size),
+        )
+
+
+def _item(result: Result, label: bool | None) -> Item:
     if result.error is not None:
         return Item(name=result.name, label=label, error=result.error)
     decision: Any = result.decision
-    map = None
-    if picture is not None and result.map is not None:
-        map = fit_map(result.map, picture.size)
     return Item(
         name=result.name,
         score=result.score,
         p_value=result.p_value,
         decision=decision,
+        parts=result.parts,
         label=label,
-        picture=picture,
-        map=map,
     )
 
 
-def _picture(source: ImageSource, position: int) -> Image.Image | None:
+def _small(picture: Picture) -> Image.Image | None:
     """A picture as small as the page shows it: dozens in camera resolution would fill memory."""
     try:
-        pixels = source[position].load()
+        photo = _image(picture.load())
     except DataError:
         return None
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return picture
+    photo.thumbnail((THUMBNAIL, THUMBNAIL))
+    return photo
+
+
+def _image(pixels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

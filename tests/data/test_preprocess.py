@@ -32,6 +32,7 @@ def test_room_for_a_turned_square(low: float, high: float, factor: float):
     ("view", "message"),
     [
         (View(channels=3, size=2), "size must be 4 or more"),
+        (View(channels=3, crop=2), r"crop must be 0 \(none is cut out\) or 4 or more, got 2"),
         (View(channels=2), "channels must be 1"),
         (View(channels=3, size=64, tile=65), "tile must be 0"),
         (View(channels=3, tile=-1), "tile must be 0"),

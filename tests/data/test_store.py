@@ -130,7 +130,9 @@ def test_the_digest_depends_on_pixels_alone(folder: Path):
 
 
 def test_scoring_gets_pictures_in_order_with_the_unreadable_in_their_places(folder: Path):
-    batches = list(iterate(ImageSource.of(folder), size=16, channels=3, batch_size=2, threads=3))
+    batches = list(
+        iterate(ImageSource.of(folder), View(size=16, channels=3), batch_size=2, threads=3)
+    )
     assert [len(batch) for batch in batches] == [2, 2, 1]
     items = [item for batch in batches for item in batch]
     assert [item.name for item in items] == ["a.png", "b.png", "bad.png", "c.png", "dot.png"]
@@ -143,7 +145,7 @@ def test_scoring_gets_pictures_in_order_with_the_unreadable_in_their_places(fold
 def test_training_and_scoring_see_the_same_pixels():
     source = ImageSource.of(PIXELS)
     view = View(channels=3, size=16)
-    (items,) = iterate(source, size=16, channels=3, batch_size=10)
+    (items,) = iterate(source, view, batch_size=10)
     (batch,) = PictureStore(source, view).batches([Pick(torch.arange(10), torch.empty(10, 0))])
     scored = torch.stack([to_bytes(item.pixels) for item in items if item.pixels is not None])
     torch.testing.assert_close(batch, scored / 255, rtol=0, atol=0)

@@ -25,6 +25,9 @@ class Brightness:
             dark=(2.0, -x.amin((1, 2, 3))),
         )
 
+    def reconstruct(self, x: Tensor) -> Tensor | None:
+        return 1 - x if self.mapped else None
+
 
 def test_sixty_four_tiles():
     view = View(channels=3, size=512, tile=64)
@@ -76,6 +79,14 @@ def test_maps_are_stitched_where_they_belong(size: int, overlap: float):
     torch.testing.assert_close(found.map, x[:, 0])
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.3])
+def test_reconstructions_are_put_together(overlap: float):
+    x = torch.rand(2, 3, 11, 11)
+    view = View(channels=3, size=11, tile=4, overlap=overlap)
+    torch.testing.assert_close(Tiled(Brightness(), view, tiles_at_once=3).reconstruct(x), 1 - x)
+    assert Tiled(Brightness(mapped=False), view).reconstruct(x) is None
+
+
 def test_overlapping_maps_are_averaged():
     class Count:
         seen = 0
@@ -85,6 +96,9 @@ def test_overlapping_maps_are_averaged():
             return Scores.weighted(
                 map=torch.full((len(x), 4, 4), float(self.seen)), one=(1.0, x.sum((1, 2, 3)))
             )
+
+        def reconstruct(self, x: Tensor) -> None:
+            return None
 
     view = View(channels=3, size=6, tile=4, overlap=0.5)
     found = Tiled(Count(), view, tiles_at_once=1).score(torch.zeros(1, 1, 6, 6))

@@ -119,6 +119,40 @@ def test_triangles_are_kept_without_their_zeros(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [12, 24])
+def test_what_is_cut_out_is_cut_out_of_exported_models_too(
+    size: int, tmp_path: Path, without_shape_checks: None
+) -> None:
+    normal = [np.asarray(stripes(i)) for i in range(40)]
+    settings = {"size": size, "crop": 20, "components": 3, "tile": 12, "smooth": 0.0}
+    detector = Detector.fit("pca", normal, settings=settings)
+    detector.save(tmp_path / "it.safetensors")
+    export(detector, tmp_path / "it.onnx")
+    runtime = Runtime.load(tmp_path / "it.onnx", threads=1)
+    inside, outside = (np.asarray(stripes(99)).copy() for _ in range(2))
+    inside[15:22, 20:30] = 255
+    outside[:8] = outside[:, :12] = 0  # What is cut out are rows 10 to 29, columns 15 to 34.
+    pictures = [normal[0], inside, outside, normal[0][:19]]
+    ours = Detector.load(tmp_path / "it.safetensors").score(pictures)
+    theirs = runtime.score(pictures)
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        assert b.score == pytest.approx(a.score, rel=1e-4)
+        assert a.map is not None and b.map is not None and a.map.shape == (40, 50)
+        np.testing.assert_allclose(a.map, b.map, rtol=1e-3, atol=1e-3)
+        assert a.map[10:30, 15:35].all() and np.count_nonzero(a.map) == 400
+    unmarked = Detector.load(tmp_path / "it.safetensors").score([np.asarray(stripes(99))])[0]
+    assert ours[2].score == unmarked.score < ours[1].score
+    for results in (ours, theirs):
+        assert results[3].decision == "error"
+        assert "is 50 x 19, too small for the 20 x 20 pixels" in str(results[3].error)
+    session = onnxruntime.InferenceSession(tmp_path / "it.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["score"], {"pictures": np.stack([inside, outside])})
+    assert scores == pytest.approx([r.score for r in ours[1:3]], rel=1e-4)
+    # ONNX Runtime's own exception has no base to name.
+    with pytest.raises(Exception, match="out of data bounds"):
+        session.run(["score"], {"pictures": inside[None, :19]})
+
+
 def test_the_promise_travels_along(scene: Scene) -> None:
     assert scene.runtime.calibration.guarantee == scene.detector.calibration.guarantee
     assert scene.runtime.provenance == scene.detector.provenance

@@ -19,7 +19,7 @@ from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
 from onlygood.evaluation import bench
 from onlygood.evaluation.bench import Cell, commit, run, run_cell
-from onlygood.evaluation.protocols import Task, Tasks, gpnd
+from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
 from onlygood.evaluation.records import key_of, read
 from onlygood.learning import Learned, learn
 from onlygood.methods.autoencoder import Autoencoder
@@ -33,7 +33,7 @@ KEYS = {
     *("schedule", "steps", "auroc", "parts", "average_precision", "fpr_at_95_tpr"),
     *("max_balanced_accuracy", "max_balanced_accuracy_by_kind", "training_seconds"),
     *("images_per_second", "n_train", "n_normal", "n_anomalous", "verdict", "device", "threads"),
-    *("precision", "versions", "commit", "split_seed", "resolved", "images"),
+    *("n_known", "precision", "versions", "commit", "split_seed", "resolved", "images"),
 }
 
 
@@ -251,6 +251,24 @@ def test_a_curve_needs_a_budget_that_can_be_parted(
 def test_wrong_settings_are_refused_before_anything_is_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='no setting "alhpa"'):
         list(run([cell(), cell(settings={"alhpa": 1})], tasks(), tmp_path / "r"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_known_anomalous_pictures_are_learnt_from() -> None:
+    one = cell(method="ama", settings=TINY_NET | {"steps": 2})
+    without = run_cell(one, official(toy(), 0))
+    line = run_cell(replace(one, protocol="one-vs-rest-known"), official_known(toy(train=20), 0))
+    assert (without["n_known"], line["n_known"]) == (0, 2)
+    calibrated = run_cell(replace(one, protocol="elpv"), solar()._replace(known=solar().train))
+    assert calibrated["n_known"] == 60
+
+
+def test_methods_that_cannot_use_known_pictures_are_refused_before_anything_is_run(
+    tmp_path: Path,
+) -> None:
+    cells = [cell(method=name, settings={}, protocol="ood-known") for name in ("ama", "pca")]
+    with pytest.raises(ConfigError, match=r'"pca" learns from normal pictures alone;.*them: ama'):
+        list(run(cells, tasks(), tmp_path / "r"))
     assert not (tmp_path / "r").exists()
 
 

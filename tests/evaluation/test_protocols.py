@@ -15,9 +15,11 @@ from onlygood.evaluation.protocols import (
     choosing,
     gpnd,
     official,
+    official_known,
     open_tasks,
     out_of_distribution,
     pair,
+    semi_supervised,
 )
 from tests.evaluation.toysets import NAMES, part, toy
 
@@ -111,6 +113,35 @@ def test_ood_in_full_draws_nothing() -> None:
     task = out_of_distribution(toy(), toy("other", test=7), None)
     assert len(names(task, True)) == 21
     assert task.split_seed is None
+
+
+def test_known_pictures_are_a_tenth_of_the_other_classes_in_training() -> None:
+    data = toy(train=40)
+    task = official_known(data, 1)
+    assert task.known is not None and task.split_seed == 0
+    assert len(task.known) == len(set(task.known.names)) == 4
+    assert {name.split("/")[0] for name in task.known.names} == {"train"}
+    assert not [name for name in task.known.names if name.split("/")[1] == "1"]
+    assert not set(task.known.names) & {*task.train.names, *task.test.source.names}
+    without = official(data, 1)
+    assert without.known is None
+    assert task.train.names == without.train.names
+    assert task.test.source.names == without.test.source.names
+    assert official_known(data, 1).known.names == task.known.names
+    other = semi_supervised(without, data.train.pictures, seed=1).known
+    assert other is not None and other.names != task.known.names
+
+
+@pytest.mark.usefixtures("installed")
+def test_known_pictures_of_another_data_set_are_those_of_its_training_part() -> None:
+    task = open_tasks("ood-known", "toy-vs-other").task("all")
+    assert task.known is not None
+    assert len(task.known) == 3  # of 30 normal ones
+    assert set(task.known.names) <= set(toy("other").train.pictures.names)
+    without = open_tasks("ood", "toy-vs-other").task("all")
+    assert task.test.source.names == without.test.source.names
+    knowing = {name for name, protocol in PROTOCOLS.items() if protocol.known}
+    assert knowing == {"ood-known", "one-vs-rest-known"}
 
 
 def test_a_pair_leaves_the_other_classes_out() -> None:

@@ -50,6 +50,13 @@ class Method(nn.Module, ABC):
         Leaves parameters, buffers and the global random state as they are.
         """
 
+    def reconstruct(self, x: Images) -> Images | None:
+        """Images as the method gives them back, which `score` compares them with; in eval mode.
+
+        Meant to be in [0, 1], but not cut off. None: it gives no images back.
+        """
+        return None
+
     def prepare(self, x: Images) -> Tensor | None:
         """What losses need of images that no training changes, `(B, ...)`, as `Batch.prepared`.
 

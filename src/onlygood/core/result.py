@@ -19,6 +19,7 @@ class Result(NamedTuple):
     parts: dict[str, float]
     """The parts of the score, before their weights."""
     map: NDArray[np.float32] | None = None
-    """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold."""
+    """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold. Outside
+    of what `View.crop` cuts out it is 0: nothing was looked at there."""
     error: str | None = None
     """Why the picture could not be scored."""

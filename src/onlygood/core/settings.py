@@ -16,6 +16,8 @@ class View:
 
     size: int = 128
     """Side in pixels of the resized picture (square, bilinear); 0: 48 for up to 64 px, else 224."""
+    crop: int = 0
+    """Side in pixels of the square that is cut out of a picture's centre first; 0: none is."""
     channels: int = 0
     """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
     tile: int = 0

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from onlygood.core.errors import DataError
+from onlygood.core.settings import View
 from onlygood.data.resize import squared
 from onlygood.data.source import ImageSource, Picture
 
@@ -32,25 +33,25 @@ class Loaded(NamedTuple):
     error: str | None
 
 
-def load(picture: Picture, size: int, channels: int) -> Loaded:
+def load(picture: Picture, view: View) -> Loaded:
     """Decode and square one picture; what is wrong with it becomes part of the result."""
     try:
         pixels = picture.load()
-        fitted = squared(pixels, size, channels, picture.name)
+        fitted = squared(pixels, view, picture.name)
     except DataError as error:
         return Loaded(picture.name, picture.path, None, None, str(error))
     return Loaded(picture.name, picture.path, fitted, pixels.shape[:2], None)
 
 
 def iterate(
-    source: ImageSource, size: int, channels: int, batch_size: int, threads: int = 1
+    source: ImageSource, view: View, batch_size: int, threads: int = 1
 ) -> Iterator[list[Loaded]]:
     """Batches of pictures for scoring, in order, unreadable ones in their places.
 
     Holds `batch_size + READ_AHEAD` preprocessed pictures at most.
     """
     batch: list[Loaded] = []
-    for item in ordered(lambda picture: load(picture, size, channels), source, threads):
+    for item in ordered(lambda picture: load(picture, view), source, threads):
         batch.append(item)
         if len(batch) == batch_size:
             yield batch

@@ -34,6 +34,10 @@ def check_view(view: View) -> None:
     """
     if view.size < SMALLEST_SIDE:
         raise ConfigError(f"size must be {SMALLEST_SIDE} or more, got {view.size}")
+    if view.crop and view.crop < SMALLEST_SIDE:
+        raise ConfigError(
+            f"crop must be 0 (none is cut out) or {SMALLEST_SIDE} or more, got {view.crop}"
+        )
     if view.channels not in (1, 3):
         raise ConfigError(f"channels must be 1 (grey) or 3 (RGB), got {view.channels}")
     if not (view.tile == 0 or SMALLEST_SIDE <= view.tile <= view.size):

@@ -176,4 +176,4 @@ class PictureStore:
                 batch = []
 
     def _load(self, picture: Picture) -> Loaded:
-        return load(picture, self._view.size, self._view.channels)
+        return load(picture, self._view)

@@ -1,5 +1,6 @@
 """Scoring large pictures with a method that sees tiles."""
 
+from collections.abc import Iterator
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -10,6 +11,9 @@ from onlygood.core.shapes import Images
 from onlygood.core.terms import Scores
 from onlygood.data.preprocess import check_view
 
+Place = tuple[int, int]
+"""First row and column of a tile."""
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -17,6 +21,10 @@ class Scorer(Protocol):
 
     def score(self, x: Images) -> Scores:
         """Score each image."""
+        ...
+
+    def reconstruct(self, x: Images) -> Images | None:
+        """Images as they are given back; None where none are."""
         ...
 
 
@@ -27,7 +35,8 @@ class Tiled:
     Tiles are `tile * (1 - overlap)` pixels apart; the last of a row or column lies flush with the
     edge, so that every pixel is seen. `total` and every term are pooled over the tiles, each by
     itself: with `max` the terms of a picture can come from different tiles and need not add up to
-    its total. Maps are averaged where tiles overlap. With `tile=0` pictures pass as they are.
+    its total. Maps and reconstructions are put together from those of the tiles, averaged where
+    tiles overlap. With `tile=0` pictures pass as they are.
     """
 
     def __init__(self, scorer: Scorer, view: View, *, tiles_at_once: int | None = 64) -> None:
@@ -42,41 +51,70 @@ class Tiled:
         Raises:
             ShapeError: they have another size.
         """
-        size, side = self._view.size, self._view.side
-        if x.shape[2:] != (size, size):
-            raise ShapeError(f"pictures must be {size} x {size}, got shape {tuple(x.shape)}")
-        places = [
-            (top, left) for top in tile_starts(self._view) for left in tile_starts(self._view)
-        ]
-        at_once = len(places)
-        if self._tiles_at_once is not None:
-            at_once = max(1, self._tiles_at_once // x.shape[0])
         totals: list[torch.Tensor] = []
         terms: list[dict[str, torch.Tensor]] = []
-        heat, seen = x.new_zeros(x.shape[0], size, size), x.new_zeros(size, size)
-        mapped = True
-        for first in range(0, len(places), at_once):
-            chunk = places[first : first + at_once]
-            tiles = torch.cat([x[:, :, t : t + side, le : le + side] for t, le in chunk])
+        heat: _Mosaic | None = _Mosaic(torch.zeros_like(x[:, 0]))
+        for places, tiles in self._tiles(x):
             scores = self._scorer.score(tiles)
-            totals.append(scores.total.unflatten(0, (len(chunk), -1)))
-            terms.append({k: v.unflatten(0, (len(chunk), -1)) for k, v in scores.terms.items()})
+            totals.append(scores.total.unflatten(0, (len(places), -1)))
+            terms.append({k: v.unflatten(0, (len(places), -1)) for k, v in scores.terms.items()})
             if scores.map is None:
-                mapped = False
-                continue
-            maps = scores.map.unflatten(0, (len(chunk), -1))
-            for (t, le), tile in zip(chunk, maps, strict=True):
-                heat[:, t : t + side, le : le + side] += tile
-                seen[t : t + side, le : le + side] += 1
+                heat = None
+            elif heat is not None:
+                heat.lay(scores.map, places)
         return Scores(
             self._pool(totals),
             {name: self._pool([part[name] for part in terms]) for name in terms[0]},
-            heat / seen if mapped else None,
+            None if heat is None else heat.whole,
         )
+
+    def reconstruct(self, x: Images) -> Images | None:
+        """Pictures put together from what is given back of their tiles; as `score`."""
+        mosaic = _Mosaic(torch.zeros_like(x))
+        for places, tiles in self._tiles(x):
+            x_hat = self._scorer.reconstruct(tiles)
+            if x_hat is None:
+                return None
+            mosaic.lay(x_hat, places)
+        return mosaic.whole
+
+    def _tiles(self, x: Images) -> Iterator[tuple[list[Place], Images]]:
+        """Some tiles of all pictures at a time, place by place, and where they are."""
+        size, side = self._view.size, self._view.side
+        if x.shape[2:] != (size, size):
+            raise ShapeError(f"pictures must be {size} x {size}, got shape {tuple(x.shape)}")
+        starts = tile_starts(self._view)
+        places = [(top, left) for top in starts for left in starts]
+        at_once = len(places)
+        if self._tiles_at_once is not None:
+            at_once = max(1, self._tiles_at_once // x.shape[0])
+        for first in range(0, len(places), at_once):
+            chunk = places[first : first + at_once]
+            yield chunk, torch.cat([x[:, :, t : t + side, le : le + side] for t, le in chunk])
 
     def _pool(self, parts: list[torch.Tensor]) -> torch.Tensor:
         values = torch.cat(parts)
         return values.amax(0) if self._view.pool == "max" else values.mean(0)
+
+
+class _Mosaic:
+    """What was made of tiles in the place of their pictures, averaged where they overlap."""
+
+    def __init__(self, blank: torch.Tensor) -> None:
+        """Begin with zeros `(B, ..., size, size)`."""
+        self._sum = blank
+        self._seen = blank.new_zeros(blank.shape[-2:])
+
+    def lay(self, tiles: torch.Tensor, places: list[Place]) -> None:
+        """Add tiles `(len(places) B, ..., side, side)`."""
+        side = tiles.shape[-1]
+        for (t, le), tile in zip(places, tiles.unflatten(0, (len(places), -1)), strict=True):
+            self._sum[..., t : t + side, le : le + side] += tile
+            self._seen[t : t + side, le : le + side] += 1
+
+    @property
+    def whole(self) -> torch.Tensor:
+        return self._sum / self._seen
 
 
 def tile_starts(view: View) -> list[int]:

@@ -7,11 +7,13 @@ careless edits; it is no signature. Needs neither torch nor the `onnx` package.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onlygood.core.errors import ModelFileError
 from onlygood.core.files import replacing
+from onlygood.core.settings import View
 
 FORMAT = 1
 """Raised whenever an older onlygood could misread a newer file."""
@@ -93,3 +95,12 @@ def facts_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
             "export the model anew"
         )
     return dict(facts)
+
+
+def given(view: View) -> View:
+    """How pictures are best brought to an exported graph, which takes them as they are, too.
+
+    Squared already, but for a square to be cut out that the graph would enlarge: there a picture
+    of the final size could be one that is still to be cut.
+    """
+    return replace(view, size=min(view.size, view.crop or view.size))

@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
@@ -53,7 +53,7 @@ class Graph(nn.Module):
 
     def forward(self, pictures: Pictures) -> tuple[Tensor, ...]:
         """Score, p-value, parts `(B, terms)` and, where the method localises, the map."""
-        x = squared(luma(pictures) if self.view.channels == 1 else pictures, self.view.size)
+        x = squared(luma(pictures) if self.view.channels == 1 else pictures, self.view)
         scores = self.tiled.score(x.float() / 255)
         n = len(self.calibration)
         # As `Calibration.p_values`: all calibration scores at least as high, and the picture.
@@ -79,14 +79,16 @@ def luma(pictures: Pictures) -> UInt8[Tensor, "B H W 1"]:
     )
 
 
-def squared(pictures: UInt8[Tensor, "B H W C"], size: int) -> Float64[Tensor, "B C size size"]:
+def squared(pictures: UInt8[Tensor, "B H W C"], view: View) -> Float64[Tensor, "B C size size"]:
     """Pictures squeezed to squares, by Pillow's arithmetic: see `onlygood.data.resize.squared`.
 
     Equal to the last bit, but for tall pictures: there newer Pillow takes the two passes in the
     other order, and some pixels are rounded to the other side. A batch that has the size already
-    costs nothing: whoever can, shrinks with Pillow before.
+    costs nothing: whoever can, shrinks with Pillow before, see `onlygood.deploy.file.given`. Of
+    pictures too small to be that cut out, whose indices lead out of them, ONNX Runtime says so.
     """
     height, width = pictures.shape[1:3]
+    size = view.size
 
     def fitting(x: Tensor) -> Tensor:
         # Not sliced by `:size`: the exporter must see that the sides are `size`.
@@ -94,10 +96,21 @@ def squared(pictures: UInt8[Tensor, "B H W C"], size: int) -> Float64[Tensor, "B
         return same.double().clone(memory_format=torch.contiguous_format)
 
     def resized(x: Tensor) -> Tensor:
-        across, down = (triangles(side, size) for side in (width, height))
+        if view.crop:
+            rows, columns = (centre(side, view.crop) for side in (height, width))
+            x = x.index_select(1, rows).index_select(2, columns)
+        across, down = (triangles(view.crop or side, size) for side in (width, height))
         return _passed(down, _passed(across, x.permute(0, 3, 2, 1).double()).mT).contiguous()
 
+    # What has the size already is cut out already, unless the square to be cut out is smaller.
+    if 0 < view.crop <= size:
+        return resized(pictures)
     return torch.cond((height == size) & (width == size), fitting, resized, (pictures,))
+
+
+def centre(side: int, crop: int) -> Int64[Tensor, " crop"]:
+    """Positions of the middle `crop` of `side` pixels, as in `onlygood.data.resize.window`."""
+    return torch.arange(crop) + (side - crop + 1) // 2
 
 
 def triangles(inputs: int, outputs: int) -> Float64[Tensor, "outputs inputs"]:
@@ -107,8 +120,9 @@ def triangles(inputs: int, outputs: int) -> Float64[Tensor, "outputs inputs"]:
     the edges and normalised, rounded to fixed point.
     """
     places = torch.arange(inputs, dtype=torch.float64)
-    scale = inputs / outputs
-    support = torch.sym_max(scale, 1.0)
+    # A tensor: what is a plain number for the exporter, it keeps in 32 bits.
+    scale = torch.full((), inputs, dtype=torch.float64) / outputs
+    support = scale.clamp_min(1.0)
     centres = (torch.arange(outputs, dtype=torch.float64) + 0.5) * scale
     first = (centres - support + 0.5).floor().clamp_min(0)[:, None]
     last = (centres + support + 0.5).floor().clamp_max(inputs)[:, None]

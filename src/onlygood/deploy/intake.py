@@ -11,6 +11,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from onlygood.core.errors import DataError
+from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, load
 from onlygood.data.source import Picture
 from onlygood.deploy.service_settings import ServiceSettings
@@ -67,11 +68,11 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
     return pictures
 
 
-def prepare(upload: Upload, size: int, channels: int, max_pixels: int) -> Prepared:
-    """Decode one picture and bring it to the size of a network."""
+def prepare(upload: Upload, view: View, max_pixels: int) -> Prepared:
+    """Decode one picture and bring it to the view of a network."""
     picture = Picture(upload.name, upload.content, max_pixels)
     try:
-        loaded = load(picture, size, channels)
+        loaded = load(picture, view)
     except MemoryError:
         words = f"{upload.name}: needs more memory than there is; scale it down"
         loaded = Loaded(upload.name, None, None, None, words)

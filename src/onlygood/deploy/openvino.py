@@ -67,9 +67,10 @@ def convert(path: Path, runtime: Runtime) -> tuple[Path, Path]:
 
 def _compare(runtime: Runtime, compiled: Any, path: Path) -> None:
     """Score noise of the size that the method sees with both, one by one and together."""
-    shape = (BATCH, runtime.size, runtime.size, 3)
+    side = runtime.given.size
+    shape = (BATCH, side, side, 3)
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    pictures = pictures if runtime.channels == 3 else pictures[..., :1].repeat(3, 3)
+    pictures = pictures if runtime.view.channels == 3 else pictures[..., :1].repeat(3, 3)
     expected = runtime.run(pictures).scores
     for batch in (slice(0, 1), slice(None)):
         found = np.asarray(compiled({"pictures": pictures[batch]})["score"])

@@ -1,6 +1,7 @@
 """Convolutions in 8 bits, by ONNX Runtime, and thresholds for what they score."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from onlygood.data.loading import iterate, threads
 from onlygood.data.source import ImageSource
 from onlygood.data.split import group_names
 from onlygood.decision.calibration import Calibration
+from onlygood.deploy import file
 from onlygood.deploy.export import quiet, translated
 from onlygood.deploy.graph import Graph
 from onlygood.detector import Detector
@@ -107,8 +109,8 @@ def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSou
 
 
 def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, NDArray[np.uint8]]]:
-    view = detector.view
-    for batch in iterate(pictures, view.size, 3, BATCH, threads()):
+    view = replace(file.given(detector.view), channels=3)
+    for batch in iterate(pictures, view, BATCH, threads()):
         for item in batch:
             if item.error is not None:
                 raise DataError(f"{item.error}; remove it, or copy it again")

@@ -7,6 +7,8 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from onlygood.core.settings import View
+
 
 class Kept(NamedTuple):
     """A picture that was decided."""
@@ -15,6 +17,8 @@ class Kept(NamedTuple):
     """As it came."""
     size: tuple[int, int]
     """Height and width."""
+    view: View
+    """How the model saw it."""
     heat: NDArray[np.float32] | None
     """`(side, side)`; None where the method does not localise."""
 

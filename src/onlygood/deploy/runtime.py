@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
+from onlygood import settings
 from onlygood.core.errors import (
     CalibrationError,
     ConfigError,
@@ -25,6 +26,7 @@ from onlygood.core.errors import (
     in_a_line,
 )
 from onlygood.core.result import Result
+from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
@@ -54,7 +56,9 @@ class Runtime:
         arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
         self._session = session
         self.method = str(facts["method"])
-        self.size, self.channels = int(facts["size"]), int(facts["channels"])
+        self.view: View = settings.from_json(View, facts["view"])
+        self.given = file.given(self.view)
+        """How pictures are brought to the network."""
         self.terms = [str(name) for name in facts["terms"]]
         """Names of the parts of the score."""
         self.calibration = Calibration.from_parts(calibration["settings"], arrays)
@@ -130,13 +134,13 @@ class Runtime:
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow."""
         source = ImageSource.of(pictures)
-        for batch in iterate(source, self.size, self.channels, batch_size, threads()):
+        for batch in iterate(source, self.given, batch_size, threads()):
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
         readable = [(item.name, item.pixels) for item in batch if item.pixels is not None]
         if not readable:
-            yield from judged(batch, self.calibration, np.zeros(0), {}, None)
+            yield from judged(batch, self.view, self.calibration, np.zeros(0), {}, None)
             return
         names, pixels = zip(*readable, strict=True)
         raw = self.run(np.stack(pixels))
@@ -146,7 +150,8 @@ class Runtime:
                 "model is damaged, export it anew"
             )
         parts = dict(zip(self.terms, raw.parts.T, strict=True))
-        yield from judged(batch, self.calibration, raw.scores, parts, raw.maps if maps else None)
+        heat = raw.maps if maps else None
+        yield from judged(batch, self.view, self.calibration, raw.scores, parts, heat)
 
     def run(self, pictures: UInt8[np.ndarray, "B H W C"]) -> Raw:
         """Give pictures of one size, grey (C = 1) or RGB (C = 3), to the network."""

@@ -200,7 +200,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
             size = outcome.prepared.loaded.size
             if outcome.answer is None or outcome.answer.heat is None or size is None:
                 raise DataError(outcome.error or f"{served.name} has no heat map of it")
-            content = await service.draw(outcome.answer.heat, size)
+            content = await service.draw(outcome.answer.heat, size, current.runtime.view)
         return Response(content, media_type="image/png")
 
 
@@ -274,7 +274,7 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         kept = _kept(service, number)
         if kept.heat is None:
             raise HTTPException(404, "the model does not localise: it has no heat maps")
-        return Response(await service.draw(kept.heat, kept.size), media_type="image/png")
+        return Response(await service.draw(kept.heat, kept.size, kept.view), media_type="image/png")
 
     @app.post("/v1/feedback", status_code=201)
     def feedback(said: Feedback) -> dict[str, int]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError, OnlygoodError, alternatives
-from onlygood.data.resize import restore_map
+from onlygood.core.settings import View
+from onlygood.data.resize import restored
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import WINDOW
 from onlygood.deploy.inspections import Inspections, LogError, Row
@@ -112,7 +113,7 @@ class Service:
             numbers = await asyncio.wrap_future(self._commits.submit(rows))
             for i, number in zip(decided, numbers, strict=True):
                 results[i]["id"] = number
-                self._keep(number, outcomes[i])
+                self._keep(number, outcomes[i], model.runtime.view)
             model.watch.add(row.p_value for row in rows)
         for result in results:
             self.metrics.pictures.labels(served.name, result["decision"]).inc()
@@ -136,10 +137,10 @@ class Service:
             outcomes.append(outcome)
         return outcomes
 
-    async def draw(self, heat: NDArray[np.float32], size: tuple[int, int]) -> bytes:
+    async def draw(self, heat: NDArray[np.float32], size: tuple[int, int], view: View) -> bytes:
         """A map as PNG, see `drawn`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, drawn, heat, size)
+        return await loop.run_in_executor(self._decoders, drawn, heat, size, view)
 
     async def keep_up(self) -> None:
         """Watch the model files and shorten the log, until cancelled."""
@@ -170,8 +171,7 @@ class Service:
             self._decoders,
             prepare,
             upload,
-            model.runtime.size,
-            model.runtime.channels,
+            model.runtime.given,
             self.settings.max_pixels,
         )
         answer, error = None, prepared.loaded.error
@@ -182,10 +182,10 @@ class Service:
         latency_ms = round(1000 * (time.perf_counter() - began), 3)
         return Outcome(upload, prepared, answer, error, latency_ms)
 
-    def _keep(self, number: int, outcome: Outcome) -> None:
+    def _keep(self, number: int, outcome: Outcome, view: View) -> None:
         size, answer = outcome.prepared.loaded.size, outcome.answer
         if size is not None and answer is not None:
-            self.recent.add(number, Kept(outcome.upload.content, size, answer.heat))
+            self.recent.add(number, Kept(outcome.upload.content, size, view, answer.heat))
 
     def _commit(self, requests: list[Sequence[Row]]) -> list[list[int]]:
         """One transaction for all who wait: its cost is the disk's, not the rows'."""
@@ -208,16 +208,17 @@ class Service:
             served.close()
 
 
-def drawn(heat: NDArray[np.float32], size: tuple[int, int]) -> bytes:
+def drawn(heat: NDArray[np.float32], size: tuple[int, int], view: View) -> bytes:
     """A coloured map as PNG with transparency, to be laid over its picture.
 
     Args:
         heat: `(side, side)`.
         size: Height and width of the picture.
+        view: How the model saw it.
     """
     height, width = size
     shrink = min(1.0, math.sqrt(LARGEST_MAP / (height * width)))
-    fitted = restore_map(heat, (max(1, int(height * shrink)), max(1, int(width * shrink))))
+    fitted = restored(heat, size, view, shrink)
     file = io.BytesIO()
     colourise(fitted).save(file, "PNG", compress_level=1)
     return file.getvalue()

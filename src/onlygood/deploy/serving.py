@@ -155,8 +155,8 @@ class Served:
             "method": runtime.method,
             "precision": runtime.precision,
             "sha256": runtime.sha256,
-            "size": runtime.size,
-            "channels": runtime.channels,
+            "size": runtime.view.size,
+            "channels": runtime.view.channels,
             "localizes": runtime.localizes,
             "terms": runtime.terms,
             "threshold": calibration.threshold,
@@ -181,7 +181,7 @@ class Served:
                 f"{self.path} is whole, but its digest {runtime.sha256} is none of those that "
                 "were pinned; pin it, or put the right file there"
             )
-        side, channels = runtime.size, runtime.channels
+        side, channels = runtime.given.size, runtime.given.channels
         try:
             runtime.run(np.zeros((1, side, side, channels), np.uint8))
         except Exception as error:  # what ONNX Runtime raises shares no base

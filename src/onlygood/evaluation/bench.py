@@ -38,8 +38,8 @@ from onlygood.evaluation.records import (
     read,
     schedule,
 )
-from onlygood.learning import learn, settings_of
-from onlygood.raw_scores import RawScorer
+from onlygood.learning import learn, require_uses_anomalous, settings_of
+from onlygood.raw_scores import RawScorer, joined
 from onlygood.settings import Resolved, to_json
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16
@@ -142,11 +142,15 @@ def run(
         say: hears of each cell.
 
     Raises:
-        ConfigError: the settings of a cell are wrong; before anything is run.
+        ConfigError: the settings of a cell are wrong, or its protocol gives known anomalous
+            pictures and its method cannot use them; before anything is run.
         DataError: a picture cannot be read; then it would be another benchmark.
         TrainingDiverged: a loss became NaN or ran away.
         TrainingInterrupted: a signal stopped the run; the same call goes on with this cell.
     """
+    for cell in cells:
+        if PROTOCOLS[cell.protocol].known:
+            require_uses_anomalous(cell.method)
     curves = [_curve_of(cell, curve) for cell in cells]
     done = {key_of(line): line for line in read(results)}
     opened: tuple[str, Task] | None = None
@@ -248,6 +252,7 @@ def _trained(cell: Cell, task: Task, place: Place, reporter: Reporter | None) ->
         cell.resolved,
         task.train,
         seed=cell.seed,
+        anomalous=task.known,
         run_dir=place.folder,
         resume=place.resume,
         reporter=reporter,
@@ -271,6 +276,7 @@ def _trained(cell: Cell, task: Task, place: Place, reporter: Reporter | None) ->
         "fpr_at_95_tpr": metrics.fpr_at_tpr(labels, totals),
         "images_per_second": len(totals) / seconds,
         "n_train": learned.n_train,
+        "n_known": learned.n_anomalous,
         "n_normal": int((~labels).sum()),
         "n_anomalous": int(labels.sum()),
         "verdict": history.verdict.words,
@@ -288,6 +294,7 @@ def _calibrated(cell: Cell, task: Task, place: Place, reporter: Reporter | None)
         preset=cell.preset,
         seed=cell.seed,
         settings=cell.settings,
+        anomalous=task.known,
         run_dir=place.folder,
         resume=place.resume,
         reporter=reporter,
@@ -312,6 +319,7 @@ def _calibrated(cell: Cell, task: Task, place: Place, reporter: Reporter | None)
         "promised_fpr": detector.calibration.promised_fpr,
         "images_per_second": evaluation.images_per_second,
         **{name: provenance[name] for name in ("n_train", "n_calibration")},
+        "n_known": provenance["n_anomalous"],
         "n_normal": evaluation.n_normal,
         "n_anomalous": evaluation.n_anomalous,
         "verdict": detector.verdict,
@@ -329,10 +337,7 @@ def _scores(
             if item.error is not None:
                 raise _unreadable(item.error)
         found.append(scorer.score(batch, maps=False))
-    return (
-        np.concatenate([raw.totals for raw in found]),
-        {name: np.concatenate([raw.parts[name] for raw in found]) for name in found[0].parts},
-    )
+    return joined(found)
 
 
 def _unreadable(reason: str) -> DataError:

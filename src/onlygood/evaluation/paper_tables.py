@@ -129,9 +129,9 @@ Table = MeasuredTable | CountedTable
 
 def _of_category(name: str, folder: Path | None) -> tuple[int, ...]:
     """Normal pictures to train on; normal and anomalous ones to test on; side in pixels."""
-    train, test, _ = open_tasks("mvtec", "mvtec", folder).task(name)
-    anomalous = int(test.labels.sum())
-    return len(train), len(test.labels) - anomalous, anomalous, train[0].load().shape[0]
+    task = open_tasks("mvtec", "mvtec", folder).task(name)
+    labels = task.test.labels
+    return len(task.train), int((~labels).sum()), int(labels.sum()), task.train[0].load().shape[0]
 
 
 def _of_set(name: str, folder: Path | None) -> tuple[int, ...]:

@@ -41,6 +41,8 @@ SPLIT_SEED = 0
 """Of everything that a protocol draws; recorded with each figure that depends on it."""
 OOD_SHARE = 0.2
 """Anomalous pictures as a share of the normal ones, in AMA's tests."""
+KNOWN_SHARE = 0.1
+"""Known anomalous pictures as a share of the normal ones that train, in AMA's code."""
 PAIR = "-vs-"
 """Between the names of the normal and the other data set."""
 COIL_OBJECTS = tuple(
@@ -68,6 +70,8 @@ class Task(NamedTuple):
     test: Labelled
     split_seed: int | None = None
     """What the protocol drew at random, it drew from this; None: nothing."""
+    known: ImageSource | None = None
+    """Known anomalous pictures to train on; none of them is in the test."""
 
 
 class Tasks(NamedTuple):
@@ -108,6 +112,8 @@ class Protocol:
     calibrates: bool = False
     """Fits a detector, which calibrates on some of the training pictures, so that promised and
     found false alarms can be compared; else all pictures train."""
+    known: bool = False
+    """Tasks have known anomalous pictures, for methods that learn from them."""
 
 
 # Splits ------------------------------------------------------------------------------------------
@@ -119,6 +125,28 @@ def official(data: LabelledSet, normal: int) -> Task:
     Source: Ruff et al. 2018, Deep One-Class Classification, ICML.
     """
     return Task(*one_vs_rest(data, normal))
+
+
+def semi_supervised(task: Task, anomalous: ImageSource, seed: int = SPLIT_SEED) -> Task:
+    """The same task with a few known anomalous pictures: a tenth as many as normal ones train.
+
+    Args:
+        task: one whose test has none of `anomalous`.
+        anomalous: pictures of official training parts to draw from; all, if there are fewer.
+        seed: of the drawing.
+
+    Source: Somepalli et al. 2021, arXiv:2003.10713, section 3.2, which leaves the experiments to an
+    appendix that was not to be had; share and origin are those of the authors' code.
+    """
+    count = round(KNOWN_SHARE * len(task.train))
+    drawn = np.sort(RandomState(seed).permutation(len(anomalous))[:count])
+    return task._replace(known=anomalous.subset(drawn), split_seed=seed)
+
+
+def official_known(data: LabelledSet, normal: int) -> Task:
+    """As `official`, with known pictures of the other classes, out of the training part."""
+    others = np.flatnonzero(data.train.classes != normal)
+    return semi_supervised(official(data, normal), data.train.pictures.subset(others))
 
 
 def gpnd(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
@@ -272,7 +300,7 @@ def _classes(make: Callable[[LabelledSet, int], Task], name: str, folder: Path |
     return Tasks(names, usual, lambda word: make(data, names.index(word)))
 
 
-def _two_sets(share: float | None, name: str, folder: Path | None) -> Tasks:
+def _two_sets(share: float | None, name: str, folder: Path | None, known: bool = False) -> Tasks:
     normal, between, other = name.partition(PAIR)
     if not between or not {normal, other} <= set(SETS):
         raise ConfigError(
@@ -286,7 +314,9 @@ def _two_sets(share: float | None, name: str, folder: Path | None) -> Tasks:
         return read_set(one, None if place == folder else place)
 
     def task(word: str) -> Task:
-        return out_of_distribution(read(normal), read(other), share)
+        anomalous = read(other)
+        made = out_of_distribution(read(normal), anomalous, share)
+        return semi_supervised(made, anomalous.train.pictures) if known else made
 
     return Tasks((WHOLE,), (WHOLE,), task)
 
@@ -370,6 +400,18 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="the same against all test pictures of the other data set",
         datasets="two with -vs- between, such as fashion-mnist-vs-mnist",
         open=partial(_two_sets, None),
+    ),
+    "one-vs-rest-known": Protocol(
+        summary="one-vs-rest, with known anomalous pictures of the training part, a tenth as many",
+        datasets="mnist, fashion-mnist, cifar10, cifar100, svhn",
+        open=partial(_classes, official_known),
+        known=True,
+    ),
+    "ood-known": Protocol(
+        summary="ood, with known pictures of the other data set's training part, a tenth as many",
+        datasets="two with -vs- between, such as fashion-mnist-vs-mnist",
+        open=partial(_two_sets, OOD_SHARE, known=True),
+        known=True,
     ),
     "mvtec": Protocol(summary="each category in its official split", datasets="mvtec", open=_mvtec),
     "visa": Protocol(summary="each category in its one-class split", datasets="visa", open=_visa),

@@ -200,7 +200,7 @@ class AMA(Method):
             training=_PAPER_LENGTH,
         ),
         "code": Preset(
-            summary="as the code's README runs it; it gives known anomalous pictures as well",
+            summary="as the code's README runs it; known anomalous pictures are given as well",
             config={
                 "interpolation": 0.0,
                 "simplex": "remainder",
@@ -386,6 +386,10 @@ class AMA(Method):
         self.mu.copy_(r.mean())
         # Of images that are all alike it is 0, and scores must stay finite.
         self.sigma.copy_(r.std(correction=0).clamp_min(1e-6))
+
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return (self.generator(self.encoder(_scaled(x))) + 1) / 2
 
     def score(self, x: Images) -> Scores:
         """R of Eq. 5, the distance of the critic's features of (x, x) and (x, x_hat); A from it."""

@@ -92,6 +92,10 @@ class Autoencoder(Method):
             )
         ]
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return self(x)
+
     def score(self, x: Images) -> Scores:
         """Squared error of each image, summed over pixels; kept per pixel as the map."""
         x_hat = self(x)

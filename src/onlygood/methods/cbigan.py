@@ -258,6 +258,11 @@ class CBiGAN(Method):
             )
         ]
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        x_hat = self.generator(self.encoder(self._scaled(x)))
+        return (x_hat + 1) / 2 if self.config.output == "tanh" else x_hat
+
     def score(self, x: Images) -> Scores:
         """Eq. 7 to 9: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
         c = self.config

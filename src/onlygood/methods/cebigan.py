@@ -227,6 +227,10 @@ class CEBiGAN(Method):
             for x in images:
                 self.score(x)
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return (self.generator(self.encoder(_scaled(x))) + 1) / 2
+
     def score(self, x: Images) -> Scores:
         """Eq. 14 to 16: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
         c = self.config

@@ -117,6 +117,11 @@ class PCA(Method):
         exact.mean_ += centre
         return exact
 
+    def reconstruct(self, x: Images) -> Images:
+        """What the subspace holds of each image, `P (x - mean) + mean`."""
+        centred = x.flatten(1).float() - self.mean
+        return (centred @ self.components.T @ self.components + self.mean).view_as(x)
+
     def score(self, x: Images) -> Scores:
         """Squared distance from the subspace, `||(1 - P)(x - mean)||^2`; per pixel as the map."""
         centred = x.flatten(1).float() - self.mean

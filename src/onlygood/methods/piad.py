@@ -186,13 +186,13 @@ class PIAD(Method):
         "lsun": Preset(
             summary="LSUN bedrooms as in the supplement, but for the backbone",
             config=_LSUN,
-            view={"size": 64},
+            view={"crop": 256, "size": 64},
             training={"steps": 200_000},
         ),
         "celeba": Preset(
-            summary="CelebA (crop 140 px first) as in the supplement, but for the backbone",
+            summary="CelebA as in the supplement, but for the backbone",
             config=_CELEBA,
-            view={"size": 64},
+            view={"crop": 140, "size": 64},
             training={"steps": 200_000},
         ),
         "paper-mnist": Preset(
@@ -216,13 +216,13 @@ class PIAD(Method):
         "paper-lsun": Preset(
             summary="LSUN bedrooms as in the paper",
             config={**_VGG, **_LSUN},
-            view={"size": 64},
+            view={"crop": 256, "size": 64},
             training={"steps": 200_000},
         ),
         "paper-celeba": Preset(
-            summary="CelebA (crop 140 px first) as in the paper",
+            summary="CelebA as in the paper",
             config={**_VGG, **_CELEBA},
-            view={"size": 64},
+            view={"crop": 140, "size": 64},
             training={"steps": 200_000},
         ),
         "ablation-mse-fixed": Preset(
@@ -384,11 +384,14 @@ class PIAD(Method):
         """The features of images, which no update changes."""
         return None if self.config.distance == "mse" else self.features(x)
 
+    def reconstruct(self, x: Images) -> Images:
+        """G(E(x))."""
+        return _unscaled(self.generator(self.encoder(_scaled(x))))
+
     def score(self, x: Images) -> Scores:
         """Eq. 1: the distance between x and G(E(x)); that of each position as the map."""
         distance = DISTANCES[self.config.distance]
-        x_hat = _unscaled(self.generator(self.encoder(_scaled(x))))
-        f, f_hat = self.features(x), self.features(x_hat)
+        f, f_hat = self.features(x), self.features(self.reconstruct(x))
         return Scores.weighted(
             map=enlarged(distance.of_position(f, f_hat), x.shape[2], x.shape[3]),
             distance=(1.0, distance.of_image(f, f_hat)),

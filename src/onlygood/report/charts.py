@@ -85,6 +85,7 @@ def histogram(
     groups: Sequence[tuple[str, str, Iterable[float]]],
     reference: Iterable[float],
     marks: Sequence[tuple[str, float]],
+    ticks: int = 6,
 ) -> Histogram | None:
     """Histograms of `(label, kind, values)`, each with a scale of its own; None without values.
 
@@ -122,7 +123,7 @@ def histogram(
 
     return Histogram(
         rows=[row(*each) for each in rows],
-        ticks=[Tick(place(value), f"{value:.6g}") for value in _ticks(low, high, 6)],
+        ticks=[Tick(place(value), f"{value:.6g}") for value in _ticks(low, high, ticks)],
         marks=[Tick(place(value), f"{label} {value:.4g}") for label, value in shown],
         low=low,
         high=high,

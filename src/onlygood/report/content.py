@@ -40,10 +40,14 @@ class Item:
     """None where the picture could not be read."""
     p_value: float | None = None
     decision: Literal["normal", "unsure", "anomalous"] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """The parts of the score, by name."""
     label: bool | None = None
     """True: known to be anomalous; None: not known."""
     picture: Image.Image | None = None
     """8 bits a channel; needed only where `shown` asks for it."""
+    reconstruction: Image.Image | None = None
+    """The picture as the method gives it back, where it does; of the picture's proportions."""
     map: HeatMap | None = None
     """On the fixed scale: 0 = normal median, 1 = pixel threshold."""
     error: str | None = None
@@ -82,6 +86,10 @@ class ReportContent:
     method_summary: str
     decision: DecisionSummary
     calibration_scores: Sequence[float] = ()
+    calibration_parts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of each part of the score, that of every calibration picture."""
+    unusual: Sequence[Item] = ()
+    """Calibration pictures with the highest scores, the highest first; all are shown."""
     items: Sequence[Item] = ()
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     """Name of a term: (step, value) in the order of training."""

@@ -20,8 +20,11 @@ from onlygood.report.content import Item, ReportContent
 from onlygood.report.heatmap import TOP, colourise, fit_map
 
 MOST_ANOMALOUS = 24
+LEAST_ANOMALOUS = 12
 MISTAKES = 12
 """Pictures in each of the two galleries of mistakes."""
+UNUSUAL = "calibration-"
+"""Begins the keys of thumbnails of calibration pictures; those of scored ones are positions."""
 UNREADABLE = 50
 """Names in the list of unreadable pictures."""
 THUMBNAIL = 320
@@ -35,27 +38,34 @@ class Gallery:
     most_anomalous: list[int]
     false_alarms: list[int]
     misses: list[int]
+    least_anomalous: list[int]
 
 
 class Thumbnail(NamedTuple):
-    """A picture and its coloured map, small, as data URIs."""
+    """A picture, its reconstruction and its coloured map, small, as data URIs."""
 
     width: int
     height: int
     photo: str
+    reconstruction: str | None
     heat: str | None
 
 
 def shown(items: Sequence[Item]) -> set[int]:
     """Positions of the items whose picture and map the page shows; the others need none."""
     gallery = _gallery(items)
-    return {*gallery.most_anomalous, *gallery.false_alarms, *gallery.misses}
+    return {
+        *(*gallery.most_anomalous, *gallery.least_anomalous),
+        *(*gallery.false_alarms, *gallery.misses),
+    }
 
 
 def render(content: ReportContent) -> str:
     """The report as one HTML document."""
     gallery = _gallery(content.items)
     curves = [charts.curve(name, points) for name, points in content.curves.items()]
+    pictured = {str(index): content.items[index] for index in sorted(shown(content.items))}
+    pictured |= {f"{UNUSUAL}{index}": item for index, item in enumerate(content.unusual)}
     return (
         _environment()
         .get_template("template.html.j2")
@@ -64,14 +74,14 @@ def render(content: ReportContent) -> str:
             decision=content.decision,
             counts=_counts(content.items),
             histogram=_histogram(content),
+            parts=_parts(content),
             roc=_roc(content.items),
             curves=[curve for curve in curves if curve],
             gallery=gallery,
             thumbnails={
-                index: thumbnail
-                for index in sorted(shown(content.items))
-                if (thumbnail := _thumbnail(content.items[index]))
+                key: thumbnail for key, item in pictured.items() if (thumbnail := _thumbnail(item))
             },
+            unusual=UNUSUAL,
             unreadable=[item for item in content.items if item.error is not None],
             max_unreadable=UNREADABLE,
             colour_bar=_colour_bar(),
@@ -92,9 +102,10 @@ def write_report(content: ReportContent, path: str | Path) -> None:
 
 
 def _gallery(items: Sequence[Item]) -> Gallery:
-    """The most anomalous first; false alarms from the highest score, misses from the lowest.
+    """The most anomalous first; false alarms from the highest score, the others from the lowest.
 
-    False alarms and misses are about `threshold`, as the promise is: an unsure picture is above it.
+    The least anomalous are none of the most anomalous. False alarms and misses are about
+    `threshold`, as the promise is: an unsure picture is above it.
     """
     ranked = [
         (index, item, item.score)
@@ -114,6 +125,9 @@ def _gallery(items: Sequence[Item]) -> Gallery:
             for index, item, _ in reversed(ranked)
             if item.label is True and item.decision == "normal"
         ][:MISTAKES],
+        least_anomalous=[index for index, _, _ in ranked[: MOST_ANOMALOUS - 1 : -1]][
+            :LEAST_ANOMALOUS
+        ],
     )
 
 
@@ -127,20 +141,7 @@ def _counts(items: Iterable[Item]) -> dict[str, int]:
 
 def _histogram(content: ReportContent) -> charts.Histogram | None:
     calibration = content.calibration_scores
-    groups: list[tuple[str, str, Iterable[float]]] = [
-        ("Calibration (normal)", "calibration", calibration)
-    ]
-    for label, kind, name in (
-        (False, "normal", "Scored, known normal"),
-        (True, "anomalous", "Scored, known anomalous"),
-        (None, "scored", "Scored"),
-    ):
-        scores = [
-            item.score
-            for item in content.items
-            if item.label is label and item.error is None and item.score is not None
-        ]
-        groups.append((name, kind, scores))
+    groups = _groups(calibration, [(item, item.score) for item in content.items])
     decision = content.decision
     marks = [("threshold", decision.threshold)]
     if decision.strict_threshold is not None:
@@ -149,6 +150,43 @@ def _histogram(content: ReportContent) -> charts.Histogram | None:
             ("anomalous above", decision.strict_threshold),
         ]
     return charts.histogram(groups, calibration, marks)
+
+
+def _parts(content: ReportContent) -> dict[str, charts.Histogram]:
+    """How each part of the score is distributed, where there is more than one."""
+    # In the method's order where it is known; files keep names in alphabetical order.
+    names = dict.fromkeys(name for item in content.items for name in item.parts)
+    names |= dict.fromkeys(content.calibration_parts)
+    if len(names) < 2:
+        return {}
+    drawn: dict[str, charts.Histogram] = {}
+    for name in names:
+        calibration = content.calibration_parts.get(name, ())
+        groups = _groups(calibration, [(item, item.parts.get(name)) for item in content.items])
+        if chart := charts.histogram(groups, calibration, [], ticks=3):
+            drawn[name] = chart
+    return drawn
+
+
+def _groups(
+    calibration: Iterable[float], scored: Sequence[tuple[Item, float | None]]
+) -> list[tuple[str, str, Iterable[float]]]:
+    """Rows of a histogram: calibration pictures, and scored ones by what is known of them."""
+    groups: list[tuple[str, str, Iterable[float]]] = [
+        ("Calibration (normal)", "calibration", calibration)
+    ]
+    for label, kind, name in (
+        (False, "normal", "Scored, known normal"),
+        (True, "anomalous", "Scored, known anomalous"),
+        (None, "scored", "Scored"),
+    ):
+        values = [
+            value
+            for item, value in scored
+            if item.label is label and item.error is None and value is not None
+        ]
+        groups.append((name, kind, values))
+    return groups
 
 
 def _roc(items: Iterable[Item]) -> str | None:
@@ -165,8 +203,10 @@ def _thumbnail(item: Item) -> Thumbnail | None:
         return None
     photo = item.picture.convert("RGB")
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
+    x_hat = item.reconstruction
+    given = None if x_hat is None else _data_uri(x_hat.convert("RGB").resize(photo.size))
     heat = None if item.map is None else _data_uri(colourise(fit_map(item.map, photo.size)))
-    return Thumbnail(photo.width, photo.height, _data_uri(photo), heat)
+    return Thumbnail(photo.width, photo.height, _data_uri(photo), given, heat)
 
 
 def _colour_bar() -> str:
