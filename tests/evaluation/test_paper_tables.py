@@ -41,9 +41,11 @@ def test_every_printed_figure_stands_in_a_table() -> None:
     }
     printed = {(f.paper, f.table, f.dataset, f.protocol, f.method) for f in published._figures()}
     assert printed <= ours
-    # Not every method was run on every pair of data sets; one figure has bars without numbers.
+    # Not every method was run on every pair of data sets; one figure has bars without numbers, and
+    # an appendix is not to be had.
     more = {(paper, table) for paper, table, *_ in ours - printed}
-    assert more == {("AMA", "Table 1"), ("CE-BiGAN", "Fig. 5"), ("PIAD", "Table 2")}
+    without = {("AMA", "appendix"), ("CE-BiGAN", "Fig. 5")}
+    assert more == {("AMA", "Table 1"), ("PIAD", "Table 2"), *without}
 
 
 @pytest.mark.parametrize("name", MEASURED)
