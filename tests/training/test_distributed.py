@@ -54,7 +54,7 @@ def test_two_processes_equal_one(tmp_path: Path):
     processes = [process(tmp_path, RANK=str(rank), **together) for rank in range(2)]
     processes.append(process(tmp_path))
     try:
-        outputs = [p.communicate(timeout=120)[0] for p in processes]
+        outputs = [p.communicate(timeout=600)[0] for p in processes]
     finally:
         for p in processes:
             p.kill()
