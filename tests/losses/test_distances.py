@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood.losses.distances import l1_map, l1_mean, l1_sum, l2_map, l2_mean, l2_sum
+from onlygood.losses.distances import (
+    l1_map,
+    l1_mean,
+    l1_sum,
+    l2_map,
+    l2_mean,
+    l2_sum,
+    relative_spread,
+    spread,
+)
 
 # Two images of 2 x 2 pixels; differences are 1, -2, 0, 3 and 0, 0, 0, 0.5.
 X = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[1.0, 1.0], [1.0, 1.0]]]])
@@ -43,3 +52,28 @@ def test_codes_and_feature_maps_alike(distance: Callable[[Tensor, Tensor], Tenso
     flat = distance(a, b)
     assert flat.shape == (3,)
     torch.testing.assert_close(distance(a.view(3, 2, 2, 2), b.view(3, 2, 2, 2)), flat)
+
+
+def test_spread_is_the_distance_from_the_mean_of_the_batch():
+    # The mean is 1, 2; squares of differences are 1, 9 and 1, 9.
+    codes = torch.tensor([[0.0, 5.0], [2.0, -1.0]], requires_grad=True)
+    assert spread(codes).tolist() == pytest.approx([5**0.5, 5**0.5])
+    assert not spread(codes).requires_grad
+    assert spread(X).tolist() == pytest.approx([((0 + 0.25 + 1 + 2.25) / 4) ** 0.5] * 2)
+    assert not spread(codes[:1].expand(3, 2)).any()
+
+
+def test_spread_is_not_rounded_to_bf16():
+    # Between 1 and 2 there is no number of bf16 that is nearer to 1 than 1/128.
+    nearly = torch.tensor([[1.0], [1.0078125]], dtype=torch.bfloat16)
+    assert spread(nearly).tolist() == pytest.approx([0.00390625] * 2)
+
+
+def test_relative_spread_is_in_units_of_what_it_should_be_like():
+    codes = torch.tensor([[0.0], [2.0], [4.0]])  # 2, 0 and 2 from the mean.
+    reference = torch.tensor([[0.0], [3.0], [3.0]])  # 2, 1 and 1.
+    assert relative_spread(codes, reference).tolist() == pytest.approx([1.5, 0.0, 1.5])
+    # Their own size is the root of (0 + 4 + 16) / 3.
+    unit = (20 / 3) ** 0.5
+    assert relative_spread(codes).tolist() == pytest.approx([2 / unit, 0.0, 2 / unit])
+    assert not relative_spread(torch.zeros(3, 2)).any()

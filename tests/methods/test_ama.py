@@ -12,7 +12,7 @@ from onlygood.core.errors import ConfigError
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Batch, Progress
 from onlygood.core.terms import Loss
-from onlygood.losses.distances import l1_sum
+from onlygood.losses.distances import l1_sum, spread
 from onlygood.methods import ama as module
 from onlygood.methods.ama import AMA, AMAConfig, Pass
 from tests.methods.nets import SHAPE, descend, equal, gradients, images
@@ -120,9 +120,11 @@ def test_what_is_watched_is_of_normal_images() -> None:
     torch.testing.assert_close(critic["fake"], fake[:4].mean())
     torch.testing.assert_close(critic["r"], l1_sum(f, f_hat)[:4].mean())
     torch.testing.assert_close(generator["reconstruction"], (p.x - p.x_hat)[:4].abs().mean())
-    x_hat = p.x_hat[:4]
-    spread = (x_hat - x_hat.mean(0)).square().mean((1, 2, 3)).sqrt().mean()
-    torch.testing.assert_close(generator["diversity"], spread)
+    x, x_hat, z = p.x[:4], p.x_hat[:4], p.z[:4]
+    relative = spread(x_hat).mean() / spread(x).mean()
+    torch.testing.assert_close(generator["reconstruction_spread"], relative)
+    own = spread(z).mean() / z.square().mean().sqrt()
+    torch.testing.assert_close(generator["code_spread"], own)
 
 
 # The game -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onlygood.core.stage import Adam, Stage
@@ -50,11 +51,26 @@ def test_dead():
     assert verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] * 9 + [0.0])).healthy
 
 
-def test_collapsed():
-    healthy, words = verdict(run(g__consistency_x=FALLING, g__diversity=[0.2] * 7 + [0.001] * 3))
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("diversity", "generated pictures are all alike (g/diversity is 0.001)"),
+        ("code_spread", "all pictures have one code (g/code_spread is 0.001)"),
+        (
+            "reconstruction_spread",
+            "all pictures are given back alike (g/reconstruction_spread is 0.001)",
+        ),
+    ],
+)
+def test_collapsed(entry: str, says: str):
+    curve = {f"g__{entry}": [0.2] * 7 + [0.001] * 3}
+    healthy, words = verdict(run(g__consistency_x=FALLING, **curve))
     assert not healthy
-    assert "generated pictures are all alike (spread 0.001" in words
+    assert says in words
     assert "did not fall" not in words
+    assert verdict(
+        run(g__consistency_x=FALLING, **{f"g__{entry}": [0.001] * 7 + [0.2] * 3})
+    ).healthy
 
 
 def test_runaway_gap():
@@ -86,6 +102,105 @@ def test_overfitted():
 )
 def test_not_overfitted(curve: list[float]):
     assert verdict(run(validation__total=curve)).healthy
+
+
+# Ten looks, the last five of which count.
+SETTLED = [9.0, 5.0, 7.0, 5.0, 4.0, 3.0, 2.9, 3.0, 2.9, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("curve", "swings"),
+    [
+        (SETTLED, False),
+        ([*SETTLED[:6], 2.5, 3.0, 2.5, 3.0], True),
+        # Down, up, and no more: it may be learning by heart, or have met something new.
+        ([*SETTLED[:6], 2.5, 2.5, 3.0, 3.0], False),
+        # It did swing, but has settled.
+        ([9.0, 5.0, 9.0, 5.0, 9.0, 3.0, 2.0, 2.0, 2.0, 2.0], False),
+        # Too few looks.
+        ([2.5, 3.0, 2.5, 3.0, 2.5], False),
+        # Of what can be 0 or negative no share says anything.
+        ([-1.0, 1.0] * 5, False),
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 0.0, 1.0, 0.0, 1.0, 0.0], False),
+    ],
+)
+def test_what_held_out_pictures_score_still_swings(curve: list[float], swings: bool):
+    healthy, words = verdict(run(validation__total=curve))
+    assert healthy != swings
+    assert ("validation/total still goes up and down by" in words) == swings
+    assert "by heart" not in words
+
+
+def batches(swing: float, *, noise: float) -> list[float]:
+    """Means over batches, 90: falling, then a wave of a length of 10 around 1."""
+    draws = np.random.RandomState(0).randn(90)
+    falling = 10 * 0.8 ** np.arange(90)
+    return list(1 + falling + swing * np.sin(np.arange(90) * 2 * np.pi / 10) + noise * draws)
+
+
+@pytest.mark.parametrize(
+    ("swing", "noise", "swings"),
+    [(0.0, 0.0, False), (0.0, 0.2, False), (0.3, 0.02, True), (0.05, 0.02, False)],
+)
+def test_a_reconstruction_that_swings_is_told_from_chance(swing: float, noise: float, swings: bool):
+    healthy, words = verdict(run(g__reconstruction=batches(swing, noise=noise)))
+    assert healthy != swings
+    assert ("g/reconstruction still goes up and down by" in words) == swings
+
+
+def test_held_out_pictures_say_more_than_batches():
+    swinging = batches(0.3, noise=0.0)
+    looks = [{"stage": "s", "step": 9 * step, "validation/total": 1.0} for step in range(10)]
+    assert verdict([*run(g__reconstruction=swinging), *looks]).healthy
+
+
+# Stages ----------------------------------------------------------------------------------------
+
+
+def test_each_stage_is_judged_by_its_own_records():
+    first = [record | {"stage": "first"} for record in run(g__reconstruction=[9.0] * 10)]
+    second = run(g__reconstruction=FALLING, e__reconstruction=FALLING)
+    assert verdict([*first, *second]).words.startswith("stage first: g/reconstruction did not fall")
+    # As one curve it would not have fallen.
+    third = [record | {"stage": "third"} for record in run(g__reconstruction=[2.0, *FALLING])]
+    words = "training looks sound: g/reconstruction fell from 2 to 1.05"
+    assert verdict([*second, *third]) == (True, words)
+
+
+def test_held_out_pictures_speak_for_the_last_stage_alone():
+    by_heart, swinging = [5.0, 3.0, 1.0, 2.5, 4.0], [1.0, 2.0] * 5
+    last = run(validation__total=[80.0] * 10)
+    for curve in (by_heart, swinging):
+        first = [record | {"stage": "first"} for record in run(validation__total=curve)]
+        assert not verdict(first).healthy
+        assert verdict([*first, *last]).healthy
+
+
+def test_looks_before_a_pass_that_changes_the_score_do_not_speak():
+    swinging = [2.5, 3.0] * 5
+    looks = run(validation__total=swinging, validation__r=swinging, validation__flat=[1.0] * 10)
+    passed: Record = {"stage": "s", "step": 0, "images": 10}
+    last = looks[-1]
+    unchanged = verdict([*looks, passed, last])
+    assert "validation/total still goes up" in unchanged.words
+    half = verdict([*looks, passed, last | {"validation/total": 9.0}])
+    assert "validation/r still goes up" in half.words
+    assert "validation/total" not in half.words
+    all_others = {"validation/total": 9.0, "validation/r": 9.0, "validation/flat": 9.0}
+    assert verdict([*looks, passed, last | all_others]).healthy
+
+
+def test_a_stage_with_a_pass_at_its_end_is_looked_at_before_and_after_it():
+    def build(t: Toy) -> list[Stage]:
+        def after(images: object) -> None:
+            t.one.weight.data.fill_(7.0)
+
+        return [Stage(name="only", updates=[t.update("two", t.two)], after=after)]
+
+    history = fit(Toy(build), validation=numbered(3), steps=2)
+    looks = [record for record in history.records if "validation/total" in record]
+    assert [record["step"] for record in looks] == [2, 2]
+    assert [record["validation/total"] for record in looks] == pytest.approx([0.02, 0.07])
 
 
 def test_all_complaints_are_told():

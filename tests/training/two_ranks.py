@@ -1,8 +1,9 @@
 """A small CBiGAN run; one process of those that `WORLD_SIZE` and `RANK` describe, or the only one.
 
-Usage: two_ranks.py FOLDER, where each process leaves its tensors and the errors it met.
+Usage: two_ranks.py FOLDER, where each process leaves its tensors, curves and the errors it met.
 """
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -18,19 +19,16 @@ from onlygood.core.method import InputShape
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Stage
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
-from onlygood.training import Trainer, distributed
+from onlygood.training import History, Trainer, distributed
 from tests.training.toys import Toy, fit, textures
 
 
-def fitted(batch_size: int) -> CBiGAN:
+def fitted(batch_size: int) -> tuple[CBiGAN, History]:
     # Each process begins elsewhere; the weights of process 0 count.
     torch.manual_seed(distributed.rank())
-    # In the Wasserstein game some gradients are zero but for rounding, which Adam makes large.
-    config = CBiGANConfig(width=2, latent=4, alpha=0.1, game="non_saturating")
-    method = CBiGAN(config, InputShape(2, 32, 32))
-    settings = Training(steps=4, batch_size=batch_size, precision="float32")
-    Trainer(settings, device="cpu").fit(method, textures(6, 32, 2, draws=1))
-    return method
+    method = CBiGAN(CBiGANConfig(width=2, latent=4, alpha=0.1), InputShape(2, 32, 32))
+    settings = Training(steps=4, batch_size=batch_size, precision="float32", log_every=1)
+    return method, Trainer(settings, device="cpu").fit(method, textures(6, 32, 2, draws=1))
 
 
 def diverging() -> None:
@@ -56,12 +54,19 @@ def said(error: type[Exception], run: Callable[[], object]) -> str:
 
 
 def main(folder: Path) -> None:
+    # Some gradients are zero but for rounding, which Adam makes as large as all others. So that
+    # what is left of it is less than Adam's eps, everything is in double precision, also what a
+    # method wants in float32 where the rest is in bf16.
+    torch.set_default_dtype(torch.float64)
+    Tensor.float = Tensor.double
     distributed.start()
     words: dict[str, str] = {}
     if distributed.world() > 1:
         words["refused"] = said(ConfigError, lambda: fitted(batch_size=3))
         words["diverged"] = said(TrainingDiverged, diverging)
-    method = fitted(batch_size=4)
+    method, history = fitted(batch_size=4)
+    curves = [{k: v for k, v in record.items() if "/" in k} for record in history.records]
+    words["curves"] = json.dumps(curves)
     tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
     save_file(tensors, folder / f"{distributed.rank()}-of-{distributed.world()}", words)
     if dist.is_initialized():

@@ -31,6 +31,22 @@ def l2_mean(a: Features, b: Features) -> PerImage:
     return (a - b).square().flatten(1).mean(1)
 
 
+def spread(x: Features) -> PerImage:
+    """How far each tensor is from the mean of its batch: root mean square over entries.
+
+    For the log, without a gradient: 0 when a network has collapsed and gives all images the same.
+    """
+    # In bf16 the steps between numbers are wider than what is left of a collapse.
+    x = x.detach().float()
+    return (x - x.mean(0)).flatten(1).square().mean(1).sqrt()
+
+
+def relative_spread(x: Features, reference: Features | None = None) -> PerImage:
+    """`spread` in units of the mean spread of what `x` should be like, or else of its own size."""
+    unit = x.detach().float().square().mean().sqrt() if reference is None else spread(reference)
+    return spread(x) / unit.mean().clamp_min(1e-12)
+
+
 def l1_map(a: Images, b: Images) -> Maps:
     """Absolute difference of each pixel, summed over channels; its sum is `l1_sum`."""
     return (a - b).abs().sum(1)

@@ -47,7 +47,7 @@ from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import l1_map, l1_mean, l1_sum
+from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread
 from onlygood.losses.penalties import between, per_pixel, two_sided
 from onlygood.networks.modes import evaluating, recounting
 from onlygood.networks.sngan import Critic, Encoder, Generator, Judgement
@@ -333,10 +333,12 @@ class AMA(Method):
         if c.interpolation:
             values = self.judged_interpolations(p, self.interpolated(p, batch))
             terms["interpolation"] = (c.interpolation, p.of_normals(GAME.generator(values)))
-        # How far each reconstruction is from their mean, as RMS: 0 when modes collapse.
-        spread = (p.x_hat - p.x_hat[: p.normals].mean(0)).square().mean((1, 2, 3)).sqrt()
+        x, z, x_hat = p.x[: p.normals], p.z[: p.normals], p.x_hat[: p.normals]
         return Loss.weighted(**terms).watching(
-            reconstruction=p.of_normals(l1_mean(p.x, p.x_hat)), diversity=p.of_normals(spread)
+            reconstruction=l1_mean(x, x_hat),
+            # No prior says how far codes should be apart; as far as they are from 0.
+            code_spread=relative_spread(z),
+            reconstruction_spread=relative_spread(x_hat, x),
         )
 
     def stages(self) -> Sequence[Stage]:

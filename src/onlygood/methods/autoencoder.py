@@ -17,7 +17,7 @@ from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
-from onlygood.losses.distances import l2_map, l2_mean, l2_sum
+from onlygood.losses.distances import l2_map, l2_mean, l2_sum, relative_spread
 from onlygood.networks.residual import Encoder, Generator, initialise
 
 
@@ -70,9 +70,15 @@ class Autoencoder(Method):
 
     def loss(self, batch: Batch) -> Loss:
         """Eq. 1: squared error, as a mean over pixels."""
-        x_hat = self(batch.normal)
+        x = batch.normal
+        z = self.encoder(x)
+        x_hat = self.generator(z)
         # `reconstruction` is the mean, so that the learning rate does not depend on the size.
-        return Loss.weighted(reconstruction=(1.0, l2_mean(batch.normal, x_hat)))
+        return Loss.weighted(reconstruction=(1.0, l2_mean(x, x_hat))).watching(
+            # No prior says how far codes should be apart; as far as they are from 0.
+            code_spread=relative_spread(z),
+            reconstruction_spread=relative_spread(x_hat, x),
+        )
 
     def stages(self) -> Sequence[Stage]:
         """One stage with one update."""

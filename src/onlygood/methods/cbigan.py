@@ -32,7 +32,7 @@ from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import l1_map, l1_sum
+from onlygood.losses.distances import l1_map, l1_sum, relative_spread, spread
 from onlygood.losses.penalties import between, two_sided, zero_centred
 from onlygood.networks.residual import Encoder, Generator, Output, PairCritic, initialise
 
@@ -226,8 +226,9 @@ class CBiGAN(Method):
             consistency_z=(c.alpha, l1_sum(p.z, z_hat)),
         ).watching(
             code_norm=p.z_x.norm(dim=1),
-            # How far each generated image is from their mean, as RMS: 0 when modes collapse.
-            diversity=(p.x_z - p.x_z.mean(0)).square().mean((1, 2, 3)).sqrt(),
+            code_spread=relative_spread(p.z_x, p.z),
+            reconstruction_spread=relative_spread(x_hat, p.x),
+            diversity=spread(p.x_z),
         )
 
     def stages(self) -> Sequence[Stage]:

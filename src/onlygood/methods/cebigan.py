@@ -28,7 +28,7 @@ from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Adam, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import l1_map, l1_mean, l1_sum
+from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread, spread
 from onlygood.networks.dcgan import (
     ConcatenatingDiscriminator,
     Encoder,
@@ -173,18 +173,21 @@ class CEBiGAN(Method):
             "encoder": (1 - c.alpha, game.encoder(real)),
             "generator": (1 - c.alpha, game.generator(fake)),
         }
+        watched = {}
         # Not merely weighted by 0: passes that a plain BiGAN does not make would enter the
         # statistics of its normalisation.
         if c.alpha:
-            l1 = DISTANCES[c.consistency_reduction]
-            terms["consistency_x"] = (c.alpha, l1(p.x, self.generator(p.z_x)))
+            l1, x_hat = DISTANCES[c.consistency_reduction], self.generator(p.z_x)
+            terms["consistency_x"] = (c.alpha, l1(p.x, x_hat))
             terms["consistency_z"] = (c.alpha, l1(p.z, self.encoder(p.x_z)))
+            watched["reconstruction_spread"] = relative_spread(x_hat, p.x)
         return Loss.weighted(**terms).watching(
+            **watched,
             code_norm=p.z_x.norm(dim=1),
             code_mean=p.z_x.mean(1),
             code_std=p.z_x.std(1, correction=0),
-            # How far each generated image is from their mean, as RMS: 0 when modes collapse.
-            diversity=(p.x_z - p.x_z.mean(0)).square().mean((1, 2, 3)).sqrt(),
+            code_spread=relative_spread(p.z_x, p.z),
+            diversity=spread(p.x_z),
         )
 
     def discriminator_loss(self, batch: Batch) -> Loss:

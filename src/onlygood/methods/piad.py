@@ -32,7 +32,14 @@ from onlygood.core.shapes import Images, Maps, PerImage
 from onlygood.core.stage import Adam, Balance, Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import l1_map, l1_mean, l2_map, l2_mean
+from onlygood.losses.distances import (
+    l1_map,
+    l1_mean,
+    l2_map,
+    l2_mean,
+    relative_spread,
+    spread,
+)
 from onlygood.losses.penalties import between, two_sided
 from onlygood.losses.perceptual import enlarged, relative_l1, relative_l1_map
 from onlygood.networks.backbones import (
@@ -352,10 +359,11 @@ class PIAD(Method):
     def generator_loss(self, batch: Batch) -> Loss:
         """Eq. 6 for G and for E, and Eq. 7, which gets a weight for each: Eq. 8 and 9."""
         game, distance = GAMES["wasserstein"], DISTANCES[self.config.distance]
-        x_z = self.generator(batch.normals(self.code))
-        z_x = self.encoder(_scaled(batch.normal))
+        x, z = _scaled(batch.normal), batch.normals(self.code)
+        x_z, z_x = self.generator(z), self.encoder(x)
+        x_hat = self.generator(z_x)
         f = self.features(batch.normal) if batch.prepared is None else batch.prepared
-        f_hat = self.features(_unscaled(self.generator(z_x)))
+        f_hat = self.features(_unscaled(x_hat))
         return (
             Loss.weighted(
                 generator=(1.0, game.generator(self.image_critic(x_z))),
@@ -364,8 +372,9 @@ class PIAD(Method):
             .balancing(reconstruction=(1.0, distance.of_image(f, f_hat)))
             .watching(
                 code_norm=z_x.norm(dim=1),
-                # How far each generated image is from their mean, as RMS: 0 when modes collapse.
-                diversity=(x_z - x_z.mean(0)).square().mean((1, 2, 3)).sqrt(),
+                code_spread=relative_spread(z_x, z),
+                reconstruction_spread=relative_spread(x_hat, x),
+                diversity=spread(x_z),
             )
         )
 

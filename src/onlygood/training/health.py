@@ -8,10 +8,17 @@ then `validation/TERM` (mean score part of held-out normal pictures).
 import json
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
+from statistics import mean, variance
 from typing import NamedTuple
 
 Record = dict[str, int | float | str]
+
+SWING = 0.1
+"""Of its mean, by which a curve that has settled no longer goes up and down."""
+LOOKS, PARTS = 5, 6
+"""How many looks at held-out pictures, or means over batches, are the end of a curve at least."""
 
 
 class Log:
@@ -55,20 +62,24 @@ class Verdict(NamedTuple):
 def verdict(records: Sequence[Record]) -> Verdict:
     """Read a finished run's log.
 
-    Compares the mean of the last fifth with the beginning; thresholds are rules of thumb, wide
-    enough that a run they fault is worth a look.
+    Each stage is judged by its own records; what held-out pictures score speaks for the last one
+    alone. Thresholds are rules of thumb, wide enough that a run they fault is worth a look.
     """
-    complaints = [
-        *_dead(records),
-        *_unlearned(records),
-        *_collapsed(records),
-        *_overfitted(records),
-    ]
-    if not any("/" in name for record in records for name in record):
+    parts = [list(part) for _, part in groupby(records, key=lambda record: record["stage"])]
+    stages = [part for part in parts if names(part)]
+    if not stages:
         return Verdict(True, "fitted without gradient steps")
+    complaints = []
+    for number, stage in enumerate(stages, 1):
+        found = [*_dead(stage), *_unlearned(stage), *_collapsed(stage)]
+        if number == len(stages):
+            # What swings may well be far from its best, and has learnt nothing by heart.
+            found += _unsettled(stage) or _overfitted(stage)
+        where = f"stage {stage[0]['stage']}: " if len(stages) > 1 else ""
+        complaints += [where + complaint for complaint in found]
     if complaints:
         return Verdict(False, "; ".join(complaints))
-    return Verdict(True, "training looks sound: " + (_progress(records) or "all losses finite"))
+    return Verdict(True, "training looks sound: " + (_progress(stages[-1]) or "all losses finite"))
 
 
 def series(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
@@ -104,7 +115,7 @@ def _progress(records: Sequence[Record]) -> str:
 def _dead(records: Sequence[Record]) -> list[str]:
     return [
         f"no gradient is left ({name} is 0): the networks are saturated and have stopped learning; "
-        "take another seed, a lower lr or another initialisation"
+        "take another seed, a lower learning rate or other first weights"
         for name in names(records)
         if name.endswith("/gradient_norm") and (ends := _ends(records, name)) and ends[1] == 0
     ]
@@ -113,41 +124,120 @@ def _dead(records: Sequence[Record]) -> list[str]:
 def _unlearned(records: Sequence[Record]) -> list[str]:
     return [
         f"{name} did not fall ({ends[0]:.3g} at first, {ends[1]:.3g} at the end): the networks "
-        "do not learn to give pictures back; train longer, raise lr, or give the consistency "
-        "term more weight"
+        "do not learn to give pictures back; train longer, at a higher learning rate, or with more "
+        "weight on what asks for it"
         for name in _reconstructions(records)
         if (ends := _ends(records, name)) and ends[1] > 0.9 * ends[0]
     ]
+
+
+ALIKE = {
+    # Of the pixel range.
+    "diversity": (0.01, "generated pictures are all alike", "the generator has collapsed"),
+    # Of what they should have.
+    "code_spread": (0.02, "all pictures have one code", "the encoder has collapsed"),
+    "reconstruction_spread": (
+        0.02,
+        "all pictures are given back alike",
+        "nothing of a picture comes through",
+    ),
+}
+"""Entries that tell how far apart what a network gives is, below what they tell of a collapse, and
+that in words."""
 
 
 def _collapsed(records: Sequence[Record]) -> list[str]:
     complaints = []
     for name in names(records):
         ends = _ends(records, name)
-        if name.endswith("/diversity") and ends and ends[1] < 0.01:
-            complaints.append(
-                f"generated pictures are all alike (spread {ends[1]:.2g} of the pixel range): "
-                "the generator has collapsed; lower lr or raise the penalty's weight"
-            )
+        for entry, (least, seen, meaning) in ALIKE.items():
+            if name.endswith("/" + entry) and ends and ends[1] < least:
+                complaints.append(
+                    f"{seen} ({name} is {ends[1]:.2g}): {meaning}; take a lower learning rate, "
+                    "other first weights or, in a game, a stronger penalty or more weight on "
+                    "consistency"
+                )
     for name in names(records):
         if name.endswith("/real"):
             real, fake = _ends(records, name), _ends(records, name[:-4] + "fake")
             if real and fake and abs(real[1] - fake[1]) > 1e4 * max(1, abs(real[0] - fake[0])):
                 complaints.append(
-                    f"the critic's gap ran away ({abs(real[1] - fake[1]):.3g}): raise the "
-                    "penalty's weight or lower lr"
+                    f"the critic's gap ran away ({abs(real[1] - fake[1]):.3g}): take a stronger "
+                    "penalty or a lower learning rate"
                 )
     return complaints
 
 
+def _looks(records: Sequence[Record]) -> list[str]:
+    """Entries of held-out pictures that speak for what is left of the run.
+
+    A pass at the end of a stage may change what scores are made of, statistics of normalisation
+    for example. There are looks before and after it, in the same step, and where they differ those
+    before it have been at something else. The whole score comes first where it speaks.
+    """
+    speaking = []
+    for name in names(records):
+        last = series(records, name)[-2:]
+        changed = len(last) == 2 and last[0][0] == last[1][0] and last[0][1] != last[1][1]
+        if name.startswith("validation/") and not changed:
+            speaking.append(name)
+    return ["validation/total"] if "validation/total" in speaking else speaking
+
+
 def _overfitted(records: Sequence[Record]) -> list[str]:
     complaints = []
-    for name in names(records):
+    for name in _looks(records):
         values = [value for _, value in series(records, name)]
         # "So many times as large" means nothing of scores that can be zero or negative.
-        if name == "validation/total" and len(values) >= 5 and values[-1] > 1.5 * min(values) > 0:
+        if len(values) >= 5 and values[-1] > 1.5 * min(values) > 0:
             complaints.append(
                 f"held-out normal pictures score {values[-1] / min(values):.1f} times their best: "
                 "the networks learn the training pictures by heart; train shorter or on more"
             )
     return complaints
+
+
+def _unsettled(records: Sequence[Record]) -> list[str]:
+    curves = {name: _end_of(records, name, LOOKS) for name in _looks(records)}
+    sizes = {name: SWING * mean(values) for name, values in curves.items() if values}
+    if not sizes:
+        # Batches differ besides: means of some of them are compared, and what may be chance is not.
+        for name in _reconstructions(records):
+            values = _end_of(records, name, PARTS * 3)
+            if values:
+                each = len(values) // PARTS
+                parts = [values[i : i + each] for i in range(0, each * PARTS, each)]
+                chance = math.sqrt(mean(variance(part) for part in parts) / each)
+                curves[name] = [mean(part) for part in parts]
+                sizes[name] = max(SWING * mean(values), 4 * chance)
+    return [
+        f"{name} still goes up and down by {size:.2g} or more at the end: the networks have not "
+        "settled, and a little shorter or longer they would give other scores; train longer, with "
+        "a learning rate that is lower or falls to 0, or with averaged weights"
+        for name, size in sizes.items()
+        if _legs(curves[name], size) >= 3
+    ]
+
+
+def _end_of(records: Sequence[Record], name: str, least: int) -> list[float]:
+    """The last third of a curve, `least` values or more; none of a curve that is too short for it.
+
+    Nor of values that may be 0 or negative, of which no share says anything.
+    """
+    values = [value for _, value in series(records, name)]
+    end = values[-max(least, len(values) // 3) :]
+    return end if len(values) >= 1.5 * least and min(end) > 0 else []
+
+
+def _legs(values: Sequence[float], size: float) -> int:
+    """How often a curve goes up or down by at least `size`, alternately."""
+    low = high = values[0]
+    up: bool | None = None
+    legs = 0
+    for value in values:
+        if up is not True and value >= low + size:
+            up, high, legs = True, value, legs + 1
+        elif up is not False and value <= high - size:
+            up, low, legs = False, value, legs + 1
+        low, high = min(low, value), max(high, value)
+    return legs

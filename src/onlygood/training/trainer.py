@@ -270,6 +270,8 @@ class _Run:
             saved = None
             if stage.after is not None:
                 self._pass(stage.name, stage.after)
+                if stage.updates:
+                    self._validate(stage)  # Of what the pass has changed, too.
             self.at.step = self.at.stage_batches = self.at.stage_images = 0
             self.at.stage_seconds = 0.0
         at = self.at
