@@ -27,10 +27,19 @@ def test_auto_is_what_the_hardware_does(
 
 
 @pytest.mark.parametrize(
-    ("avx", "amx", "expected"),
-    [(False, False, False), (True, False, True), (False, True, True)],
+    ("avx", "intel", "amx", "expected"),
+    [
+        (False, False, False, False),
+        (True, False, False, True),
+        (True, True, False, False),
+        (False, True, True, True),
+        (True, True, True, True),
+    ],
 )
-def test_either_unit_will_do(monkeypatch: pytest.MonkeyPatch, avx: bool, amx: bool, expected: bool):
+def test_units_that_are_faster_than_float32(
+    monkeypatch: pytest.MonkeyPatch, avx: bool, intel: bool, amx: bool, expected: bool
+):
+    monkeypatch.setattr(precision, "_is_intel", lambda: intel)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
