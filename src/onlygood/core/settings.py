@@ -104,30 +104,35 @@ class Preset:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-def on_a_cpu(config: Mapping[str, Any] | None = None) -> dict[str, Preset]:
+def on_a_cpu(
+    config: Mapping[str, Any] | None = None, objects: Mapping[str, Any] | None = None
+) -> dict[str, Preset]:
     """The presets of ours that every method of networks has: minutes on a processor.
 
     Args:
         config: Settings of the method that go with them.
+        objects: Further ones, for objects alone.
     """
+    training = {"minutes": 10, "decay_from": 0.3}
+    of_objects = {**(config or {}), **(objects or {})}
     return {
         "default": Preset(
             summary="objects on a CPU in minutes (ours)",
-            config=config or {},
+            config=of_objects,
             view={"size": 64},
-            training={"minutes": 10},
+            training=training,
         ),
         "small": Preset(
             summary="the same, coarser and faster (ours)",
-            config=config or {},
+            config=of_objects,
             view={"size": 32},
-            training={"minutes": 10},
+            training=training,
         ),
         "texture": Preset(
             summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",
             config=config or {},
             view={"size": 512, "tile": 64, "rotate": (0.0, 45.0)},
-            training={"minutes": 10},
+            training=training,
         ),
     }
 

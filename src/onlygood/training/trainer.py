@@ -337,7 +337,7 @@ class _Run:
                 raise self._interruption(f"in stage {stage.name!r} after step {at.step}")
             if at.step % training.checkpoint_every == 0:
                 self._checkpoint()
-        # Before averages replace the weights: a finished run can be resumed with a larger budget.
+        # Before averages replace the weights: a finished run may be taken further.
         self._checkpoint()
         if self.averager is not None:
             self.averager.finish()
