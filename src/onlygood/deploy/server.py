@@ -19,8 +19,8 @@ from onlygood.core.errors import DataError
 from onlygood.data.decode import decode
 from onlygood.deploy.batching import BusyError
 from onlygood.deploy.guard import Guard, refusal
-from onlygood.deploy.inspections import LogError
 from onlygood.deploy.intake import uploads
+from onlygood.deploy.log_file import LogError
 from onlygood.deploy.recent import Kept
 from onlygood.deploy.schemas import (
     LARGEST_NUMBER,

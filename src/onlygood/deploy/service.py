@@ -17,8 +17,9 @@ from onlygood.core.errors import DataError, OnlygoodError, alternatives
 from onlygood.data.resize import restore_map
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import WINDOW
-from onlygood.deploy.inspections import Inspections, LogError, Row
+from onlygood.deploy.inspections import Inspections, Row
 from onlygood.deploy.intake import Prepared, Upload, prepare
+from onlygood.deploy.log_file import LogError
 from onlygood.deploy.metrics import Metrics
 from onlygood.deploy.recent import Kept, Recent
 from onlygood.deploy.service_settings import ServiceSettings
