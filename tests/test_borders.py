@@ -66,7 +66,7 @@ BELOW: dict[str, set[str]] = {
     "deploy.server": {
         *("core", "data.decode", "deploy.batching", "deploy.guard", "deploy.log_file"),
         *("deploy.intake", "deploy.recent", "deploy.schemas", "deploy.service"),
-        "deploy.service_settings",
+        *("deploy.service_settings", "deploy.serving"),
     },
     "deploy.listening": set(),
     "deploy": {

@@ -213,7 +213,8 @@ def test_a_network_that_fails_is_said_and_the_next_picture_is_scored(
 
         monkeypatch.setattr(Runtime, "run", fail)
         answer = client.post("/v1/score", files=files(PICTURES[0]))
-        assert answer.status_code == 500
+        assert answer.status_code == 503
+        assert "the network failed" in answer.json()["error"]
         assert "secret" not in answer.text and "default-src" in str(answer.headers)
 
         def nan(runtime: Runtime, pictures: Any) -> Raw:
