@@ -482,9 +482,11 @@ def test_who_never_reads_is_cut_off_and_memory_returns(
     Image.fromarray(draw.integers(0, 256, (1700, 2000, 3), np.uint8)).save(large, "PNG")
     content = large.getvalue()  # 10 MB, more than two sockets take
     limits = replace(
-        settings, recent_bytes=2 * len(content), max_pending_bytes=7 * len(content) // 2
+        settings,
+        recent_bytes=2 * len(content),
+        max_bytes=2 * len(content),
+        max_pending_bytes=7 * len(content) // 2,
     )
-    limits = replace(limits, max_bytes=2 * len(content))
     with serving(limits) as service, ExitStack() as stack:
         assert service.post("/v1/score", files=files(content)).status_code == 200
         asking = "GET /v1/inspections/1/picture HTTP/1.1\r\nHost: localhost\r\n\r\n"

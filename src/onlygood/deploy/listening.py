@@ -31,9 +31,11 @@ class Protocol(H11Protocol):
         self._expect_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next one."""
+        """Wait for the next one, unless it is here already."""
+        answered = self.cycle
         super().on_response_complete()
-        self._expect_request()
+        if self.cycle is answered:
+            self._expect_request()
 
     def pause_writing(self) -> None:
         """Wait until the client has read what was sent."""
