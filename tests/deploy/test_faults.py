@@ -291,8 +291,7 @@ def test_a_replacement_drops_no_request(
     assert sorted(answered) == logged(settings.log)
     assert {each["model_sha256"] for each in served} >= set(digests[1:-1])
     # The networks that were replaced have gone.
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("network")]
+    until(lambda: not any(thread.name.startswith("network") for thread in threading.enumerate()))
 
 
 def test_a_network_that_fails_is_said_and_the_next_picture_is_scored(

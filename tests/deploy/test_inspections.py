@@ -135,8 +135,9 @@ def test_the_old_leave_when_a_day_of_readings_says_so(path: Path) -> None:
     log = opened(path, keep_days=10.0)
     log.append([row("old"), row("old")])
     log.judge(1, "miss")
-    note(log, *[-10.01] * AGREED)
-    log.append([row("new")])
+    note(log, -10.01)
+    log.append([row("new")])  # after the last reading that surely is too old
+    note(log, *[-10.01] * (AGREED - 1))
     log.judge(3, "miss")
     note(log, -9.99, *[0.0] * (AGREED - 1))
     assert log.prune() == 0  # one of those that say what time it is has another opinion
