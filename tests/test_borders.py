@@ -46,7 +46,8 @@ BELOW: dict[str, set[str]] = {
     },
     "deploy.batching": {"core"},
     "deploy.drift": set(),
-    "deploy.inspections": {"core"},
+    "deploy.log_file": {"core"},
+    "deploy.inspections": {"deploy.log_file"},
     "deploy.metrics": set(),
     "deploy.recent": {"core"},
     "deploy.schemas": set(),
@@ -59,13 +60,13 @@ BELOW: dict[str, set[str]] = {
     },
     "deploy.service": {
         *("core", "data.resize", "report", "deploy.batching", "deploy.drift", "deploy.metrics"),
-        *("deploy.inspections", "deploy.intake", "deploy.recent", "deploy.service_settings"),
-        "deploy.serving",
+        *("deploy.inspections", "deploy.intake", "deploy.log_file", "deploy.recent"),
+        *("deploy.service_settings", "deploy.serving"),
     },
     "deploy.server": {
-        *("core", "data.decode", "deploy.batching", "deploy.guard", "deploy.inspections"),
+        *("core", "data.decode", "deploy.batching", "deploy.guard", "deploy.log_file"),
         *("deploy.intake", "deploy.recent", "deploy.schemas", "deploy.service"),
-        "deploy.service_settings",
+        *("deploy.service_settings", "deploy.serving"),
     },
     "deploy.listening": set(),
     "deploy": {

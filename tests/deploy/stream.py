@@ -1,6 +1,7 @@
 """Pictures of a line, and services that are asked about them."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -56,6 +57,16 @@ def another(path: Path, tag: str = "another") -> str:
     model = path.read_bytes()[: -file._LENGTH]
     entry = b"\x0a\x03tag\x12" + bytes([len(tag)]) + tag.encode()
     return file.write(path, model + b"\x72" + bytes([len(entry)]) + entry)
+
+
+def altered(path: Path, **facts: Any) -> None:
+    """Replace an exported model by one with the right digest that says something else of itself."""
+    import onnx
+
+    model = onnx.load_model_from_string(path.read_bytes()[: -file._LENGTH])
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "onlygood")
+    entry.value = json.dumps({**json.loads(entry.value), **facts})
+    file.write(path, model.SerializeToString())
 
 
 @contextmanager

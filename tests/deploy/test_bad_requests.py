@@ -1,5 +1,6 @@
 """What nobody should send: each is refused in words, and the service lives on."""
 
+import asyncio
 import io
 import json
 import re
@@ -11,18 +12,22 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
+from starlette.responses import Response
+from starlette.types import Message
 
 from onlygood.deploy import listening
+from onlygood.deploy.guard import PART, Guard
 from onlygood.deploy.service_settings import ServiceSettings
-from tests.deploy.stream import Files, files, normal, serving
+from tests.deploy.stream import Files, files, normal, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +208,17 @@ BAD = [
         content=b"--x--",
         headers={"Content-Type": "multipart/form-data"},
     ),
+    *(
+        Bad(
+            f"charset {charset}",
+            415,
+            "names in a form are UTF-8",
+            content=b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xff"'
+            b"\r\n\r\nx\r\n--x--\r\n",
+            headers={"Content-Type": f"multipart/form-data; boundary=x; Charset={charset}"},
+        )
+        for charset in ("undefined", "punycode", "idna", '"utf-16"', "none", "")
+    ),
     Bad("raw picture", 415, "image/png", content=PICTURE, headers={"Content-Type": "image/png"}),
     Bad(
         "urlencoded",
@@ -285,6 +301,16 @@ BAD = [
         files=files(PICTURE),
         headers={"Origin": "https://evil.example"},
     ),
+    *(
+        Bad(
+            f"no origin {origin}",
+            403,
+            "pages of other sites",
+            files=files(PICTURE),
+            headers={"Origin": origin},
+        )
+        for origin in ("http://[", "http://[::", "//127.0.0.1", "http://", "", "[", "http://\u2100")
+    ),
     Bad(
         "hidden site", 403, "pages of other sites", files=files(PICTURE), headers={"Origin": "null"}
     ),
@@ -294,7 +320,11 @@ BAD = [
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_it_is_refused_in_words(service: httpx.Client, bad: Bad) -> None:
     answer = service.request(
-        bad.method, bad.path, files=bad.files, content=bad.content, headers=bad.headers
+        bad.method,
+        bad.path,
+        files=bad.files,
+        content=bad.content,
+        headers={name: value.encode() for name, value in bad.headers.items()},
     )
     assert answer.status_code == bad.status, answer.text
     words = answer.json()["error"]
@@ -302,6 +332,21 @@ def test_it_is_refused_in_words(service: httpx.Client, bad: Bad) -> None:
     assert "Traceback" not in words and "site-packages" not in words
     alive = service.post("/v1/score", files=files(PICTURE))
     assert alive.json()["results"][0]["decision"] == "normal"
+
+
+def test_the_pages_of_this_service_may_use_it(service: httpx.Client) -> None:
+    host = f"{service.base_url.host}:{service.base_url.port}"
+    for origin in (f"http://{host}", f"HTTPS://{host}"):
+        assert service.get("/v1/models", headers={"Origin": origin}).status_code == 200
+    assert service.get("/v1/models", headers={"Origin": f"ftp://{host}"}).status_code == 403
+
+
+@pytest.mark.parametrize("charset", ["utf-8", '"UTF8"'])
+def test_the_charset_of_a_form_may_be_said(service: httpx.Client, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xc3\xa4.png"\r\n\r\n'
+    kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = service.post("/v1/score", content=body + PICTURE + b"\r\n--x--\r\n", headers=kind)
+    assert answer.json()["results"][0]["name"] == "ä.png"
 
 
 def test_there_are_many() -> None:
@@ -426,6 +471,64 @@ def test_who_hangs_up_in_the_middle_harms_nobody(service: httpx.Client) -> None:
                 b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
             )
     assert service.post("/v1/score", files=files(PICTURE)).status_code == 200
+
+
+def test_who_never_reads_is_cut_off_and_memory_returns(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "READ_SECONDS", 1.5)
+    draw = np.random.default_rng(0)
+    large = io.BytesIO()
+    Image.fromarray(draw.integers(0, 256, (1700, 2000, 3), np.uint8)).save(large, "PNG")
+    content = large.getvalue()  # 10 MB, more than two sockets take
+    limits = replace(
+        settings,
+        recent_bytes=2 * len(content),
+        max_bytes=2 * len(content),
+        max_pending_bytes=7 * len(content) // 2,
+    )
+    with serving(limits) as service, ExitStack() as stack:
+        assert service.post("/v1/score", files=files(content)).status_code == 200
+        asking = "GET /v1/inspections/1/picture HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        deaf = [stack.enter_context(raw(service)) for _ in range(3)]
+        for connection in deaf:
+            connection.sendall(asking.encode())
+        time.sleep(0.5)
+        # What they do not read is held, so there is no room for another one.
+        refused = service.get("/v1/inspections/1/picture")
+        assert refused.status_code == 429 and "nobody has read yet" in refused.json()["error"]
+        assert service.get("/readyz").status_code == 200
+        until(lambda: service.get("/v1/inspections/1/picture").status_code == 200, 10)
+        for connection in deaf:
+            received = 0
+            with suppress(ConnectionResetError):
+                received = len(answered(connection))
+            assert received < len(content)
+        assert service.get("/v1/inspections/1/picture").content == content
+
+
+def test_an_answer_leaves_in_parts_and_whole(settings: ServiceSettings) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("nobody asks")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    for size in (0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 5):
+        body = bytes(i % 251 for i in range(size))
+        guard = Guard(Response(body), settings, count=lambda path, status: None)
+        sent.clear()
+        scope = {"type": "http", "path": "/", "headers": [(b"host", b"localhost")]}
+        asyncio.run(guard(scope, receive, send))
+        parts = [message["body"] for message in sent[1:]]
+        assert b"".join(parts) == body and max(map(len, parts)) <= PART
+        assert [message.get("more_body", False) for message in sent[1:]] == [
+            *[True] * (len(parts) - 1),
+            False,
+        ]
+        assert guard._unread == 0
 
 
 def test_bodies_in_hand_are_bounded(settings: ServiceSettings) -> None:

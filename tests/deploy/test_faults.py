@@ -1,5 +1,7 @@
 """Services that are killed, overrun, out of disk, or two on one log."""
 
+import os
+import re
 import resource
 import signal
 import sqlite3
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ import httpx
 import numpy as np
 import pytest
 
+from onlygood.deploy import log_file, service
+from onlygood.deploy.inspections import Inspections
 from onlygood.deploy.runtime import Raw, Runtime
 from onlygood.deploy.service_settings import ServiceSettings
 from tests.deploy.stream import Process, another, files, normal, serving, until
@@ -135,6 +140,94 @@ def test_a_full_disk_is_said_and_answers_again_when_there_is_space(
     assert [number for number, _ in logged(settings.log)] == sorted(answered)
 
 
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_log_that_goes_is_said_and_nothing_is_decided(
+    settings: ServiceSettings, how: str
+) -> None:
+    aside = settings.log.with_name("aside")
+    with serving(settings) as client:
+        assert client.post("/v1/score", files=files(PICTURES[0])).status_code == 200
+        settings.log.rename(aside) if how == "moved" else settings.log.unlink()
+        assert client.get("/readyz").status_code == 503
+        for path in ("/v1/score", "/v1/score", "/v1/inspections"):
+            ask = client.get if path == "/v1/inspections" else client.post
+            sent = {} if path == "/v1/inspections" else {"files": files(PICTURES[1])}
+            answer = ask(path, **sent)
+            assert answer.status_code == 503
+            assert "was moved, removed, replaced" in answer.json()["error"]
+        assert client.post("/v1/feedback", json={"id": 1, "verdict": "miss"}).status_code == 503
+        assert client.get("/healthz").status_code == 200
+        assert not settings.log.exists()
+        if how == "moved":
+            assert logged(aside) == [(1, "000.png")]
+            aside.rename(settings.log)
+            until(lambda: client.get("/readyz").status_code == 200)
+            answer = client.post("/v1/score", files=files(PICTURES[2]))
+            assert answer.json()["results"][0]["id"] == 2
+
+
+def test_a_log_that_is_held_holds_nothing_else(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "PATIENCE_S", 8.0)
+    with serving(settings) as client, ThreadPoolExecutor(64) as clients:
+        client.post("/v1/score", files=files(PICTURES[0]))
+        with closing(sqlite3.connect(settings.log, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            said = {"id": 1, "verdict": "miss"}
+            asking = [clients.submit(client.post, "/v1/feedback", json=said) for _ in range(45)]
+            asking.append(clients.submit(client.post, "/v1/score", files=files(PICTURES[1])))
+            time.sleep(0.5)
+            for path in ("/healthz", "/", "/metrics", "/v1/inspections", "/v1/models"):
+                assert client.get(path).status_code == 200
+            assert not any(each.done() for each in asking)
+            assert [each.result().status_code for each in asking] == [503] * 46
+            assert time.monotonic() < began + 2 * 8.0  # one after the other it would be 46 times
+            assert client.get("/readyz").status_code == 503
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/score", files=files(PICTURES[1])).status_code == 200
+
+
+def test_nothing_that_fails_ends_the_upkeep(
+    settings: ServiceSettings,
+    model: Path,
+    exported: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(log: Inspections) -> None:
+        raise OverflowError("what nobody expected")
+
+    def failures(client: httpx.Client, task: str) -> float:
+        found = re.search(
+            rf'^onlygood_upkeep_failures_total{{task="{task}"}} (.*)$',
+            client.get("/metrics").text,
+            re.M,
+        )
+        return float(found[1]) if found else 0.0
+
+    monkeypatch.setattr(Inspections, "prune", fail)
+    monkeypatch.setattr(service, "PRUNE_SECONDS", 0.0)
+    noted: list[datetime] = []
+    monkeypatch.setattr(Inspections, "note_time", lambda log, time: noted.append(time))
+    monkeypatch.setattr(service, "READING_SECONDS", 0.05)
+    with serving(settings) as client:
+        until(lambda: failures(client, "prune") >= 3)
+        model.unlink()
+        os.mkfifo(model)
+        until(lambda: failures(client, "model nut") >= 1)
+        good = model.with_name("good")
+        good.write_bytes(exported.read_bytes())
+        digest = another(good)
+        good.rename(model)
+        until(lambda: client.get("/v1/models").json()["models"][0]["sha256"] == digest)
+        until(lambda: len(noted) >= 2)
+    said = [record.getMessage() for record in caplog.records if "nobody expected" in record.message]
+    assert said == ["upkeep (prune): OverflowError: what nobody expected"]
+    assert abs(noted[-1] - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 class Slow:
     """A network that takes its time, and tells how many pictures it was given at once."""
 
@@ -198,8 +291,7 @@ def test_a_replacement_drops_no_request(
     assert sorted(answered) == logged(settings.log)
     assert {each["model_sha256"] for each in served} >= set(digests[1:-1])
     # The networks that were replaced have gone.
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("network")]
+    until(lambda: not any(thread.name.startswith("network") for thread in threading.enumerate()))
 
 
 def test_a_network_that_fails_is_said_and_the_next_picture_is_scored(
@@ -213,7 +305,8 @@ def test_a_network_that_fails_is_said_and_the_next_picture_is_scored(
 
         monkeypatch.setattr(Runtime, "run", fail)
         answer = client.post("/v1/score", files=files(PICTURES[0]))
-        assert answer.status_code == 500
+        assert answer.status_code == 503
+        assert "the network failed" in answer.json()["error"]
         assert "secret" not in answer.text and "default-src" in str(answer.headers)
 
         def nan(runtime: Runtime, pictures: Any) -> Raw:

@@ -1,3 +1,5 @@
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,31 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         file.read(tmp_path / "none.onnx")
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "it.onnx"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(ModelFileError, match=r"cannot read the model .*(pipe or a dev|Is a dir)"):
+        file.read(path)
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, 200 * 2**30])
+def test_a_hole_is_not_read(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(path, size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=r"the limit is|is cut off"):
+            file.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "it.onnx").mkdir()
     with pytest.raises(ModelFileError, match="nothing was left half written"):
@@ -53,6 +80,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
         ({}, "not of onlygood"),
         ({"onlygood": "{"}, "not of onlygood"),
         ({"onlygood": "[]"}, "not of onlygood"),
+        ({"onlygood": "[" * 100_000}, "not of onlygood"),
+        ({"onlygood": "1" * 5000}, "not of onlygood"),
         ({"onlygood": '{"format": 99}'}, "format 99, this onlygood reads format 1"),
     ],
 )

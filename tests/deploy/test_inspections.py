@@ -7,23 +7,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from onlygood.core.errors import ConfigError
-from onlygood.deploy.inspections import Inspections, LogError, Row
+from onlygood.deploy.inspections import AGREED, USED, Inspections, Row
+from onlygood.deploy.log_file import LogError
 
-GIB = 2**30
+MIB = 2**20
 
 
 def row(name: str = "a.png", score: float = 1.0, decision: str = "normal") -> Row:
     return Row("nut", "1f" * 32, "9a" * 32, name, score, 0.5, decision, 3.25)
 
 
-def opened(path: Path, keep_days: float = 365.0, keep_bytes: int = GIB) -> Inspections:
+def opened(path: Path, keep_days: float = 365.0, keep_bytes: int = 1024 * MIB) -> Inspections:
     return Inspections(path, keep_days=keep_days, keep_bytes=keep_bytes)
 
 
@@ -117,21 +118,115 @@ def test_it_is_there_after_closing_and_numbers_go_on(path: Path) -> None:
     log.close()
 
 
-def test_the_old_leave(path: Path) -> None:
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def note(log: Inspections, *days: float) -> None:
+    """What the clock said when it was read: days from `NOW`."""
+    for day in days:
+        log.note_time(NOW + timedelta(days=day))
+
+
+def names(log: Inspections) -> list[str]:
+    return [each["name"] for each in log.newest(100_000)]
+
+
+def test_the_old_leave_when_a_day_of_readings_says_so(path: Path) -> None:
     log = opened(path, keep_days=10.0)
-    log.append([row("old"), row("new")])
+    log.append([row("old"), row("old")])
     log.judge(1, "miss")
-    other = sqlite3.connect(path)
-    with other:
-        other.execute("DROP TRIGGER inspections_stay")
-        long_ago = (datetime.now(UTC) - timedelta(days=11)).isoformat()
-        other.execute("UPDATE inspections SET time = ? WHERE id = 1", (long_ago,))
-    assert log.prune() == 1
-    assert [each["name"] for each in log.newest(10)] == ["new"]
-    assert other.execute("SELECT count(*) FROM feedback").fetchone() == (0,)
+    note(log, -10.01)
+    log.append([row("new")])  # after the last reading that surely is too old
+    note(log, *[-10.01] * (AGREED - 1))
+    log.judge(3, "miss")
+    note(log, -9.99, *[0.0] * (AGREED - 1))
+    assert log.prune() == 0  # one of those that say what time it is has another opinion
+    note(log, 0.0)
+    assert log.prune() == 2
+    assert names(log) == ["new"]
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT inspection FROM feedback").fetchall() == [(3,)]
     assert log.prune() == 0
-    assert log.append([row()]) == [3]
-    other.close()
+    assert log.append([row()]) == [4]
+    log.close()
+
+
+def test_too_few_readings_that_it_is_old_let_nothing_leave(path: Path) -> None:
+    log = opened(path, keep_days=10.0)
+    log.append([row()])
+    note(log, *[-11.0] * (AGREED - 1), *[0.0] * AGREED)
+    assert log.prune() == 0
+    log.close()
+
+
+def test_readings_that_are_needed_no_more_leave(path: Path) -> None:
+    log = opened(path, keep_days=2.0)
+    log.append([row()])
+    for hour in range(120):
+        note(log, hour / 24)
+        log.prune()
+    with closing(sqlite3.connect(path)) as other:
+        (kept,) = other.execute("SELECT count(*) FROM readings").fetchone()
+    assert kept <= 2 * 24 + 2 * AGREED
+    log.close()
+
+
+def test_a_row_stamped_20_years_ago_takes_none_with_it(log: Inspections, path: Path) -> None:
+    log.append([row(f"{i}") for i in range(100)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(
+            f"INSERT INTO inspections ({', '.join(Row._fields)}, time) "
+            f"SELECT {', '.join(Row._fields)}, '2006-01-01' FROM inspections WHERE id = 1"
+        )
+        other.commit()
+    note(log, -8000.0, *[0.0] * AGREED, -8000.0, *[0.0] * AGREED)
+    assert log.prune() == 0
+    assert len(names(log)) == 101
+
+
+@pytest.mark.parametrize("when", ["before", "among", "after"])
+@pytest.mark.parametrize("off", [400.0, -400.0])
+def test_a_clock_that_was_wrong_for_some_hours_deletes_nothing(
+    log: Inspections, when: str, off: float
+) -> None:
+    hours = [hour / 24 for hour in range(2 * AGREED)]
+    place = {"before": 0, "among": AGREED, "after": len(hours)}[when]
+    wrong = [off + i / 24 for i in range(AGREED - 1)]
+    for day in [*hours[:place], *wrong, *hours[place:]]:
+        log.append([row()])
+        note(log, day)
+        assert log.prune() == 0
+
+
+def test_a_clock_that_was_ahead_does_not_keep_rows_for_ever(path: Path) -> None:
+    log = opened(path, keep_days=10.0)
+    note(log, 400.0)
+    log.append([row()])
+    note(log, *[0.0] * AGREED, *[11.0] * AGREED)
+    assert log.prune() == 1
+    log.close()
+
+
+def test_comments_push_no_inspection_out(path: Path) -> None:
+    log = opened(path, keep_bytes=16 * MIB)
+    log.append([row(f"{i}") for i in range(10_000)])
+    log.judge(1, "false_alarm", "dust")
+    with closing(sqlite3.connect(path)) as other:
+        said = [("2026-11-26", 7, "miss", "x" * 2000)] * 9000
+        other.executemany(
+            "INSERT INTO feedback (time, inspection, verdict, comment) VALUES (?, ?, ?, ?)", said
+        )
+        other.commit()
+    log.judge(7, "correct", "the last word")
+    assert log.prune() == 0
+    found = {each["id"]: each["feedback"] for each in log.newest(100_000)}
+    assert len(found) == 10_000
+    assert (found[1], found[7]) == ("false_alarm", "correct")
+    with closing(sqlite3.connect(path)) as other:
+        (room,) = other.execute("SELECT sum(length(comment)) FROM feedback").fetchone()
+        used = other.execute(USED).fetchone()[0]
+    assert 0.8 * MIB < room < 2 * MIB  # of an eighth of 16 MiB
+    assert used < 16 * MIB
     log.close()
 
 

@@ -1,5 +1,6 @@
 """`onlygood serve`, up to the point where it listens."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ TOKEN = "a-token-that-nobody-guesses"
         (["none.onnx", "--host", "0.0.0.0"], "a token is needed"),
         (["none.onnx", "--token-file", "none"], "cannot read the token in none"),
         (["none.onnx", "--pin", "1"], "a pin is"),
+        (["none.onnx", "--log", ":memory:"], "a log in memory would be lost"),
+        (["none.onnx", "--keep-days", "inf"], "keep_days must be from 1 to 36500, got inf"),
     ],
 )
 def test_mistakes_are_told_before_it_listens(
@@ -39,6 +42,11 @@ def test_a_token_that_is_none_is_told(run: Run, tmp_path: Path, content: bytes, 
     token = tmp_path / "token"
     token.write_bytes(content)
     assert says in run("serve", "none.onnx", "--token-file", token).err
+
+
+def test_a_token_that_nobody_writes_is_not_waited_for(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    assert "is a pipe" in run("serve", "none.onnx", "--token-file", tmp_path / "token").err
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -158,6 +158,12 @@ def test_health_and_metrics(service: httpx.Client) -> None:
     assert 'onlygood_model_stale{model="nut"} 0.0' in told
 
 
+def test_a_load_balancer_may_ask_for_the_head_alone(service: httpx.Client) -> None:
+    for path in ("/", "/healthz", "/readyz"):
+        answer = service.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_the_interface_describes_itself_and_loads_nothing(service: httpx.Client) -> None:
     described = service.get("/openapi.json").json()
     assert set(described["paths"]) == {

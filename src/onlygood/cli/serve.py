@@ -36,7 +36,7 @@ def serve(
     ] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that are scored together.")] = 16,
     threads: Annotated[int, typer.Option(min=0, help="Of a network; 0: all cores.")] = 0,
-    keep_days: Annotated[float, typer.Option(min=0.01, help="In the inspection log.")] = 365,
+    keep_days: Annotated[float, typer.Option(min=1, help="In the inspection log.")] = 365,
     keep_megabytes: Annotated[int, typer.Option(min=16, help="Of the inspection log.")] = 2048,
     recent_megabytes: Annotated[
         int, typer.Option(min=1, help="Memory for recent pictures and their maps.")
@@ -76,9 +76,10 @@ def serve(
 
 def _token(path: Path) -> str:
     from onlygood.core.errors import ConfigError
+    from onlygood.core.files import read_regular
 
     try:
-        token = path.read_text("ascii").strip()
+        token = read_regular(path, 65536).decode("ascii").strip()
     except OSError as error:
         raise ConfigError(f"cannot read the token in {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

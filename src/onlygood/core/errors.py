@@ -50,4 +50,4 @@ def alternatives(name: str, known: Iterable[str], listing: str | None = None) ->
 
 def in_a_line(error: Exception, limit: int = 200) -> str:
     """What another library says of an error, in one line and at most `limit` characters."""
-    return " ".join(str(error).split())[:limit]
+    return (" ".join(str(error).split()) or type(error).__name__)[:limit]

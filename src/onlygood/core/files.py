@@ -1,10 +1,13 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and are what they are taken for."""
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -23,3 +26,34 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """A file to read: never a pipe that nobody writes, a device, or more than `limit` bytes.
+
+    Raises:
+        OSError: it is one of these, or cannot be opened; `strerror` says what is wrong.
+    """
+
+    # Windows has no such flag, and no such pipes.
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is a pipe or a device, no file")
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"has {status.st_size} bytes, the limit is {limit}")
+        yield file
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """All of such a file.
+
+    Raises:
+        OSError: see `regular`.
+    """
+    with regular(path, limit) as file:
+        return file.read(limit)

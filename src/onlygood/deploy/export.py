@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 OPSET = 20
 """Of ONNX; ONNX Runtime reads it from 1.17 on."""
-LARGEST = 2**31 - 1
-"""Bytes that one ONNX file can have."""
 COMPACT_FROM = 4096
 """Numbers from which a constant is worth keeping in fewer bits."""
 
@@ -64,7 +62,7 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
     _compact(model.graph)
     entry = model.metadata_props.add()
     entry.key, entry.value = "onlygood", json.dumps(facts, allow_nan=False)
-    if model.ByteSize() > LARGEST:
+    if model.ByteSize() > file.LARGEST:
         raise ModelFileError(
             f"{path}: the model has {model.ByteSize() / 2**30:.1f} GiB and an ONNX file at most 2; "
             "fit with fewer pictures, a smaller `limit` or a smaller `size`"

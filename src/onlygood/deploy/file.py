@@ -7,16 +7,20 @@ careless edits; it is no signature. Needs neither torch nor the `onnx` package.
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onlygood.core.errors import ModelFileError
-from onlygood.core.files import replacing
+from onlygood.core.files import regular, replacing
 from onlygood.core.settings import View
 
 FORMAT = 1
 """Raised whenever an older onlygood could misread a newer file."""
+
+LARGEST = 2**31 - 1
+"""Bytes that one ONNX file can have."""
 
 # A last entry of `ModelProto.metadata_props` (field 14): appended bytes add to a repeated field,
 # so the model is the same with and without it.
@@ -57,16 +61,22 @@ def read(path: Path) -> Content:
         ModelFileError: it is missing, no file that `write` has written, or damaged.
     """
     try:
-        whole = path.read_bytes()
+        with regular(path, LARGEST + _LENGTH) as file:
+            # What does not end like a model is not read: a file with a hole can be any size.
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LENGTH))
+            end = file.read(_LENGTH)
+            file.seek(0)
+            whole = file.read(LARGEST + _LENGTH) if end.startswith(_HEAD) else b""
     except OSError as error:
         raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error
-    model, end = whole[:-_LENGTH], whole[-_LENGTH:]
-    if not end.startswith(_HEAD):
+    except MemoryError as error:
+        raise ModelFileError(f"there is not enough memory to read the model {path}") from error
+    if not whole.endswith(end) or len(end) < _LENGTH:
         raise ModelFileError(
             f"{path} is cut off, or no file that `onlygood export` has written; copy it again, or "
             "export the model anew"
         )
-    digest = hashlib.sha256(model).hexdigest()
+    digest = hashlib.sha256(memoryview(whole)[:-_LENGTH]).hexdigest()
     if end[len(_HEAD) :] != digest.encode():
         raise ModelFileError(
             f"{path} was changed after it was written: its contents do not match its checksum; "
@@ -84,7 +94,7 @@ def facts_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         facts = json.loads(metadata["onlygood"])
         found = facts.pop("format")
-    except (KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path} holds a network, but not of onlygood; give a file that `onlygood export` has "
             "written"

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable
 from typing import final
-from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,6 +28,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Of every answer that does not say otherwise."""
+
+PART = 65536
+"""Bytes of an answer that are given to the network at a time."""
 
 OPEN = ("/", "/healthz", "/readyz")
 """Need no token: the empty page, and whether the service lives."""
@@ -61,29 +63,39 @@ class Guard:
         self._hosts = settings.hosts
         self._token = settings.token.encode()
         self._pending = 0
+        """Bytes of requests that are not answered yet."""
+        self._unread = 0
+        """Bytes of answers that have not left yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with limits."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refused = self._stranger(scope, headers) or self._too_much(headers)
-        if refused is not None:
-            self._count("refused", refused.status_code)
-            await refused(scope, receive, send)
-            return
-        length = int(headers.get("content-length", 0))
-        self._pending += length
-        guarded = self._with_headers(scope, send)
+        leaving = _Leaving(self, scope, receive, send)
         try:
-            await self._app(scope, self._in_time(receive), guarded)
+            headers = Headers(scope=scope)
+            refused = self._stranger(scope, headers) or self._too_much(headers)
+            if refused is None:
+                length = int(headers.get("content-length", 0))
+                await self._pass_on(scope, receive, leaving, length)
+            else:
+                self._count("refused", refused.status_code)
+                await refused(scope, receive, send)
         except Exception:  # whatever it is, the client hears of it and the connection stays
             logger.exception("a request to %r failed", scope["path"])
             failed = refusal(500, "this failed; what the service printed says more")
-            await failed(scope, receive, guarded)
+            await failed(scope, receive, leaving.send)
+
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, leaving: "_Leaving", length: int
+    ) -> None:
+        self._pending += length
+        try:
+            await self._app(scope, self._in_time(receive), leaving.send)
         finally:
             self._pending -= length
+            self._unread -= leaving.held
 
     def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         # Another site's page, open in a browser here, can send requests but not choose these two.
@@ -93,7 +105,7 @@ class Guard:
                 400, "this service is not called by that name; start it with --allow-host NAME"
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin.lower()).netloc != host:
+        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
             return refusal(403, "pages of other sites may not use this service")
         path = scope["path"]
         if not self._token or path in OPEN or path.startswith("/static/"):
@@ -152,19 +164,52 @@ class Guard:
 
         return receive_in_time
 
-    def _with_headers(self, scope: Scope, send: Send) -> Send:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                route = scope.get("route")
-                # Not the path that was asked for: anybody can make up as many as they like.
-                known = route.path if isinstance(route, Route) else "other"
-                self._count(known, message["status"])
-            await send(message)
 
-        return send_with_headers
+@final
+class _Leaving:
+    """One answer on its way out: with headers, and in parts, as its client reads them."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
+        self._refused = False
+        self.held = 0
+        """Bytes that are in memory until it has left."""
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application sends."""
+        if self._refused:
+            return
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+            return
+        body, place = message.get("body", b""), 0
+        # In whole, a server would have to keep it until its client has read it, however slowly.
+        for place in range(PART, len(body), PART):
+            part = body[place - PART : place]
+            await self._send({**message, "body": part, "more_body": True})
+        await self._send({**message, "body": body[place:]})
+
+    async def _begin(self, message: Message) -> None:
+        guard, headers = self._guard, MutableHeaders(scope=message)
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        route = self._scope.get("route")
+        # Not the path that was asked for: anybody can make up as many as they like.
+        known = route.path if isinstance(route, Route) else "other"
+        length = int(headers.get("content-length", 0))
+        # Small ones always leave: that the service lives, and what is wrong.
+        held = length if length > PART else 0
+        if held and guard._unread and guard._unread + held > guard._settings.max_pending_bytes:
+            self._refused = True
+            guard._count(known, 429)
+            words = "other answers that nobody has read yet fill the memory that there is for them"
+            busy = refusal(429, f"{words}; ask again in a second", Retry_After="1")
+            await busy(self._scope, self._receive, self._send)
+            return
+        self.held = held
+        guard._unread += held
+        guard._count(known, message["status"])
+        await self._send(message)
 
 
 def _without_port(host: str) -> str:

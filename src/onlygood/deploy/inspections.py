@@ -3,33 +3,37 @@
 A row is on disk (WAL, `synchronous=FULL`) before its decision is told, so neither `kill -9` nor a
 power cut loses what was answered. Several services may share one log. Old rows leave by age and
 by size; nothing else is ever deleted.
+
+A clock can be wrong, and what a row says of its time is one reading of it. Ids and sizes are not.
+So the log notes the time once an hour of running, beside the id that it has come to, and rows
+leave by age when `AGREED` such readings say what time it is now, and as many that they are too old.
 """
 
 import csv
 import io
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
-from onlygood.core.errors import ConfigError, OnlygoodError
+from onlygood.deploy.log_file import LogFile
 
 VERSION = 1
 """Of the tables."""
 MARK = 0x6F676C31
 """`PRAGMA application_id`: whose file it is."""
-PATIENCE_S = 10.0
-"""For another service that is writing."""
 PART = 5000
 """Rows that are deleted, or exported, in one transaction."""
+AGREED = 24
+"""Readings of the clock, an hour apart, that must say the same before a row leaves by age."""
+FEEDBACK_SHARE = 8
+"""Feedback has this part of the room for inspections, beside it."""
 
 Verdict = Literal["false_alarm", "miss", "correct"]
 
-TABLES = f"""
+TABLES = """
 CREATE TABLE IF NOT EXISTS inspections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
@@ -49,23 +53,41 @@ CREATE TABLE IF NOT EXISTS feedback (
     verdict TEXT NOT NULL,
     comment TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS readings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    inspection INTEGER NOT NULL
+);
 CREATE INDEX IF NOT EXISTS feedback_of ON feedback (inspection);
 CREATE TRIGGER IF NOT EXISTS inspections_stay BEFORE UPDATE ON inspections
     BEGIN SELECT RAISE(ABORT, 'inspections are never changed'); END;
 CREATE TRIGGER IF NOT EXISTS feedback_stays BEFORE UPDATE ON feedback
     BEGIN SELECT RAISE(ABORT, 'feedback is never changed'); END;
-PRAGMA application_id = {MARK};
-PRAGMA user_version = {VERSION};
 """
+
+USED = (
+    "SELECT (page_count - freelist_count) * page_size AS bytes FROM pragma_page_count, "
+    "pragma_freelist_count, pragma_page_size"
+)
+COST = "2 * (length(CAST(comment AS BLOB)) + 64)"
+"""Bytes that a row of `feedback` takes, at most: pages are half full at least."""
+FEEDBACK_USED = f"SELECT coalesce(sum({COST}), 0) AS bytes FROM feedback"
+SHORTEN_FEEDBACK = f"""
+DELETE FROM feedback WHERE id IN (
+    SELECT id FROM (
+        SELECT id, sum(cost) OVER (ORDER BY replaced, id DESC) AS total FROM (
+            SELECT id, {COST} AS cost, EXISTS (
+                SELECT 1 FROM feedback WHERE inspection = f.inspection AND id > f.id
+            ) AS replaced FROM feedback f
+        )
+    ) WHERE total > ?
+)"""
+"""Verdicts that a later one has replaced leave first, the oldest before the others."""
 
 COLUMNS = (
     *("id", "time", "model", "model_sha256", "picture_sha256", "name", "score", "p_value"),
     *("decision", "latency_ms", "feedback"),
 )
-
-
-class LogError(OnlygoodError):
-    """The log cannot be read or written."""
 
 
 class Row(NamedTuple):
@@ -90,29 +112,27 @@ class Inspections:
 
         Args:
             path: The file; SQLite keeps two more beside it, with `-wal` and `-shm` at their ends.
-            keep_days: Older rows leave.
-            keep_bytes: The oldest rows leave when rows take more.
+            keep_days: Older rows leave, about a day of running later.
+            keep_bytes: The oldest rows leave when rows take more; feedback has an eighth beside.
 
         Raises:
             ConfigError: it cannot be opened, or is another program's.
         """
-        self._path, self._keep_days, self._keep_bytes = path, keep_days, keep_bytes
-        self._lock = threading.Lock()
-        self.trouble = ""
-        """Why the last attempt to write failed; empty when it did not."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connected()
-            try:
-                self._prepare()
-            except BaseException:
-                self._writer.close()
-                raise
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"{path} cannot be the inspection log ({error}); name a new file in a folder that "
-                "can be written"
-            ) from error
+        self._keep_days, self._keep_bytes = keep_days, keep_bytes
+        self._file = LogFile(path, tables=TABLES, mark=MARK, version=VERSION)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, as far as is known; empty when it can. Never waits."""
+        return self._file.trouble
+
+    def look(self) -> None:
+        """Notice what has become of the file since it was written, for the better, too.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        self._file.look()
 
     def append(self, rows: Sequence[Row]) -> list[int]:
         """Write rows in one transaction; gives their numbers. They are on disk afterwards.
@@ -121,7 +141,7 @@ class Inspections:
             LogError: they cannot be written; then none of them is.
         """
         now = _timestamp(datetime.now(UTC))
-        with self._writing() as writer:
+        with self._file.writing() as writer:
             numbers = [
                 writer.execute(
                     "INSERT INTO inspections (time, model, model_sha256, picture_sha256, name, "
@@ -138,7 +158,7 @@ class Inspections:
         Raises:
             LogError: it cannot be written.
         """
-        with self._writing() as writer:
+        with self._file.writing() as writer:
             done = writer.execute(
                 "INSERT INTO feedback (time, inspection, verdict, comment) "
                 "SELECT ?, id, ?, ? FROM inspections WHERE id = ?",
@@ -175,7 +195,7 @@ class Inspections:
         if before is not None:
             conditions.append("i.id < ?")
             values.append(before)
-        return self._read(
+        return self._file.read(
             f"SELECT i.*, (SELECT verdict FROM feedback WHERE inspection = i.id "
             f"ORDER BY id DESC LIMIT 1) AS feedback FROM inspections i "
             f"WHERE {' AND '.join(conditions)} ORDER BY i.id DESC LIMIT ?",
@@ -200,110 +220,83 @@ class Inspections:
         Raises:
             LogError: the log cannot be read.
         """
-        rows = self._read(
+        rows = self._file.read(
             "SELECT p_value FROM (SELECT id, model_sha256, p_value FROM inspections "
             "ORDER BY id DESC LIMIT ?) WHERE model_sha256 = ? ORDER BY id DESC LIMIT ?",
             (PART, model_sha256, count),
         )
         return [float(row["p_value"]) for row in reversed(rows)]
 
-    def prune(self) -> int:
-        """Let old rows leave; gives how many.
+    def note_time(self, time: datetime) -> None:
+        """Note a reading of the clock; to be called once an hour, for rows that leave by age.
 
         Raises:
             LogError: the log cannot be written.
         """
-        oldest = _timestamp(datetime.now(UTC) - timedelta(days=self._keep_days))
+        with self._file.writing() as writer:
+            writer.execute(
+                "INSERT INTO readings (time, inspection) "
+                "SELECT ?, coalesce(max(id), 0) FROM inspections",
+                (_timestamp(time),),
+            )
+
+    def prune(self) -> int:
+        """Let old rows leave; gives how many inspections.
+
+        Raises:
+            LogError: the log cannot be written.
+        """
+        reading, outdated = self._outdated()
+        room = self._keep_bytes // FEEDBACK_SHARE
+        with self._file.writing() as writer:
+            writer.execute("DELETE FROM readings WHERE id < ?", (reading,))
+            if _bytes(writer, FEEDBACK_USED) > room:
+                writer.execute(SHORTEN_FEEDBACK, (room,))
         gone = 0
-        while removed := self._prune_some(oldest):
+        while removed := self._prune_some(outdated):
             gone += removed
         return gone
 
     def close(self) -> None:
         """Write everything into one file and close it."""
-        with self._lock:
-            self._writer.close()
+        self._file.close()
 
-    def _prune_some(self, oldest: str) -> int:
+    def _outdated(self) -> tuple[int, int]:
+        """The latest reading that is surely too old, and the inspection it was taken at; or zeros.
+
+        Surely: `AGREED` readings say what time it is now, and all that were taken before it and
+        `AGREED - 1` that were taken next are too old by that.
+        """
+        readings = self._file.read("SELECT id, time, inspection FROM readings ORDER BY id")
+        if len(readings) < AGREED:
+            return 0, 0
+        now = min(reading["time"] for reading in readings[-AGREED:])
+        oldest = _timestamp(datetime.fromisoformat(now) - timedelta(days=self._keep_days))
+        # Those of a clock that was ahead lie in the future now, and say nothing.
+        said = (reading for reading in readings if reading["time"] <= now)
+        old = list(takewhile(lambda reading: reading["time"] < oldest, said))
+        if len(old) < AGREED:
+            return 0, 0
+        return old[-AGREED]["id"], old[-AGREED]["inspection"]
+
+    def _prune_some(self, outdated: int) -> int:
         """Delete one part of what is too old or too much."""
-        with self._writing() as writer:
-            pages = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, "
-            pages += "pragma_freelist_count, pragma_page_size"
-            (used,) = writer.execute(pages).fetchone()
-            # Numbers and times rise together, so the first that stays tells all that go.
-            limit = "" if used > self._keep_bytes else "WHERE time < ?"
-            ids = writer.execute(
-                f"SELECT id FROM (SELECT id, time FROM inspections ORDER BY id LIMIT {PART}) "
-                f"{limit} ORDER BY id DESC LIMIT 1",
-                (oldest,) if limit else (),
-            ).fetchone()
-            if ids is None:
-                return 0
-            writer.execute("DELETE FROM feedback WHERE inspection <= ?", ids)
-            return writer.execute("DELETE FROM inspections WHERE id <= ?", ids).rowcount
-
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        return connection
-
-    def _prepare(self) -> None:
-        # In one transaction: another service may be making the same file.
-        self._writer.execute("BEGIN")
-        (mark,) = self._writer.execute("PRAGMA application_id").fetchone()
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        self._writer.execute("COMMIT")
-        if tables and (mark, version) != (MARK, VERSION):
-            raise ConfigError(
-                f"{self._path} is a database, but no inspection log of this onlygood; name a new "
-                "file"
+        with self._file.writing() as writer:
+            used = _bytes(writer, USED)
+            too_much = used > self._keep_bytes and (
+                used - _bytes(writer, FEEDBACK_USED) > self._keep_bytes
             )
-        self._write_ahead()
-        self._writer.execute("PRAGMA synchronous = FULL")
-        self._writer.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
+            part = f"SELECT max(id) FROM (SELECT id FROM inspections ORDER BY id LIMIT {PART})"
+            (last,) = writer.execute(part).fetchone()
+            if last is None:
+                return 0
+            last = last if too_much else min(last, outdated)
+            writer.execute("DELETE FROM feedback WHERE inspection <= ?", (last,))
+            return writer.execute("DELETE FROM inspections WHERE id <= ?", (last,)).rowcount
 
-    def _write_ahead(self) -> None:
-        """Of two that want this at once SQLite refuses one at once, where else it would wait."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-            time.sleep(0.01)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: whole, or not at all."""
-        with self._lock:
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._writer
-                    self._writer.execute("COMMIT")
-                finally:
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                self.trouble = (
-                    f"the inspection log cannot be written ({error}); nothing is decided without "
-                    "it: look at the disk's space and permissions"
-                )
-                raise LogError(self.trouble) from error
-            self.trouble = ""
-
-    def _read(self, question: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-        """With a connection of its own: readers and the writer do not wait for each other."""
-        try:
-            with closing(self._connected()) as reader:
-                return [dict(row) for row in reader.execute(question, values)]
-        except sqlite3.Error as error:
-            raise LogError(f"the inspection log cannot be read ({error})") from error
+def _bytes(writer: sqlite3.Connection, question: str) -> int:
+    return int(writer.execute(question).fetchone()["bytes"])
 
 
 def _timestamp(time: datetime) -> str:

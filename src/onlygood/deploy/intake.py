@@ -5,6 +5,7 @@ import re
 import unicodedata
 from typing import NamedTuple, final
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -45,12 +46,16 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
         HTTPException: this is no such form, it has no files or too many, or a name is a trick.
     """
     kind = request.headers.get("content-type", "")
-    if not re.match(r"multipart/form-data\s*;.*boundary=", kind, re.IGNORECASE):
+    name, options = parse_options_header(kind)
+    if name != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(
             415,
             f'send pictures as multipart/form-data with a boundary, in the field "{field}"; got '
             f'"{kind[:100]}"',
         )
+    # The parser would look for a codec of that name, and Python has some that raise what they like.
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise HTTPException(415, "names in a form are UTF-8; send it without another charset")
     form = await _parsed(request, settings.max_files)
     try:
         found = form.getlist(field)

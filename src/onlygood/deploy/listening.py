@@ -1,7 +1,7 @@
 """An application on a port, until it is told to stop."""
 
 import logging
-from asyncio import Transport
+from asyncio import TimerHandle, Transport
 from typing import Any, final
 
 import uvicorn
@@ -10,13 +10,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0
 """In which the head of a request must have arrived."""
+READ_SECONDS = 20.0
+"""In which a client must have read what it was sent, 64 KiB or a little more."""
 GRACE_SECONDS = 10
 """For what is being answered when the service is told to stop."""
 
 
 @final
 class Protocol(H11Protocol):
-    """Uvicorn's HTTP, which by itself would wait for ever for the rest of a request's head."""
+    """Uvicorn's HTTP, which by itself waits for ever.
+
+    For the rest of a request's head, and for a client to read its answer.
+    """
+
+    _unread: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -24,16 +31,40 @@ class Protocol(H11Protocol):
         self._expect_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next one."""
+        """Wait for the next one, unless it is here already."""
+        answered = self.cycle
         super().on_response_complete()
-        self._expect_request()
+        if self.cycle is answered:
+            self._expect_request()
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read what was sent."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        super().resume_writing()
+        self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It never will."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
 
     def _expect_request(self) -> None:
         before = self.cycle
 
         def check() -> None:
-            if self.cycle is before and not self.transport.is_closing():
-                self.transport.close()
+            if self.cycle is not before:
+                return
+            # Who is closing already waits for a client that does not read its last answer.
+            end = self.transport.abort if self.transport.is_closing() else self.transport.close
+            end()
 
         self.loop.call_later(HEADER_SECONDS, check)
 

@@ -33,6 +33,12 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self.upkeep = Counter(
+            "onlygood_upkeep_failures",
+            "Of the work between requests: taking model files over, and care of the log.",
+            ("task",),
+            registry=self._registry,
+        )
         self._queue = Gauge(
             "onlygood_queue_pictures",
             "Pictures in hand; more than the queue's length are refused with 429.",

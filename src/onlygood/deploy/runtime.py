@@ -18,13 +18,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from onlygood import settings
-from onlygood.core.errors import (
-    CalibrationError,
-    ConfigError,
-    ModelFileError,
-    OnlygoodError,
-    in_a_line,
-)
+from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
 from onlygood.core.result import Result
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
@@ -35,6 +29,10 @@ from onlygood.judging import judged
 
 BATCH = 32
 """Pictures that are scored at a time."""
+SIDES = range(4, 4097)
+"""Of what a method sees; the memory of a network grows with the square of it."""
+MOST_TERMS = 100
+"""Parts of a score."""
 
 
 class Raw(NamedTuple):
@@ -51,7 +49,9 @@ class Raw(NamedTuple):
 class Runtime:
     """An exported detector. Gives the decisions that the detector gives."""
 
-    def __init__(self, session: Any, facts: dict[str, Any], sha256: str) -> None:
+    def __init__(
+        self, session: Any, facts: dict[str, Any], sha256: str, path: Path, threads: int
+    ) -> None:
         calibration = facts["calibration"]
         arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
         self._session = session
@@ -62,7 +62,7 @@ class Runtime:
         self.terms = [str(name) for name in facts["terms"]]
         """Names of the parts of the score."""
         self.calibration = Calibration.from_parts(calibration["settings"], arrays)
-        self.provenance: dict[str, Any] = facts["provenance"]
+        self.provenance = dict[str, Any](facts["provenance"])
         self.precision = str(facts["precision"])
         """`float32` or `int8`."""
         self.facts = facts
@@ -71,6 +71,12 @@ class Runtime:
         """Of the file, without the entry that states it."""
         outputs = [output.name for output in session.get_outputs()]
         self.localizes = "map" in outputs
+        self._path, self._threads = path.absolute(), threads
+        _check_sizes(self.view, len(self.terms))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes, and copies, read the file again; only if it is the same still."""
+        return _loaded, (self._path, self._threads, self.sha256)
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 0, sha256: str = "") -> "Runtime":
@@ -107,10 +113,10 @@ class Runtime:
                 content.model, options, providers=["CPUExecutionProvider"]
             )
             facts = file.facts_of(path, session.get_modelmeta().custom_metadata_map)
-            return cls(session, facts, content.sha256)
+            return cls(session, facts, content.sha256, path, threads)
         except ModelFileError:
             raise
-        except (KeyError, TypeError, ValueError, CalibrationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(
                 f"{path} is whole, but not what this onlygood writes ({error}); export it anew"
             ) from error
@@ -154,8 +160,25 @@ class Runtime:
         yield from judged(batch, self.view, self.calibration, raw.scores, parts, heat)
 
     def run(self, pictures: UInt8[np.ndarray, "B H W C"]) -> Raw:
-        """Give pictures of one size, grey (C = 1) or RGB (C = 3), to the network."""
+        """Give pictures of one size, grey (C = 1) or RGB (C = 3), to the network.
+
+        What ONNX Runtime raises when it fails, out of memory for instance, shares no base.
+        """
         rgb = np.broadcast_to(pictures, (*pictures.shape[:3], 3))
         wanted = ["score", "parts", *(["map"] if self.localizes else [])]
         score, parts, *heat = self._session.run(wanted, {"pictures": np.ascontiguousarray(rgb)})
         return Raw(score.astype(np.float64), parts, heat[0] if heat else None)
+
+
+def _loaded(path: Path, threads: int, sha256: str) -> Runtime:
+    return Runtime.load(path, threads=threads, sha256=sha256)
+
+
+def _check_sizes(view: View, terms: int) -> None:
+    for name, side in (("size", view.size), ("crop", view.crop)):
+        if side not in SIDES and (name, side) != ("crop", 0):
+            raise ValueError(f"{name} is {side}, and may be {SIDES.start} to {SIDES.stop - 1}")
+    if view.channels not in (1, 3):
+        raise ValueError(f"channels is {view.channels}, and may be 1 or 3")
+    if not 1 <= terms <= MOST_TERMS:
+        raise ValueError(f"there are {terms} terms, and may be 1 to {MOST_TERMS}")

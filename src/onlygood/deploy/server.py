@@ -19,8 +19,8 @@ from onlygood.core.errors import DataError
 from onlygood.data.decode import decode
 from onlygood.deploy.batching import BusyError
 from onlygood.deploy.guard import Guard, refusal
-from onlygood.deploy.inspections import LogError
 from onlygood.deploy.intake import uploads
+from onlygood.deploy.log_file import LogError
 from onlygood.deploy.recent import Kept
 from onlygood.deploy.schemas import (
     LARGEST_NUMBER,
@@ -33,6 +33,7 @@ from onlygood.deploy.schemas import (
 )
 from onlygood.deploy.service import Service, UnknownModelError
 from onlygood.deploy.service_settings import ServiceSettings
+from onlygood.deploy.serving import NetworkError
 
 PAGE = Path(__file__).parent / "page"
 """The page and its files, where they are installed."""
@@ -65,7 +66,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         415: "no multipart form",
         422: "no picture could be read, or a setting is out of its range",
         429: "over capacity; Retry-After says when to come again",
-        503: "the inspection log cannot be written",
+        503: "the inspection log cannot be written, or a network failed",
     }.items()
 }
 
@@ -145,6 +146,10 @@ def _explain(app: FastAPI) -> None:
 
     @app.exception_handler(LogError)
     async def unlogged(_: Request, error: LogError) -> JSONResponse:
+        return refusal(503, str(error), Retry_After="10")
+
+    @app.exception_handler(NetworkError)
+    async def failed(_: Request, error: NetworkError) -> JSONResponse:
         return refusal(503, str(error), Retry_After="10")
 
     @app.exception_handler(ClientDisconnect)
@@ -277,24 +282,26 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         return Response(await service.draw(kept.heat, kept.size, kept.view), media_type="image/png")
 
     @app.post("/v1/feedback", status_code=201)
-    def feedback(said: Feedback) -> dict[str, int]:
+    async def feedback(said: Feedback) -> dict[str, int]:
         """Append what a person says of a decision; the latest verdict counts."""
-        if not service.log.judge(said.id, said.verdict, said.comment):
+        if not await service.judge(said.id, said.verdict, said.comment):
             raise HTTPException(404, f"there is no inspection {said.id}; it may have left the log")
         return {"id": said.id}
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the service lives."""
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """Whether it can decide: its models are loaded and its log can be written."""
-        if service.log.trouble:
-            return refusal(503, service.log.trouble)
+        if trouble := service.log.trouble:
+            return refusal(503, trouble)
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -306,6 +313,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 def _add_page(app: FastAPI) -> None:
     fresh = {"Cache-Control": "no-cache"}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         index = PAGE / "index.html"

@@ -6,20 +6,22 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onlygood.core.errors import DataError, OnlygoodError, alternatives
+from onlygood.core.errors import DataError, OnlygoodError, alternatives, in_a_line
 from onlygood.core.settings import View
 from onlygood.data.resize import restored
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import WINDOW
-from onlygood.deploy.inspections import Inspections, LogError, Row
+from onlygood.deploy.inspections import Inspections, Row, Verdict
 from onlygood.deploy.intake import Prepared, Upload, prepare
+from onlygood.deploy.log_file import LogError
 from onlygood.deploy.metrics import Metrics
 from onlygood.deploy.recent import Kept, Recent
 from onlygood.deploy.service_settings import ServiceSettings
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 COMMIT = 1024
 """Requests whose rows go into one transaction, at most."""
 PRUNE_SECONDS = 60.0
+READING_SECONDS = 3600.0
+"""Between two readings of the clock, by which old inspections leave."""
 LARGEST_MAP = 4_000_000
 """Pixels of a drawn map; of larger pictures it keeps the proportions."""
 
@@ -78,6 +82,9 @@ class Service:
         for served in self.models.values():
             self._observe(served)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decoder")
+        self._feedback = ThreadPoolExecutor(1, "feedback")
+        self._failing: dict[str, str] = {}
+        """What part of the upkeep fails now, and how."""
         self._commits: Batches[Sequence[Row], list[int]] = Batches(
             self._commit, name="log", size=COMMIT, limit=0
         )
@@ -142,18 +149,29 @@ class Service:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, drawn, heat, size, view)
 
+    async def judge(self, number: int, verdict: Verdict, comment: str) -> bool:
+        """See `Inspections.judge`.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        loop = asyncio.get_running_loop()
+        # Not on the threads that all share: who waits for the log would have every one of them.
+        return await loop.run_in_executor(self._feedback, self.log.judge, number, verdict, comment)
+
     async def keep_up(self) -> None:
-        """Watch the model files and shorten the log, until cancelled."""
-        next_prune = 0.0
+        """Watch the model files and the log, until cancelled; nothing that fails ends it."""
+        next_prune, next_reading = 0.0, time.monotonic() + READING_SECONDS
         while True:
             for served in self.models.values():
-                await asyncio.to_thread(served.refresh)
+                await self._upkeep(f"model {served.name}", served.refresh)
+            await self._upkeep("log", self.log.look)
             if time.monotonic() >= next_prune:
                 next_prune = time.monotonic() + PRUNE_SECONDS
-                try:
-                    await asyncio.to_thread(self.log.prune)
-                except LogError as error:
-                    logger.warning("%s", error)
+                await self._upkeep("prune", self.log.prune)
+            if time.monotonic() >= next_reading:
+                next_reading = time.monotonic() + READING_SECONDS
+                await self._upkeep("clock", self.log.note_time, datetime.now(UTC))
             await asyncio.sleep(self.settings.poll_seconds)
 
     def close(self) -> None:
@@ -161,7 +179,22 @@ class Service:
         self._close_models()
         self._commits.close(timeout_s=None)
         self._decoders.shutdown()
+        self._feedback.shutdown()
         self.log.close()
+
+    async def _upkeep(self, task: str, work: Callable[..., object], *given: object) -> None:
+        """Do a part of the upkeep; what fails is counted, and said until it is different."""
+        try:
+            await asyncio.to_thread(work, *given)
+        except Exception as error:  # whatever it is, the rest of the upkeep must go on
+            self.metrics.upkeep.labels(task).inc()
+            known = isinstance(error, OnlygoodError)
+            words = str(error) if known else f"{type(error).__name__}: {in_a_line(error)}"
+            if words not in self._failing.values():
+                logger.warning("upkeep (%s): %s", task, words)
+            self._failing[task] = words
+        else:
+            self._failing.pop(task, None)
 
     async def _answer(
         self, model: Model, room: Room[Pixels, Answer], upload: Upload, began: float
@@ -193,7 +226,10 @@ class Service:
         return [[next(numbers) for _ in rows] for rows in requests]
 
     def _history(self, sha256: str) -> list[float]:
-        return self.log.p_values(sha256, WINDOW)
+        try:
+            return self.log.p_values(sha256, WINDOW)
+        except LogError:  # a good model need not wait for the log; drift is watched from now on
+            return []
 
     def _observe(self, served: Served) -> None:
         self.metrics.observe(

@@ -13,7 +13,6 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 """What the machine calls itself."""
 SHORTEST_TOKEN = 16
 SHORTEST_PIN = 12
-SMALLEST_LOG = 16 * MIB
 
 
 @final
@@ -36,7 +35,7 @@ class ServiceSettings:
     max_bytes: int = 64 * MIB
     """Of one request."""
     max_pending_bytes: int = 256 * MIB
-    """Of all requests that are not answered yet."""
+    """Of all requests that are not answered yet, and as much of answers that are not read yet."""
     max_pixels: int = 50_000_000
     """Of one picture."""
     max_files: int = 32
@@ -52,9 +51,9 @@ class ServiceSettings:
     threads: int = 0
     """Of a network; 0: all cores."""
     keep_days: float = 365.0
-    """Older inspections leave the log."""
+    """Older inspections leave the log, about a day of running later."""
     keep_bytes: int = 2048 * MIB
-    """The oldest inspections leave when the log is larger."""
+    """The oldest inspections leave when they take more; feedback has an eighth beside."""
     recent_bytes: int = 128 * MIB
     """Memory for the most recent pictures and their maps."""
     poll_seconds: float = 1.0
@@ -67,9 +66,9 @@ class ServiceSettings:
             ConfigError: a setting is out of its range, or not safe.
         """
         self._check_models()
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name, (lowest, highest) in _RANGES.items():
+            if not lowest <= (value := getattr(self, name)) <= highest:
+                raise ConfigError(f"{name} must be from {lowest} to {highest}, got {value}")
         if self.queue < self.max_files:
             raise ConfigError(
                 f"a request of {self.max_files} pictures would never have room in a queue of "
@@ -80,8 +79,6 @@ class ServiceSettings:
                 f"a request of {self.max_bytes} bytes would never have room in max_pending_bytes "
                 f"= {self.max_pending_bytes}; make that larger, or max_bytes smaller"
             )
-        if self.keep_bytes < SMALLEST_LOG:
-            raise ConfigError(f"keep_bytes must be {SMALLEST_LOG} or more, got {self.keep_bytes}")
         for pin in self.pins:
             if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PIN},64}}", pin):
                 raise ConfigError(
@@ -139,7 +136,19 @@ class ServiceSettings:
             )
 
 
-_POSITIVE = (
-    *("max_bytes", "max_pixels", "max_files", "upload_seconds", "queue", "batch", "keep_days"),
-    *("recent_bytes", "poll_seconds"),
-)
+_RANGES: dict[str, tuple[float, float]] = {
+    "max_bytes": (1, 2**32),
+    "max_pending_bytes": (1, 2**40),
+    "max_pixels": (1, 10**9),
+    "max_files": (1, 10_000),
+    "upload_seconds": (0.1, 3600),
+    "queue": (1, 1_000_000),
+    "batch": (1, 1024),
+    "wait_ms": (0, 1000),
+    "threads": (0, 1024),
+    "keep_days": (1, 36_500),
+    "keep_bytes": (16 * MIB, 2**44),
+    "recent_bytes": (1, 2**40),
+    "poll_seconds": (0.001, 3600),
+}
+"""Beyond them nobody means what they say, and sums of time and memory overflow."""

@@ -1,6 +1,8 @@
 """A model file that is served: its network, its queue, its drift, and what replaces it."""
 
+import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +25,10 @@ from onlygood.deploy.service_settings import ServiceSettings
 logger = logging.getLogger(__name__)
 
 Pixels = UInt8[np.ndarray, "side side C"]
+
+
+class NetworkError(OnlygoodError):
+    """A network failed on pictures that it should have scored."""
 
 
 class Answer(NamedTuple):
@@ -56,16 +62,50 @@ class Model:
         return [*simultaneous_bound(calibration.n, calibration.confidence).tolist(), 1.0]
 
     def _answers(self, pictures: list[Pixels]) -> list[Answer]:
-        raw = self.runtime.run(np.stack(pictures))
-        return [
-            Answer(
-                float(raw.scores[i]),
-                dict(zip(self.runtime.terms, map(float, raw.parts[i]), strict=True)),
-                # A copy: a part would keep the maps of the whole batch in memory.
-                None if raw.maps is None else raw.maps[i].copy(),
-            )
-            for i in range(len(pictures))
-        ]
+        try:
+            return answers(self.runtime, pictures)
+        except Exception as error:  # what ONNX Runtime raises shares no base
+            logger.error("a network failed on %d pictures: %s", len(pictures), in_a_line(error))
+            raise NetworkError(
+                "the network failed, for want of memory perhaps; what the service printed says more"
+            ) from error
+
+
+def answers(runtime: Runtime, pictures: list[Pixels]) -> list[Answer]:
+    """What a network says of pictures, in order."""
+    raw = runtime.run(np.stack(pictures))
+    return [
+        Answer(
+            float(raw.scores[i]),
+            dict(zip(runtime.terms, map(float, raw.parts[i]), strict=True)),
+            # A copy: a part would keep the maps of the whole batch in memory.
+            None if raw.maps is None else raw.maps[i].copy(),
+        )
+        for i in range(len(pictures))
+    ]
+
+
+def described(runtime: Runtime, watch: Watch) -> dict[str, Any]:
+    """What a model says of itself, and how its stream is."""
+    calibration = runtime.calibration
+    return {
+        "method": runtime.method,
+        "precision": runtime.precision,
+        "sha256": runtime.sha256,
+        "size": runtime.view.size,
+        "channels": runtime.view.channels,
+        "localizes": runtime.localizes,
+        "terms": runtime.terms,
+        "threshold": calibration.threshold,
+        "strict_threshold": calibration.strict_threshold,
+        "target_fpr": calibration.target_fpr,
+        "confidence": calibration.confidence,
+        "n_calibration": calibration.n,
+        "guarantee": calibration.guarantee,
+        "note": calibration.note,
+        "drift": watch.verdict()._asdict(),
+        "provenance": runtime.provenance,
+    }
 
 
 @final
@@ -121,7 +161,11 @@ class Served:
             yield model, room
 
     def refresh(self) -> bool:
-        """Look at the file, and take it over if it is a new one; whether it was."""
+        """Look at the file, and take it over if it is a new one; whether it was.
+
+        Raises:
+            ModelFileError: it cannot be used; said once, until the file changes.
+        """
         identity = _identity(self.path)
         if identity == self._seen:
             return False
@@ -129,10 +173,11 @@ class Served:
         self._seen = identity
         try:
             model = self._loaded()
-        except OnlygoodError as error:
-            self.stale = f"{error}; the model before it is still serving"
-            logger.warning("%s", self.stale)
-            return False
+        except Exception as error:  # whatever it is, the model is not what the file is
+            known = isinstance(error, OnlygoodError)
+            words = str(error) if known else f"{self.path} cannot be used ({in_a_line(error)})"
+            self.stale = f"{words}; the model before it is still serving"
+            raise ModelFileError(self.stale) from error
         with self._lock:
             before, self._model = self._model, model
         self.stale = ""
@@ -147,33 +192,12 @@ class Served:
     def describe(self) -> dict[str, Any]:
         """All that a user may know of it."""
         model, stale = self._model, self.stale
-        runtime, drift = model.runtime, model.watch.verdict()
-        calibration = runtime.calibration
         state: Literal["ready", "stale"] = "stale" if stale else "ready"
-        return {
-            "name": self.name,
-            "method": runtime.method,
-            "precision": runtime.precision,
-            "sha256": runtime.sha256,
-            "size": runtime.view.size,
-            "channels": runtime.view.channels,
-            "localizes": runtime.localizes,
-            "terms": runtime.terms,
-            "threshold": calibration.threshold,
-            "strict_threshold": calibration.strict_threshold,
-            "target_fpr": calibration.target_fpr,
-            "confidence": calibration.confidence,
-            "n_calibration": calibration.n,
-            "guarantee": calibration.guarantee,
-            "note": calibration.note,
-            "state": state,
-            "words": stale,
-            "drift": drift._asdict(),
-            "provenance": runtime.provenance,
-        }
+        told = described(model.runtime, model.watch)
+        return {"name": self.name, "state": state, "words": stale, **told}
 
     def _loaded(self) -> Model:
-        """Read the file and try it with one picture."""
+        """Read the file, and try it before anybody depends on it."""
         runtime = Runtime.load(self.path, threads=self._settings.threads)
         pins = self._settings.pins
         if pins and not any(runtime.sha256.startswith(pin) for pin in pins):
@@ -181,23 +205,36 @@ class Served:
                 f"{self.path} is whole, but its digest {runtime.sha256} is none of those that "
                 "were pinned; pin it, or put the right file there"
             )
-        side, channels = runtime.given.size, runtime.given.channels
-        try:
-            runtime.run(np.zeros((1, side, side, channels), np.uint8))
-        except Exception as error:  # what ONNX Runtime raises shares no base
-            what = in_a_line(error)
-            raise ModelFileError(f"{self.path} cannot be run ({what}); export it anew") from error
         calibration = runtime.calibration
         watch = Watch(
             calibration.n, grouped=calibration.grouped, p_values=self._history(runtime.sha256)
         )
+        try:
+            _try(runtime, watch)
+        except Exception as error:  # what ONNX Runtime raises shares no base
+            what = in_a_line(error)
+            raise ModelFileError(f"{self.path} cannot be run ({what}); export it anew") from error
         return Model(runtime, self._settings, watch)
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """What differs when the file was replaced or rewritten; None when it is gone."""
+def _try(runtime: Runtime, watch: Watch) -> None:
+    """Take one picture the whole way to a decision, and say what is said of the model."""
+    given, seen = runtime.given, (runtime.view.size, runtime.view.size)
+    shape = (given.size, given.size, given.channels)
+    (answer,) = answers(runtime, [np.resize(np.arange(256, dtype=np.uint8), shape)])
+    if not math.isfinite(answer.score):
+        raise ValueError(f"its score is {answer.score}")
+    if answer.heat is not None and answer.heat.shape != seen:
+        raise ValueError(f"its map has the shape {answer.heat.shape}, not {seen}")
+    runtime.calibration.p_values(answer.score)
+    runtime.calibration.decide(answer.score)
+    json.dumps(described(runtime, watch), allow_nan=False, ensure_ascii=False).encode()
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What differs when the file was replaced, rewritten or made readable; None: it is gone."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -1,0 +1,46 @@
+"""The runtime in other processes."""
+
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from onlygood.core.errors import ModelFileError
+from onlygood.deploy.runtime import Runtime
+from tests.deploy.stream import anomalous, another, normal
+
+pytestmark = pytest.mark.slow
+
+PICTURES = [normal(1), anomalous(2)]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_a_copy_says_the_same(
+    model: Path, monkeypatch: pytest.MonkeyPatch, copied: Callable[[Runtime], Runtime]
+) -> None:
+    monkeypatch.chdir(model.parent)
+    runtime = Runtime.load(model.name, threads=1)
+    monkeypatch.chdir("/")  # where a copy is made has nothing to do with where the file is
+    again = copied(runtime)
+    assert again is not runtime and again.sha256 == runtime.sha256
+    assert [r.score for r in again.score(PICTURES)] == [r.score for r in runtime.score(PICTURES)]
+
+
+def test_other_processes_take_it(model: Path) -> None:
+    runtime = Runtime.load(model, threads=1)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(runtime.score, PICTURES, maps=False).result(60)
+    assert found == runtime.score(PICTURES, maps=False)
+
+
+def test_no_copy_is_made_of_a_file_that_changed(model: Path) -> None:
+    runtime = Runtime.load(model)
+    another(model)
+    with pytest.raises(ModelFileError, match="is not the model that was asked for"):
+        copy.deepcopy(runtime)
