@@ -11,9 +11,7 @@ SMALLEST_SIDE = 4
 """Pictures narrower or lower than this say nothing worth enlarging."""
 
 
-def squared(
-    pixels: Pixels, size: int, channels: int, name: str = "picture"
-) -> UInt8[np.ndarray, "size size channels"]:
+def squared(pixels: Pixels, size: int, channels: int) -> UInt8[np.ndarray, "size size channels"]:
     """A decoded picture in the form that a view has.
 
     Channels first become those of the view: grey is repeated, RGB becomes luma
@@ -25,7 +23,6 @@ def squared(
         pixels: The picture.
         size: Side of the square.
         channels: 1 for grey, 3 for RGB.
-        name: For the message.
 
     Raises:
         DataError: a side is shorter than 4 pixels.
@@ -33,11 +30,12 @@ def squared(
     height, width, _ = pixels.shape
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"{name}: is {width} x {height}, each side must be {SMALLEST_SIDE} pixels or more; "
-            "remove it"
+            f"is {width} x {height}, each side must be {SMALLEST_SIDE} pixels or more; remove it"
         )
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
     resized = np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
     return np.atleast_3d(resized)
 

@@ -4,21 +4,21 @@ import asyncio
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError, OnlygoodError, alternatives
+from onlygood.data.loading import Decoders, threads
 from onlygood.data.resize import restore_map
+from onlygood.data.source import Picture
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import WINDOW
 from onlygood.deploy.inspections import Inspections, LogError, Row
-from onlygood.deploy.intake import Prepared, Upload, prepare
+from onlygood.deploy.intake import Prepared, Upload, digest
 from onlygood.deploy.metrics import Metrics
 from onlygood.deploy.recent import Kept, Recent
 from onlygood.deploy.service_settings import ServiceSettings
@@ -76,7 +76,7 @@ class Service:
         self.metrics = Metrics()
         for served in self.models.values():
             self._observe(served)
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decoder")
+        self._decoders = Decoders(threads())
         self._commits: Batches[Sequence[Row], list[int]] = Batches(
             self._commit, name="log", size=COMMIT, limit=0
         )
@@ -138,8 +138,7 @@ class Service:
 
     async def draw(self, heat: NDArray[np.float32], size: tuple[int, int]) -> bytes:
         """A map as PNG, see `drawn`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, drawn, heat, size)
+        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size))
 
     async def keep_up(self) -> None:
         """Watch the model files and shorten the log, until cancelled."""
@@ -159,21 +158,17 @@ class Service:
         """Finish what was begun; whoever still asks gets no answer."""
         self._close_models()
         self._commits.close(timeout_s=None)
-        self._decoders.shutdown()
+        self._decoders.close()
         self.log.close()
 
     async def _answer(
         self, model: Model, room: Room[Pixels, Answer], upload: Upload, began: float
     ) -> Outcome:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(
-            self._decoders,
-            prepare,
-            upload,
-            model.runtime.size,
-            model.runtime.channels,
-            self.settings.max_pixels,
-        )
+        picture = Picture(upload.name, upload.content, self.settings.max_pixels)
+        runtime = model.runtime
+        loaded = self._decoders.submit(picture, runtime.size, runtime.channels)
+        sha256 = self._decoders.run(digest, upload)
+        prepared = Prepared(await asyncio.wrap_future(loaded), await asyncio.wrap_future(sha256))
         answer, error = None, prepared.loaded.error
         if prepared.loaded.pixels is not None:
             answer = await asyncio.wrap_future(room.submit(prepared.loaded.pixels))
