@@ -43,4 +43,5 @@ def judged(
             str(decisions[i]),
             {name: float(values[i]) for name, values in parts.items()},
             None if maps is None else restore_map(maps[i].astype(np.float32), item.size),
+            picture=item.whole,
         )

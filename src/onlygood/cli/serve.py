@@ -76,8 +76,10 @@ def serve(
 
 def _token(path: Path) -> str:
     from onlygood.core.errors import ConfigError
+    from onlygood.core.files import require_file
 
     try:
+        require_file(path)
         token = path.read_text("ascii").strip()
     except OSError as error:
         raise ConfigError(f"cannot read the token in {path}: {error.strerror}") from error

@@ -22,3 +22,5 @@ class Result(NamedTuple):
     """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold."""
     error: str | None = None
     """Why the picture could not be scored."""
+    picture: NDArray[np.uint8] | None = None
+    """`(H, W, C)`: the picture as it was decoded, where it was to be kept."""
