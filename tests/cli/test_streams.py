@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import picture
+from onlygood.cli.voice import OutputError, Voice, give_up_output
 from tests.command_line import Run
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs pipes and /dev")
@@ -27,10 +27,13 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 
 @POSIX
-@pytest.mark.parametrize("line", ["og --version >&-", "og methods >&-", "og methods --json >&-"])
-def test_a_closed_standard_output_is_no_matter(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "status"), [("og --version >&-", 0), ("og score none.onnx none.png --json >&-", 1)]
+)
+def test_a_closed_standard_output_is_no_matter(line: str, status: int, tmp_path: Path) -> None:
     done = shell(line, tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == status
+    assert done.stderr.count(b"\n") == status
 
 
 @POSIX
@@ -41,12 +44,25 @@ def test_with_standard_error_closed_words_do_not_get_into_the_json(tmp_path: Pat
 
 
 @POSIX
-@pytest.mark.parametrize("words", ["methods", "methods --json", "--version"])
+@pytest.mark.parametrize("words", ["--version", "score none.onnx none.png --json"])
 def test_a_full_disk_behind_standard_output_is_one_sentence(words: str, tmp_path: Path) -> None:
     done = shell(f"og {words} >/dev/full", tmp_path)
     assert done.returncode == 1
+    assert done.stderr.startswith(b"error: ")
     assert done.stderr.count(b"\n") == 1
-    assert b"No space left on device" in done.stderr
+
+
+@POSIX
+@pytest.mark.parametrize("json", [False, True])
+def test_an_answer_that_cannot_be_given_is_an_error(
+    json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr("sys.stdout", full)
+        voice = Voice(json=json)
+        with pytest.raises(OutputError, match="standard output: No space left on device"):
+            voice.show("much") or voice.answer({"a": 1})
+        give_up_output()
 
 
 @POSIX
@@ -106,8 +122,3 @@ def test_no_memory_is_one_sentence(
     assert done.status == 1
     assert done.err.count("\n") == 1
     assert "needs more memory than there is" in done.err
-
-
-def test_the_reader_of_half_the_answer_is_no_error(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    assert b"Traceback" not in shell("og methods | head -1", tmp_path).stderr

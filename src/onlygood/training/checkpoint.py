@@ -15,6 +15,12 @@ from onlygood.core.files import replacing, require_file
 
 FORMAT = 1
 
+_FOREIGN = (
+    *(OSError, SafetensorError, KeyError, ValueError),
+    *(AttributeError, TypeError, RecursionError),
+)
+"""What reading a file raises that `save` has not written."""
+
 
 class Checkpoint(NamedTuple):
     """Everything a run needs to go on exactly where it was."""
@@ -60,25 +66,25 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
         require_file(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            header, sha256 = metadata["onlygood_checkpoint"], metadata["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        facts = json.loads(metadata["onlygood_checkpoint"])
+        version = facts.pop("format")
     except FileNotFoundError as error:
         raise ModelFileError(
             f"there is no checkpoint {path} to resume from; start without --resume"
         ) from error
-    except (OSError, SafetensorError, KeyError) as error:
+    except _FOREIGN as error:
         raise ModelFileError(
             f"{path} is not a checkpoint of onlygood, or is damaged ({error}); "
             "start without --resume"
         ) from error
-    if sha256 != digest(tensors, header):
+    if version != FORMAT:
+        raise ModelFileError(f"{path} was written by another version; start without --resume")
+    if metadata.get("sha256") != digest(tensors, metadata["onlygood_checkpoint"]):
         raise ModelFileError(
             f"{path} was changed after it was written: its contents do not match its checksum; "
             "start without --resume"
         )
-    facts = json.loads(header)
-    if facts.pop("format") != FORMAT:
-        raise ModelFileError(f"{path} was written by another version; start without --resume")
     if facts["fingerprint"] != fingerprint:
         raise ConfigError(
             f"{path} belongs to a run with another method, settings, seed or pictures; repeat "
