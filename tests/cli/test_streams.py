@@ -117,8 +117,11 @@ def test_a_seed_that_torch_does_not_take(run: Run, good: Path, seed: str) -> Non
 def test_no_memory_is_one_sentence(
     run: Run, good: Path, monkeypatch: pytest.MonkeyPatch, fake: type
 ) -> None:
-    monkeypatch.setattr(fake, "failure", MemoryError())
-    done = run("fit", "pca", good, "-o", good / "m.safetensors")
+    def too_large(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(fake, "load", too_large)
+    done = run("score", "m.safetensors", good)
     assert done.status == 1
     assert done.err.count("\n") == 1
     assert "needs more memory than there is" in done.err
