@@ -606,7 +606,7 @@ def edited(
         (lambda t, f: f["calibration"].update(target_fpr=2.0), "target_fpr must lie between"),
         (lambda t, f: f["calibration"].clear(), "settings of a calibration are"),
         (lambda t, f: f["calibration"].update(target_fpr=1e-320), "target_fpr must be 1e-09 or"),
-        (lambda t, f: f["calibration"].update(strict_fpr=1e-320), "strict_fpr must be 1e-09 or"),
+        (lambda t, f: f["calibration"].update(strict_fpr=1e-320), "strict_fpr must lie between"),
         (lambda t, f: f["view"].update(smooth=1e300), "smooth must be in [0, 1], got 1e+300"),
         (lambda t, f: f["view"].update(size=10**9), "size must be 16384 or less"),
         (lambda t, f: f["config"].update(components=10**400), "Error: "),
