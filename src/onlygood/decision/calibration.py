@@ -339,7 +339,8 @@ def _check_settings(target_fpr: float, confidence: float, strict_fpr: float | No
     images_needed(target_fpr, confidence)  # raises where one is out of its range
     if strict_fpr is not None and not SMALLEST_RATE <= strict_fpr < target_fpr:
         raise CalibrationError(
-            f"strict_fpr must lie between {SMALLEST_RATE} and target_fpr={target_fpr}, got {strict_fpr}"
+            f"strict_fpr must lie between {SMALLEST_RATE} and target_fpr={target_fpr}, got "
+            f"{strict_fpr}"
         )
 
 
