@@ -618,8 +618,13 @@ CASES = [
     Case("a run resumed with other settings", other_settings, 1, "belongs to a run with another"),
     Case("two runs that write one model", two_at_once),
     # Scoring, evaluating, calibrating
-    Case("a full disk while scores are saved", full_disk_scores, 1, "nothing was left half"),
-    Case("an interrupted scoring", interrupted_score, 130, "no file was left half written"),
+    Case("a full disk while scores are saved", full_disk_scores, 1, "what was scored is in "),
+    Case(
+        "an interrupted scoring",
+        interrupted_score,
+        130,
+        "interrupted; what was scored until then is in ",
+    ),
     Case("a table of an unknown format", xlsx, 1, "the suffix says the format, one of .csv"),
     Case("a mask of another size", wrong_mask, 1, "the mask is 8 x 8, its picture 20 x 24"),
     Case("a damaged mask", damaged_mask, 1, "000_mask.png: is no picture"),

@@ -228,7 +228,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
         ({"settings": {"components": "many"}}, ConfigError, "components takes a whole number"),
         ({"settings": {"size": 3}}, ConfigError, "size must be 4 or more, got 3"),
         ({"settings": {"channels": 2}}, ConfigError, "channels must be 1 (grey) or 3"),
-        ({"settings": {"smooth": -1}}, ConfigError, "smooth must be 0 or more, got -1"),
+        ({"settings": {"smooth": -1}}, ConfigError, r"smooth must be in \[0, 1\], got -1"),
         ({"settings": {"batch_size": 0}}, ConfigError, "batch_size must be 1 or more, got 0"),
         ({"target_fpr": 0.0}, CalibrationError, "target_fpr must lie between 0 and 1"),
         ({"target_fpr": 5.0}, CalibrationError, "target_fpr must lie between 0 and 1"),
@@ -622,6 +622,11 @@ def edited(
         (lambda t, f: f.update(config=None, provenance=None), "with onlygood ? or fit anew"),
         (lambda t, f: f["calibration"].update(target_fpr=2.0), "target_fpr must lie between"),
         (lambda t, f: f["calibration"].clear(), "settings of a calibration are"),
+        (lambda t, f: f["calibration"].update(target_fpr=1e-320), "target_fpr must be 1e-09 or"),
+        (lambda t, f: f["calibration"].update(strict_fpr=1e-320), "strict_fpr must lie between"),
+        (lambda t, f: f["view"].update(smooth=1e300), "smooth must be in [0, 1], got 1e+300"),
+        (lambda t, f: f["view"].update(size=10**9), "size must be 16384 or less"),
+        (lambda t, f: f["config"].update(components=10**400), "Error: "),
     ],
 )
 def test_a_whole_file_that_makes_no_detector_is_refused(

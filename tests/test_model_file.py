@@ -101,7 +101,10 @@ def test_tensors_of_others_are_refused(tmp_path: Path) -> None:
     refused(path, "holds tensors, but not of onlygood")
 
 
-@pytest.mark.parametrize("header", ["{", "[]", "3", "null", '{"seed": 3}'])
+HEADERS = ["{", "[]", "3", "null", '{"seed": 3}', 100_000 * "[", f'{{"seed": {5000 * "1"}}}']
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda text: text[:12])
 def test_a_header_that_is_none_of_ours_is_refused(tmp_path: Path, header: str) -> None:
     path = tmp_path / "m"
     save_file(TENSORS, path, {"onlygood": header, "sha256": "0"})

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from onlygood import model_file, settings
-from onlygood.core.errors import DataError, ModelFileError, OnlygoodError
+from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
@@ -30,6 +30,14 @@ from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
+
+_UNFIT = (
+    *(AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError),
+    *(MemoryError, OnlygoodError),
+)
+"""What is raised where a whole file says what no detector says."""
+
+HIGHEST_SEED = 2**63 - 1
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
@@ -129,6 +137,8 @@ class Detector:
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
         reporter = reporter or Silent()
+        if not 0 <= seed <= HIGHEST_SEED:
+            raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         source, words = _normal_pictures(pictures)
@@ -261,14 +271,15 @@ class Detector:
         return list(self.stream(pictures, maps=maps))
 
     def stream(
-        self, pictures: Any, *, maps: bool = True, batch_size: int = BATCH
+        self, pictures: Any, *, maps: bool = True, keep: bool = False, batch_size: int = BATCH
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
-        Maps are left out with `maps=False`, and where the method does not localise.
+        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
+        results have the decoded picture, too.
         """
         source = ImageSource.of(pictures)
-        for batch in self.scorer.load(source, batch_size):
+        for batch in self.scorer.load(source, batch_size, keep=keep):
             raw = self.scorer.score(batch, maps=maps)
             heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
             yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
@@ -346,7 +357,7 @@ class Detector:
             )
         except ModelFileError as error:  # a frozen backbone is not here, or another one
             raise ModelFileError(f"{path} cannot be used here: {error}") from error
-        except (AttributeError, KeyError, TypeError, RuntimeError, OnlygoodError) as error:
+        except _UNFIT as error:
             # Of weights that do not fit torch says more than a line.
             what = " ".join(f"{type(error).__name__}: {error}".split())
             provenance = file.facts.get("provenance")

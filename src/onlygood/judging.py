@@ -46,4 +46,5 @@ def judged(
             str(decisions[i]),
             {name: float(values[i]) for name, values in parts.items()},
             None if maps is None else restored(maps[i].astype(np.float32), item.size, view),
+            picture=item.whole,
         )

@@ -12,13 +12,14 @@ import torch
 
 from onlygood import settings
 from onlygood.core.errors import ConfigError, DataError, alternatives
+from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Training, View
 from onlygood.data.loading import threads
 from onlygood.data.source import ImageSource
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.methods import METHODS
-from onlygood.raw_scores import RawScorer
+from onlygood.raw_scores import BATCH, RawScorer
 from onlygood.settings import Resolved
 from onlygood.training import History, Trainer
 from onlygood.training.distributed import default_device
@@ -109,6 +110,7 @@ def learn(
     reporter.note(
         f"{len(normal)} pictures to learn from{watched}; {_memory(normal, network, training)}"
     )
+    _check_room(normal, view)
     reporter.start("reading pictures")
     filled = normal.fill(lambda n: reporter.advance(n / len(train), 0.0, {}))
     reporter.finish()
@@ -210,6 +212,22 @@ def settled(view: View, source: ImageSource) -> View:
         channels=view.channels or (3 if channels > 1 else 1),
         size=view.size or (TINY_SIZE if tiny else USUAL_SIZE),
     )
+
+
+def _check_room(store: PictureStore, view: View) -> None:
+    """Refuse a size before pictures are read that one batch would not have room for.
+
+    Raises:
+        ConfigError: the machine has too little memory.
+    """
+    found = memory()
+    # Scored in float32, and at least once more what a network makes of it.
+    needed = store.memory_bytes() + 2 * 4 * min(BATCH, len(store)) * view.channels * view.size**2
+    if found is not None and needed > found[0]:
+        raise ConfigError(
+            f"pictures of size={view.size} need {needed / 2**30:.0f} GiB, this machine has "
+            f"{found[0] / 2**30:.0f}; make size smaller"
+        )
 
 
 def _memory(store: PictureStore, network: Method, training: Training) -> str:

@@ -4,19 +4,18 @@ The header entry `onlygood` holds the JSON, `sha256` a digest of that JSON and o
 digest finds damage and careless edits; it is no signature.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from onlygood.core.digest import digest
 from onlygood.core.errors import ModelFileError
-from onlygood.core.files import replacing
+from onlygood.core.files import replacing, require_file
 
 FORMAT = 1
 """Raised whenever an older onlygood could misread a newer file."""
@@ -38,16 +37,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = json.dumps({"format": FORMAT, **facts}, allow_nan=False, sort_keys=True)
-    digest = _digest(whole, header)
+    sha256 = digest(whole, header)
     try:
         with replacing(path) as temporary:
-            save_file(whole, temporary, {"onlygood": header, "sha256": digest})
+            save_file(whole, temporary, {"onlygood": header, "sha256": sha256})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(
             f"cannot write {path}: {error}; nothing was left half written: free some space or "
             "choose another folder"
         ) from error
-    return digest
+    return sha256
 
 
 def read(path: Path) -> ModelFile:
@@ -57,6 +56,7 @@ def read(path: Path) -> ModelFile:
         ModelFileError: it is missing, foreign, truncated, changed, or of another format.
     """
     try:
+        require_file(path)
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
@@ -88,7 +88,7 @@ def read(path: Path) -> ModelFile:
             f"{path} has format {version}, this onlygood reads format {FORMAT}; upgrade onlygood, "
             "or fit anew"
         )
-    if header.get("sha256") != _digest(tensors, header["onlygood"]):
+    if header.get("sha256") != digest(tensors, header["onlygood"]):
         raise ModelFileError(
             f"{path} was changed after it was written: its contents do not match its checksum; "
             "copy it again or fit anew"
@@ -100,15 +100,6 @@ def _facts(header: str) -> dict[str, Any]:
     """What the header says; nothing where it says nothing that makes sense."""
     try:
         facts = json.loads(header)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also numbers of 5,000 digits, and brackets in brackets
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -61,9 +61,11 @@ class RawScorer:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._tiled = Tiled(network, view)
 
-    def load(self, source: ImageSource, batch_size: int = BATCH) -> Iterator[list[Loaded]]:
-        """Pictures in the form that `score` takes, decoded on all cores."""
-        return iterate(source, self.view, batch_size, threads())
+    def load(
+        self, source: ImageSource, batch_size: int = BATCH, *, keep: bool = False
+    ) -> Iterator[list[Loaded]]:
+        """Pictures in the form that `score` takes, decoded on all cores; see `iterate`."""
+        return iterate(source, self.view, batch_size, threads(), keep=keep)
 
     @torch.no_grad()
     def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onlygood.core.errors import ConfigError, alternatives
+from onlygood.core.files import require_file
 from onlygood.core.settings import Budget, Preset, Training, View
 
 C = TypeVar("C")
@@ -115,6 +116,7 @@ def load_toml(path: Path) -> FileSettings:
         ConfigError: the file is missing, no TOML, or has tables.
     """
     try:
+        require_file(path)
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error

@@ -22,6 +22,7 @@ class Result(NamedTuple):
     parts: dict[str, float]
     map: np.ndarray | None
     error: str | None
+    picture: np.ndarray | None = None
 
 
 class FakeDetector:
@@ -59,7 +60,9 @@ class FakeDetector:
         other.calibration = self.calibration.with_target(**options)
         return other
 
-    def stream(self, pictures: Sequence[Any], *, maps: bool = False) -> Iterator[Result]:
+    def stream(
+        self, pictures: Sequence[Any], *, maps: bool = False, keep: bool = False
+    ) -> Iterator[Result]:
         for picture in pictures:
             if "interrupt" in picture.name:
                 raise KeyboardInterrupt
@@ -71,7 +74,9 @@ class FakeDetector:
             p_value = float(self.calibration.p_values(score))
             decision = str(self.calibration.decide(score))
             map = np.full((6, 8), score / 250, np.float32) if maps else None
-            yield Result(picture.name, score, p_value, decision, {"pixels": score / 2}, map, None)
+            parts = {"pixels": score / 2}
+            whole = picture.load() if keep else None
+            yield Result(picture.name, score, p_value, decision, parts, map, None, whole)
 
 
 class FakeEvaluation:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from onlygood.cli.files import map_name
+from onlygood.cli.files import map_name, partial_of, writing_rows
 from tests.cli.conftest import picture
 from tests.command_line import Run
 
@@ -116,7 +116,7 @@ def test_an_unknown_format_is_refused_before_scoring(
 ) -> None:
     done = run("score", model, good / "interrupt.png", "-o", good / f"s{suffix}")
     assert done.status == 1
-    assert "the suffix says the format, one of .csv, .json, .parquet" in done.err
+    assert "the suffix says the format, one of .csv, .json, .jsonl, .parquet" in done.err
 
 
 def test_parquet_without_its_library_is_refused_before_scoring(
@@ -133,18 +133,89 @@ def test_a_missing_picture_is_refused_before_scoring(run: Run, model: Path, good
     assert f"there is no {good / 'none.png'}" in done.err
 
 
-def test_an_interrupted_score_leaves_no_file(run: Run, model: Path, good: Path) -> None:
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_a_stopped_score_leaves_what_it_has_and_says_where(
+    run: Run, model: Path, good: Path, suffix: str
+) -> None:
     picture(good / "interrupt.png")
-    (good / "s.csv").write_text("of yesterday")
-    done = run("score", model, good, "-o", good / "s.csv")
+    output = good / f"s.{suffix}"
+    output.write_text("of yesterday")
+    done = run("score", model, good, "-o", output)
     assert done.status == 130
-    assert done.err == "error: interrupted; no file was left half written\n"
-    assert (good / "s.csv").read_text() == "of yesterday"
-    assert not list(good.glob(".*"))
+    partial = good / f"s.{suffix}.partial"
+    assert done.err == f"error: interrupted; what was scored until then is in {partial}\n"
+    assert output.read_text() == "of yesterday"
+    match suffix:
+        case "csv":
+            paths = [row["path"] for row in csv.DictReader(partial.read_text().splitlines())]
+        case "json":
+            paths = [row["path"] for row in json.loads(partial.read_text())["results"]]
+        case "jsonl":
+            paths = [json.loads(line)["path"] for line in partial.read_text().splitlines()]
+        case _:
+            paths = parquet.read_table(partial)["path"].to_pylist()
+    assert paths == [str(good / "a.png"), str(good / "b.png")]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_rows_are_on_disk_as_they_come(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"s.{suffix}"
+    row = {"path": "a", "score": 1.0, "p_value": 0.5, "decision": "normal", "error": None}
+    with writing_rows(path) as write:
+        for n in range(1, 4):
+            write({**row, "parts": {"pixels": 0.5}})
+            # What a process leaves that is killed now.
+            assert partial_of(path).read_text().count("normal") == n
+        assert not path.exists()
+    assert path.read_text().count("normal") == 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_a_table_of_unreadable_pictures_alone(
+    run: Run, model: Path, tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"s.{suffix}"
+    assert run("score", model, picture(tmp_path / "broken.png"), "-o", output).status == 1
+    if suffix == "parquet":
+        assert parquet.read_table(output)["error"].to_pylist() == ["is damaged"]
+    else:
+        assert output.read_text().count("is damaged") == 1
+
+
+def test_a_group_of_parquet_begins_with_the_first_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onlygood.cli.files.ROWS_OF_A_GROUP", 2)
+    bad = {"path": "a", "score": None, "p_value": None, "decision": "error", "error": "is damaged"}
+    good = {"path": "b", "score": 1.0, "p_value": 0.5, "decision": "normal", "error": None}
+    with writing_rows(tmp_path / "s.parquet") as write:
+        for row in (bad, bad, bad, good, good, bad):
+            write({**row, "parts": {} if row is bad else {"pixels": 0.5}})
+    table = parquet.ParquetFile(tmp_path / "s.parquet")
+    assert table.num_row_groups == 2
+    assert table.read()["part_pixels"].to_pylist() == [None, None, None, 0.5, 0.5, None]
+
+
+def test_formulas_and_commands_in_names_stay_words(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["=HYPERLINK(1).png", "-1+1.png", "@a.png", "\x1b]0;title\x07\x1b[2J.png"]
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        picture(Path(name))
+    done = run("score", model, *names[:1], "./" + names[1], *names[2:], "-o", "s.csv")
+    assert "\x1b" not in done.out + done.err
+    assert "\\x1b]0;title\\x07\\x1b[2J.png" in done.out
+    with open("s.csv", encoding="utf-8", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert paths == ["'=HYPERLINK(1).png", "'-1+1.png", "'@a.png", names[3]]
+    done = run("score", model, tmp_path / f"\x1b[2J{names[3]}")
+    assert "\x1b" not in done.out + done.err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
-def test_a_full_disk_leaves_no_file(
+def test_a_full_disk_leaves_the_old_file(
     run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     def full(*_: object) -> None:
@@ -152,12 +223,14 @@ def test_a_full_disk_leaves_no_file(
 
     monkeypatch.setattr("os.replace", full)
     output = good / f"s.{suffix}"
+    output.write_text("of yesterday")
     done = run("score", model, good, "-o", output)
     assert done.status == 1
     assert done.err == (
-        f"error: cannot write {output}: No space left on device; nothing was left half written\n"
+        f"error: cannot write {output}: No space left on device; what was scored is in "
+        f"{output}.partial\n"
     )
-    assert sorted(path.name for path in good.iterdir()) == ["a.png", "b.png"]
+    assert output.read_text() == "of yesterday"
 
 
 def test_infinite_scores_are_null_in_json(

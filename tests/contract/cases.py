@@ -38,7 +38,11 @@ class Case(NamedTuple):
 
 
 # In float32, so that the figures do not depend on the processor.
-_DIGITS = {"width": 2, "latent": 8, "lr": 3e-3, "batch_size": 8, "precision": "float32"}
+_DIGITS = {
+    **{"width": 2, "latent": 8, "lr": 3e-3, "batch_size": 8},
+    # With rates that fall, AUROC of a game no longer swings from one look to the next.
+    **{"precision": "float32", "decay_from": 0.3},
+}
 
 CASES = {
     "cbigan": Case(
@@ -50,13 +54,12 @@ CASES = {
     "cebigan": Case(
         tiny={"width": 2, "latent": 4},
         digits={**_DIGITS, "width": 4, "steps": 150},
-        auroc=0.98,
+        auroc=0.95,
     ),
     "ama": Case(
         tiny={"width": 2, "latent": 4, "atypical_start": 0},
-        # At this rate alone AUROC goes up and down between 0.86 and 1.00 from one look to the next.
-        digits={**_DIGITS, "lr_drops": 5, "steps": 80},
-        auroc=0.88,
+        digits={**_DIGITS, "lr_drops": 0, "steps": 60},
+        auroc=0.92,
     ),
     "piad": Case(
         tiny={
@@ -78,7 +81,7 @@ CASES = {
             "gamma_every": 10,
             "steps": 60,
         },
-        auroc=0.97,
+        auroc=0.95,
         preset="mnist",
     ),
     "autoencoder": Case(

@@ -1,8 +1,10 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from onlygood.core.files import replacing
+from onlygood.core.files import replacing, require_file
 
 
 def test_a_finished_file_takes_the_place_of_the_old_one(tmp_path: Path):
@@ -63,3 +65,27 @@ def test_two_writers_do_not_mix(tmp_path: Path):
             late.write_text("late")
         assert path.read_text() == "early"
     assert path.read_text() == "late"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_follows_the_umask_whoever_writes_it(tmp_path: Path, mask: int, mode: int):
+    before = os.umask(mask)
+    try:
+        with replacing(tmp_path / "file") as temporary:
+            # As safetensors does it.
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_only_files_are_files(tmp_path: Path):
+    (tmp_path / "file").touch()
+    require_file(tmp_path / "file")
+    with pytest.raises(IsADirectoryError):
+        require_file(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        require_file(tmp_path / "none")
+    with pytest.raises(OSError, match="it is no file but a pipe or device"):
+        require_file(Path(os.devnull))

@@ -2,6 +2,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.settings import Preset, Training, View
 
 
@@ -36,3 +37,17 @@ def test_settings_do_not_change(settings: View | Training | Preset):
 def test_settings_are_given_by_name(cls: type):
     with pytest.raises(TypeError, match="positional"):
         cls(1)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "words"),
+    [
+        ({"size": 2**14 + 1}, "size must be 16384 or less, got 16385"),
+        ({"smooth": 1e300}, r"smooth must be in \[0, 1\], got 1e\+300"),
+        ({"smooth": float("nan")}, "smooth must be in"),
+    ],
+)
+def test_what_no_machine_could_do_is_refused(beyond: dict[str, float], words: str):
+    View(size=2**14, smooth=1.0)
+    with pytest.raises(ConfigError, match=words):
+        View(**beyond)

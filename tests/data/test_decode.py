@@ -1,15 +1,16 @@
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from onlygood.core.errors import DataError
-from onlygood.data.decode import decode
+from onlygood.data.decode import MAX_SCANS, decode
 from onlygood.data.source import ImageSource
 from tests.data.pictures import GREY, RGB, encoded
 
@@ -191,6 +192,76 @@ def test_a_file_cut_anywhere_is_whole_or_refused(kind: str, kept: int):
     data = encoded(RGB, kind)
     with pytest.raises(DataError):
         decode(data[: len(data) * kept // 100])
+
+
+JPEGS = {
+    "grey": encoded(LARGE[:, :, 0], "JPEG"),
+    "colour": encoded(LARGE, "JPEG", subsampling=2),
+    "full colour": encoded(LARGE, "JPEG", subsampling=0, quality=95),
+    "progressive": encoded(LARGE, "JPEG", progressive=True),
+    "inks": encoded(Image.fromarray(LARGE).convert("CMYK"), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpeg_is_what_pillow_makes_of_it(kind: str):
+    with Image.open(io.BytesIO(JPEGS[kind])) as image:
+        shown = image.convert("RGB") if image.mode == "CMYK" else image
+        np.testing.assert_array_equal(decode(JPEGS[kind]), np.atleast_3d(np.asarray(shown)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_stands_as_its_exif_says(orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(LARGE, "JPEG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(decode(data), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("kept", range(30, 100, 10))
+def test_a_jpeg_that_was_closed_early_is_refused(kind: str, kept: int):
+    data = JPEGS[kind]
+    begun = data[: len(data) * kept // 100]
+    # What a camera's buffer, a resumed copy and a sparse file make of the rest.
+    for rest in (b"\xff\xd9", bytes(len(data) - len(begun) - 2) + b"\xff\xd9"):
+        with pytest.raises(DataError, match="is damaged or cut off"):
+            decode(begun + rest)
+
+
+def test_a_jpeg_that_is_only_odd_is_read():
+    data = JPEGS["colour"]
+    odd = data[:11] + b"\x03" + data[12:]  # a version of JFIF that libjpeg does not know
+    np.testing.assert_array_equal(decode(odd), decode(data))
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    data = JPEGS["progressive"]
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(DataError, match=r"is a JPEG of 5\d+ scans, over the limit of 100"):
+        decode(data[:-2] + 5 * MAX_SCANS * data[last:-2] + data[-2:])
+
+
+@pytest.mark.parametrize("kept", range(5, 100, 5))
+def test_a_png_whose_end_was_never_written_is_refused(kept: int):
+    # Blocks of 64 KiB, as Pillow writes them.
+    noise = np.random.RandomState(0).randint(0, 256, (300, 300, 3), dtype=np.uint8)
+    data = encoded(noise)
+    begun = data[: len(data) * kept // 100]
+    for rest in (bytes(len(data) - len(begun)), bytes(len(data) - len(begun) - 12) + data[-12:]):
+        with pytest.raises(DataError, match="is damaged"):
+            decode(begun + rest)
+
+
+def test_memory_is_in_proportion_to_the_picture():
+    deep = np.zeros((3000, 3000, 4), np.uint16)
+    tracemalloc.start()
+    size = decode(deep).nbytes
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size == 3000 * 3000 * 3
+    assert most < 2 * size
 
 
 def test_a_picture_over_the_limit_is_refused_before_it_is_decoded(tmp_path: Path):

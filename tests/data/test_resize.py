@@ -40,9 +40,9 @@ def test_tall_pictures_are_squeezed():
     assert found[[0, 7], 0, 0].tolist() == [0, 180]
 
 
-def test_tiny_pictures_are_refused_by_name():
-    with pytest.raises(DataError, match=r"dot\.png: is 1 x 1, each side must be 4 pixels or more"):
-        squared(np.zeros((1, 1, 3), np.uint8), of(8), "dot.png")
+def test_tiny_pictures_are_refused():
+    with pytest.raises(DataError, match=r"^is 1 x 1, each side must be 4 pixels or more"):
+        squared(np.zeros((1, 1, 3), np.uint8), of(8))
     with pytest.raises(DataError, match="is 9 x 3"):
         squared(np.zeros((3, 9, 1), np.uint8), of(8))
     assert squared(np.zeros((4, 4, 1), np.uint8), of(8)).shape == (8, 8, 3)
@@ -79,9 +79,9 @@ def test_what_is_cut_out_is_resized_alone():
     np.testing.assert_array_equal(squared(picture, of(2, crop=4)), squared(RGB[:4, :4], of(2)))
 
 
-def test_pictures_smaller_than_the_crop_are_refused_by_name():
-    with pytest.raises(DataError, match=r"a\.png: is 7 x 9, too small for the 8 x 8 pixels"):
-        squared(RGB, of(4, crop=8), "a.png")
+def test_pictures_smaller_than_the_crop_are_refused():
+    with pytest.raises(DataError, match=r"^is 7 x 9, too small for the 8 x 8 pixels"):
+        squared(RGB, of(4, crop=8))
 
 
 @pytest.mark.parametrize("values", [np.ones((2, 2), np.float32), np.full((2, 2, 1), 9, np.uint8)])

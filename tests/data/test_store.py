@@ -1,5 +1,5 @@
-import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from onlygood.core.errors import DataError
 from onlygood.core.images import Pick, TrainingImages
 from onlygood.core.settings import View
-from onlygood.data.loading import READ_AHEAD, iterate, ordered
+from onlygood.data.loading import READ_AHEAD, in_order, iterate
 from onlygood.data.preprocess import to_bytes
 from onlygood.data.source import ImageSource
 from onlygood.data.store import PictureStore
@@ -153,24 +153,21 @@ def test_training_and_scoring_see_the_same_pixels():
 
 def test_reading_ahead_is_bounded_and_stops_with_the_caller():
     asked: list[int] = []
-    lock = threading.Lock()
-    done: list[int] = []
+    futures: list[Future[int]] = []
 
-    def numbers() -> Iterator[int]:
+    def squares(pool: ThreadPoolExecutor) -> Iterator[Future[int]]:
         for i in range(10_000):
             asked.append(i)
-            yield i
+            futures.append(pool.submit(lambda i: i * i, i))
+            yield futures[-1]
 
-    def square(i: int) -> int:
-        with lock:
-            done.append(i)
-        return i * i
-
-    results = ordered(square, numbers(), threads=2)
-    assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+    with ThreadPoolExecutor(2) as pool:
+        results = in_order(squares(pool))
+        assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+        assert len(asked) <= READ_AHEAD + 6
+        results.close()
     assert len(asked) <= READ_AHEAD + 6
-    results.close()
-    assert len(done) <= len(asked) <= READ_AHEAD + 6
+    assert all(future.done() for future in futures)
 
 
 def test_an_endless_plan_can_be_streamed():

@@ -250,8 +250,8 @@ def test_spoilt_parts_are_refused(settings: dict, arrays: dict, words: str) -> N
         ([1.0, np.inf, 2.0], {}, "1 of 3 calibration scores are not finite .*inf at position 1"),
         ([1.0], {"target_fpr": 0.0}, "target_fpr must lie between 0 and 1"),
         ([1.0], {"confidence": 0.3}, "confidence must be at least 0.5"),
-        ([1.0], {"strict_fpr": 0.05}, "strict_fpr must lie between 0 and target_fpr=0.05"),
-        ([1.0], {"strict_fpr": 0.0}, "strict_fpr must lie between 0 and target_fpr=0.05"),
+        ([1.0], {"strict_fpr": 0.05}, "strict_fpr must lie between 1e-09 and target_fpr=0.05"),
+        ([1.0], {"strict_fpr": 0.0}, "strict_fpr must lie between 1e-09 and target_fpr=0.05"),
         ([1.0, 2.0], {"groups": ["a"]}, "got 2 pictures and 1 groups"),
     ],
 )

@@ -144,3 +144,10 @@ def test_the_room_needs_numpy_alone() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_a_rate_that_no_number_of_pictures_supports_is_refused():
+    assert images_needed(1e-9, 0.9) == pytest.approx(2_302_585_092, abs=2)
+    for rate in (9.9e-10, 1e-320):
+        with pytest.raises(CalibrationError, match="target_fpr must be 1e-09 or more, got"):
+            images_needed(rate, 0.9)

@@ -41,7 +41,18 @@ def test_parts():
     assert SAVED.part("optimizer.on") == {}
 
 
-@pytest.mark.parametrize("header", [None, {"other": "1"}, {"onlygood_checkpoint": "{"}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        {"other": "1"},
+        *(
+            {"onlygood_checkpoint": text}
+            for text in ("{", "[]", "7", "{}", 100_000 * "[", f'{{"format": {"1" * 5000}}}')
+        ),
+    ],
+    ids=lambda header: str(header)[:40],
+)
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path, header: dict[str, str] | None):
     save_file({"weight": torch.zeros(1)}, tmp_path / "it", header)
     with pytest.raises(ModelFileError, match="not a checkpoint of onlygood"):
@@ -53,6 +64,16 @@ def test_another_format_is_refused(tmp_path: Path):
     save_file({}, tmp_path / "it", header)
     with pytest.raises(ModelFileError, match="another version; start without --resume"):
         load(tmp_path / "it", "me")
+
+
+def test_a_checkpoint_that_was_changed_is_refused(tmp_path: Path):
+    save(tmp_path / "it", SAVED)
+    content = bytearray((tmp_path / "it").read_bytes())
+    for target, other in ((b'"step\\": 3', b'"step\\": 4'), (bytes(content[-4:]), b"\1\2\3\4")):
+        assert target in content
+        (tmp_path / "it").write_bytes(content.replace(target, other))
+        with pytest.raises(ModelFileError, match="was changed after it was written"):
+            load(tmp_path / "it", "me")
 
 
 def test_the_file_is_plain_tensors_and_text(tmp_path: Path):

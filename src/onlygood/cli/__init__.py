@@ -1,6 +1,5 @@
 """The command line. Verbs import what they need when they run: `--help` never imports torch."""
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from onlygood.cli.fit import fit
 from onlygood.cli.methods import methods
 from onlygood.cli.score import score
 from onlygood.cli.serve import serve
-from onlygood.cli.voice import Voice
-from onlygood.core.errors import OnlygoodError, TrainingInterrupted
+from onlygood.cli.voice import OutputError, Voice, give_up_output, prepare_streams
+from onlygood.core.errors import OnlygoodError, ScoringInterrupted, TrainingInterrupted
 
 FAILED = 1
 INTERRUPTED = 130
@@ -73,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done, and with `--fail-on-anomaly` all pictures are normal; 1: an error; 2: anomalies were
     found (`--fail-on-anomaly`); 130: interrupted.
     """
+    prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     voice = Voice(json="--json" in words)
     # Odd but readable pictures (damaged EXIF, say) are no business of the user's.
@@ -81,8 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Not standalone: Typer would exit with 2 on a misspelt option, and 2 means anomalies here.
         status = app(words or ["--help"], prog_name="onlygood", standalone_mode=False) or 0
         sys.stdout.flush()
-    except TrainingInterrupted as error:
+    except (ScoringInterrupted, TrainingInterrupted) as error:
         return _fail(voice, str(error), INTERRUPTED)
+    except OutputError as error:
+        give_up_output()
+        return _fail(voice, str(error))
     except OnlygoodError as error:
         return _fail(voice, str(error))
     except ModuleNotFoundError as error:
@@ -93,9 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         return _fail(voice, f"{error.format_message()} (see --help)")
     except BrokenPipeError:
-        # The reader has gone, `| head` for example; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()  # The reader has gone, `| head` for example.
         return FAILED
+    except MemoryError:
+        return _fail(voice, "this needs more memory than there is; make pictures or models smaller")
     except OSError as error:
         return _fail(voice, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     if status == INTERRUPTED:
@@ -105,5 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(voice: Voice, words: str, status: int = FAILED) -> int:
     voice.error(words)
-    voice.answer({"error": words})
+    try:
+        voice.answer({"error": words})
+        sys.stdout.flush()
+    except (OSError, OutputError):
+        give_up_output()
     return status

@@ -20,7 +20,7 @@ def demo(
     minutes: Annotated[
         float, typer.Option(min=0.01, help="Training time of each method that trains by steps.")
     ] = 3.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1)] = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -69,7 +69,10 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    total, free = _memory()
+    from onlygood.core.machine import memory
+
+    found = memory()
+    total, free = (None, None) if found is None else (found[0] / 2**30, found[1] / 2**30)
     return {
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         **_of_torch(),
@@ -91,16 +94,6 @@ def _of_torch() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "bf16": has_bf16(device),
     }
-
-
-def _memory() -> tuple[float | None, float | None]:
-    """GiB in all and free, where the system tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        pages = (os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return None, None
-    return page * pages[0] / 2**30, page * pages[1] / 2**30
 
 
 def _datasets() -> dict[str, bool]:

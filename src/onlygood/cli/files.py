@@ -1,16 +1,16 @@
-"""Files that verbs write, whole or not at all."""
+"""Files that verbs write: whole or not at all, and tables as they grow."""
 
 import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onlygood.core.errors import ConfigError, OnlygoodError
-from onlygood.core.files import replacing
+from onlygood.core.text import cell
 
 if TYPE_CHECKING:
     from onlygood.core.result import Result
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from onlygood.detector import Detector
 
 Row = Mapping[str, Any]
-FORMATS = (".csv", ".json", ".parquet")
+Write = Callable[[Row], None]
+
+ROWS_OF_A_GROUP = 4096
+"""Rows that a Parquet file holds back, to write them together."""
+FORMATS = (".csv", ".json", ".jsonl", ".parquet")
 
 
 def check_new(path: Path, overwrite: bool) -> None:
@@ -92,8 +96,13 @@ def row_of(result: "Result") -> dict[str, Any]:
     }
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV, JSON or Parquet, as the suffix says.
+@contextmanager
+def writing_rows(path: Path) -> Iterator[Write]:
+    """Write rows as CSV, JSON, JSON lines or Parquet, as the suffix says, each as it comes.
+
+    They go to a file beside `path` that `partial_of` names. It takes the place of `path` when all
+    is well; else it stays, with what was written until then: of CSV and JSON every line is whole,
+    while Parquet cannot be read before its end is written.
 
     CSV and Parquet are flat: a part of the score is a column `part_NAME`. A number that is
     missing is empty in CSV and null elsewhere.
@@ -101,22 +110,33 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         OnlygoodError: the file cannot be written; what was there before is there still.
     """
-    from onlygood.cli.voice import jsonable
+    partial = partial_of(path)
+    format = {".csv": _csv, ".json": _json, ".jsonl": _json_lines, ".parquet": _parquet}
 
-    with writing(path), replacing(path) as temporary:
-        if path.suffix.lower() == ".json":
-            text = json.dumps({"results": jsonable(list(rows))}, allow_nan=False, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            return
-        flat = [jsonable(_flat(row)) for row in rows]
-        columns = list(dict.fromkeys(name for row in flat for name in row))
-        if path.suffix.lower() == ".csv":
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(flat)
-        else:
-            _write_parquet(temporary, columns, flat)
+    def guarded(row: Row) -> None:
+        with _growing(path, partial):
+            write(row)
+
+    with _growing(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = format[path.suffix.lower()](partial)
+        write = rows.__enter__()
+    try:
+        yield guarded
+    except BaseException:
+        # Also then: what is in memory belongs into the file that stays.
+        with suppress(OSError):
+            rows.__exit__(None, None, None)
+        raise
+    with _growing(path, partial):
+        rows.__exit__(None, None, None)
+        os.replace(partial, path)
+
+
+def partial_of(path: Path) -> Path:
+    """Where the rows of a table are before it is whole."""
+    # A file system limits names in bytes, often to 255.
+    return path.with_name(os.fsdecode(os.fsencode(path.name)[:247]) + ".partial")
 
 
 def map_name(name: str, content: bytes) -> str:
@@ -126,9 +146,9 @@ def map_name(name: str, content: bytes) -> str:
     name never shows an old map.
     """
     digest = hashlib.blake2b(name.encode() + b"\0" + content, digest_size=5)
-    # A file system limits names in bytes, often to 255.
+    # A file system limits names in bytes, often to 255, and takes them in its own encoding.
     stem = Path(name).stem.encode()[:200].decode("utf-8", "ignore")
-    return f"{stem}-{digest.hexdigest()}.png"
+    return os.fsdecode(f"{stem}-{digest.hexdigest()}.png".encode())
 
 
 @contextmanager
@@ -142,17 +162,117 @@ def writing(what: object) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _growing(path: Path, partial: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept = f"; what was scored is in {partial}" if partial.exists() else ""
+        raise OnlygoodError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+
+
 def _flat(row: Row) -> dict[str, Any]:
+    from onlygood.cli.voice import jsonable
+
     plain = {name: value for name, value in row.items() if name != "parts"}
-    return plain | {f"part_{name}": value for name, value in row["parts"].items()}
+    plain |= {f"part_{name}": value for name, value in row["parts"].items()}
+    flat: dict[str, Any] = jsonable(plain)
+    return flat
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+@contextmanager
+def _csv(path: Path) -> Iterator[Write]:
+    waiting: list[dict[str, Any]] = []
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer: csv.DictWriter[str] | None = None
+
+        def flush() -> None:
+            nonlocal writer
+            if writer is None:
+                writer = csv.DictWriter(file, list(waiting[-1] if waiting else _NO_ROW))
+                writer.writeheader()
+            writer.writerows({name: cell(value) for name, value in row.items()} for row in waiting)
+            waiting.clear()
+            file.flush()
+
+        def write(row: Row) -> None:
+            waiting.append(_flat(row))
+            # An unreadable picture does not tell what the parts of a score are.
+            if writer is not None or row["error"] is None:
+                flush()
+
+        yield write
+        if waiting or writer is None:
+            flush()
+
+
+@contextmanager
+def _json(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file:
+        before = '{"results": [\n'
+
+        def write(row: Row) -> None:
+            nonlocal before
+            file.write(before + _line(row))
+            file.flush()
+            before = ",\n"
+
+        yield write
+        file.write(("" if before == ",\n" else before) + "\n]}\n")
+
+
+@contextmanager
+def _json_lines(path: Path) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(row: Row) -> None:
+            file.write(_line(row) + "\n")
+            file.flush()
+
+        yield write
+
+
+def _line(row: Row) -> str:
+    from onlygood.cli.voice import jsonable
+
+    return json.dumps(jsonable(row), allow_nan=False)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
     import pyarrow
     from pyarrow import parquet
 
     words = ("path", "decision", "error", "map")
-    schema = pyarrow.schema(
-        [(name, pyarrow.string() if name in words else pyarrow.float64()) for name in columns]
-    )
-    parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), path)
+    waiting: list[dict[str, Any]] = []
+    scored = False
+    with path.open("wb") as file:
+        writer: Any = None
+
+        def flush() -> None:
+            nonlocal writer
+            if writer is None:
+                names = max(waiting, key=len, default=_NO_ROW)
+                writer = parquet.ParquetWriter(
+                    file,
+                    pyarrow.schema(
+                        [(n, pyarrow.string() if n in words else pyarrow.float64()) for n in names]
+                    ),
+                )
+            writer.write_table(pyarrow.Table.from_pylist(waiting, schema=writer.schema))
+            waiting.clear()
+
+        def write(row: Row) -> None:
+            nonlocal scored
+            waiting.append(_flat(row))
+            scored = scored or row["error"] is None  # see _csv
+            if scored and len(waiting) >= ROWS_OF_A_GROUP:
+                flush()
+
+        yield write
+        if waiting or writer is None:
+            flush()
+        writer.close()
+
+
+_NO_ROW = dict.fromkeys(("path", "score", "p_value", "decision", "error"))

@@ -33,7 +33,9 @@ def fit(
     config: Annotated[
         Path | None, typer.Option(help="Settings in a TOML file; the command line wins.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; stored.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random; stored.")
+    ] = 0,
     minutes: Annotated[float | None, typer.Option(min=0, help="Training time.")] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps.")] = None,
     target_fpr: Annotated[

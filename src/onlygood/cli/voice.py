@@ -1,13 +1,18 @@
 """Who is told what: answers on standard output, everything else on standard error."""
 
+import io
 import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
+
+from onlygood.core.errors import OnlygoodError
+from onlygood.core.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,13 +32,18 @@ WIDE = 1000
 """Columns of a table that nobody looks at in a terminal."""
 
 
+class OutputError(OnlygoodError):
+    """Standard output takes no more."""
+
+
 @final
 class Voice:
     """How a verb speaks.
 
     With `json` standard output gets exactly one JSON object, from `answer`, and `show` is silent;
     without, standard output gets what `show` is given. Words and progress go to standard error,
-    unless `quiet`.
+    unless `quiet`. What a terminal would obey comes out as escapes: names of files are the words of
+    others.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
@@ -45,26 +55,50 @@ class Voice:
     def say(self, words: str) -> None:
         """A sentence for the user."""
         if words and not self.quiet:
-            print(words, file=sys.stderr)
+            _tell(words)
 
     def error(self, words: str) -> None:
         """What went wrong; never quiet."""
-        print(f"error: {words}", file=sys.stderr)
+        _tell(f"error: {words}")
 
     def show(self, *answers: "str | Table") -> None:
-        """The answer for people: lines and tables."""
+        """The answer for people: lines and tables.
+
+        Raises:
+            OutputError: standard output takes no more.
+        """
         if not self.json and self.first:
             from rich.console import Console
 
             # In a file or a pipe nothing asks for folding, and a folded path is no path.
             console = Console(width=None if sys.stdout.isatty() else WIDE)
-            for answer in answers:
-                console.print(answer, highlight=False, markup=False, soft_wrap=True)
+            with _output():
+                for answer in answers:
+                    plain = visible(answer) if isinstance(answer, str) else answer
+                    console.print(plain, highlight=False, markup=False, soft_wrap=True)
 
-    def answer(self, data: Mapping[str, Any]) -> None:
-        """The answer for programs; numbers that JSON does not know become null."""
+    def answer(self, data: Mapping[str, Any], **lists: Iterable[Mapping[str, Any]]) -> None:
+        """The answer for programs; numbers that JSON does not know become null.
+
+        Args:
+            data: One object.
+            lists: Further entries of it, which need not be in memory.
+
+        Raises:
+            OutputError: standard output takes no more.
+        """
         if self.json and self.first:
-            print(json.dumps(jsonable(data), allow_nan=False, indent=2))
+            with _output():
+                text = json.dumps(jsonable(data), allow_nan=False, indent=2)
+                print(text.removesuffix("\n}") if lists else text, end="" if lists else "\n")
+                for name, items in lists.items():
+                    print(f',\n  "{name}": [', end="")
+                    for i, item in enumerate(items):
+                        line = json.dumps(jsonable(item), allow_nan=False)
+                        print(f"{',' if i else ''}\n    {line}", end="")
+                    print("\n  ]", end="")
+                if lists:
+                    print("\n}")
 
     def reporter(self) -> "Reporter":
         """Who hears of the training."""
@@ -100,6 +134,48 @@ class Voice:
         return Console(stderr=True)
 
 
+def prepare_streams() -> None:
+    """Make standard streams take whatever is said, where they are closed or narrow.
+
+    Closed ones lead nowhere, and what their encoding lacks comes out as an escape.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(
+                os.devnull, os.O_RDWR
+            )  # Takes the number, which no file should get by accident.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))
+        stream = getattr(sys, name)
+        if mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def give_up_output() -> None:
+    """Lead standard output nowhere: Python would complain once more at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _tell(words: str) -> None:
+    with suppress(OSError):  # Nobody can be told that nobody can be told.
+        print(visible(words), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
 def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> "Table":
     """A table of text; columns of numbers are set flush right."""
     from rich import box
@@ -133,4 +209,6 @@ def jsonable(value: Any) -> Any:
 def _plain(cell: object) -> Any:
     from rich.text import Text
 
-    return Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell))
+    if isinstance(cell, float):
+        return Text(f"{cell:.4g}")
+    return Text(visible(str(cell)).replace("\n", "\\n"))

@@ -36,6 +36,10 @@ class TrainingDiverged(OnlygoodError, RuntimeError):
     """A loss became NaN or ran away; the message names the last good checkpoint."""
 
 
+class ScoringInterrupted(OnlygoodError, RuntimeError):
+    """Scoring was stopped by a signal; the message names the file of what was scored until then."""
+
+
 class TrainingInterrupted(OnlygoodError, RuntimeError):
     """The run was stopped by a signal after a checkpoint was written; `--resume` goes on."""
 

@@ -21,7 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
     # Not the full name plus a suffix: that can exceed the file system's limit on name length.
     temporary = path.parent / f".{secrets.token_hex(8)}.partial"
     try:
+        # As any new file of this user; who writes it may know less of that.
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        temporary.unlink()
         yield temporary
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -57,3 +62,16 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     with regular(path, limit) as file:
         return file.read(limit)
+
+
+def require_file(path: Path) -> None:
+    """Refuse a pipe or a device: whoever opens it may wait for ever.
+
+    Raises:
+        OSError: it is no file, or is missing.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        words = os.strerror(number) if stat.S_ISDIR(mode) else "it is no file but a pipe or device"
+        raise OSError(number, words, str(path))

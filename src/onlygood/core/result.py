@@ -23,3 +23,5 @@ class Result(NamedTuple):
     of what `View.crop` cuts out it is 0: nothing was looked at there."""
     error: str | None = None
     """Why the picture could not be scored."""
+    picture: NDArray[np.uint8] | None = None
+    """`(H, W, C)`: the picture as it was decoded, where it was to be kept."""

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from onlygood.core.errors import ConfigError
 
+LARGEST_SIZE = 2**14
+"""Pixels a side; one RGB picture of it takes 3 GiB as network input."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -32,6 +35,15 @@ class View:
     """Random horizontal mirroring in training."""
     smooth: float = 0.015
     """Standard deviation of the Gaussian that smooths heat maps, as a share of the side; 0: no."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine could do.
+
+        Raises:
+            ConfigError: a field is beyond its upper limit.
+        """
+        require(self, "size", f"{LARGEST_SIZE} or less", lambda v: v <= LARGEST_SIZE)
+        require(self, "smooth", "in [0, 1]", lambda v: 0 <= v <= 1)
 
     @property
     def side(self) -> int:

@@ -11,20 +11,32 @@ without loss is equal in this form however it is given:
 - CMYK, palettes and other colour spaces become RGB as Pillow does it, without colour profiles.
 - The EXIF orientation is applied. Of several frames or pages the first one counts.
 
-Whatever Pillow raises becomes a `DataError`; its warnings about odd but readable files are left
-to the warning filters of the program, which a library must not change.
+What a file says of its own soundness is believed: every chunk of a PNG has its checksum, and a JPEG
+that its decoder warns of is refused, because what is missing in it would be grey. Formats without
+checksums cannot tell bytes that were overwritten (docs/bad-inputs.md).
+
+Whatever a decoder raises becomes a `DataError`; Pillow's warnings about odd but readable files are
+left to the warning filters of the program, which a library must not change.
+
+Memory is proportional to the picture; time is not, for whoever makes a file to that end. So files
+from elsewhere are decoded through `onlygood.data.apart`.
 
 Needs no torch: where pictures are scored without it, nobody has tensors.
 """
 
 import io
+import re
 import stat
+import struct
 import sys
 import threading
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, final
 
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
@@ -48,16 +60,22 @@ MAX_PIXELS = 100_000_000
 # What SUFFIXES stand for and nothing else: Pillow also knows formats that run other programs.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
+MAX_SCANS = 100
+"""Scans of a JPEG, each of which goes over the whole picture. Encoders write about ten; libtiff
+draws the line here, too."""
+
+SCANS_OF_A_PASS = 10
+
+# What libjpeg warns of although every pixel is there.
+_HARMLESS = re.compile(
+    "Invalid SOS parameters|unknown JFIF revision|Unknown Adobe color transform"
+    "|extraneous bytes before marker 0x(c|d[bcdf]|e|fe)"
+)
+
+_BAND = 2**20
+"""Pixels that are converted at a time: what a conversion needs besides its result."""
+
 _ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _lock = threading.Lock()
 
@@ -76,9 +94,9 @@ def decode(
     """
     match content:
         case Path():
-            return _from_bytes(_read(content, max_pixels), max_pixels)
+            return Encoded(read(content, max_pixels), max_pixels).decode()
         case bytes():
-            return _from_bytes(content, max_pixels)
+            return Encoded(content, max_pixels).decode()
         case Image.Image():
             with _lock:  # one that is opened but not loaded yet is read by its first user
                 return _from_pil(content, max_pixels)
@@ -88,43 +106,126 @@ def decode(
             return _from_array(_channels_last(content))
 
 
+@final
+class Encoded:
+    """The bytes of a picture file, of which only the header has been read."""
+
+    def __init__(self, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        """Read the header.
+
+        Raises:
+            DataError: it is no picture, is damaged, or is too large.
+        """
+        if not data:
+            raise DataError("is empty (0 bytes); copy it again or remove it")
+        try:
+            self._image = _open(data)
+        except Image.UnidentifiedImageError as error:
+            raise DataError(
+                f"is no picture, or too damaged to tell (begins with {data[:8]!r}); known: "
+                f"{', '.join(_FORMATS)}"
+            ) from error
+        self._data, self._max_pixels = data, max_pixels
+        _check_size(self._image, max_pixels)
+        self.format = self._image.format or ""
+        self.pixels = self._image.width * self._image.height
+        # Too many where a thumbnail or other data has the marker as well, never too few.
+        scans = data.count(b"\xff\xda") if self._jpeg else 0
+        if scans > MAX_SCANS:
+            raise DataError(
+                f"is a JPEG of {scans} scans, over the limit of {MAX_SCANS}; save it anew, not "
+                "progressive"
+            )
+        self.passes = 1 + scans // SCANS_OF_A_PASS
+        """How often its decoder goes over all pixels, roughly."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding and squaring it take, at most, beside the file."""
+        return self.pixels * (24 if self.format in ("JPEG2000", "WEBP") else 12)
+
+    def decode(self) -> Pixels:
+        """Decode it.
+
+        Raises:
+            DataError: it is damaged or cut off.
+        """
+        with self._image as image:
+            if self.format == "PNG":
+                _check_png(self._data)
+            pixels = self._strictly(image) if self._jpeg else None
+            if pixels is None:
+                return _from_pil(image, self._max_pixels)
+            return _upright(pixels, image)
+
+    @property
+    def _jpeg(self) -> bool:
+        return self.format in ("JPEG", "MPO")
+
+    def _strictly(self, image: Image.Image) -> Pixels | None:
+        """A JPEG, refused where libjpeg would fill up what is missing; None: Pillow may have it."""
+        kind = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(image.mode)
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(self._data)
+            if (width, height) != image.size:
+                raise ValueError("its headers differ in size")
+            pixels: Pixels = simplejpeg.decode_jpeg(self._data, kind, strict=True)
+        except ValueError as error:
+            if "nsufficient memory" in str(error):
+                raise MemoryError(str(error)) from error
+            if _HARMLESS.search(str(error)):
+                return None
+            raise _damaged(error) from error
+        # Inks are for Pillow to mix.
+        return None if kind == "CMYK" else pixels
+
+
 def is_tensor(anything: object) -> "TypeGuard[Tensor]":
     """Whether it is a tensor of torch, which then has been imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(anything, torch.Tensor)
 
 
-def _read(path: Path, max_pixels: int) -> bytes:
+def file_size(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """Bytes of a file that may be a picture.
+
+    Raises:
+        DataError: it is missing, no file, or larger than a picture can be.
+    """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError("is not a file; give a picture file")
-        # 8 bytes a pixel is the most a supported picture takes, so this one is none.
-        if status.st_size > 8 * max_pixels + 2**20:
-            raise DataError(
-                f"has {status.st_size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
-                "pixels can have; scale it down or raise max_pixels"
-            )
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError("does not exist; check the path") from error
     except OSError as error:
+        raise _unreadable(error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("is not a file; give a picture file")
+    # 8 bytes a pixel is the most a supported picture takes, so this one is none.
+    if status.st_size > 8 * max_pixels + 2**20:
         raise DataError(
-            f"cannot be read ({error.strerror or error}); check its permissions and its disk"
-        ) from error
+            f"has {status.st_size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
+            "pixels can have; scale it down or raise max_pixels"
+        )
+    return status.st_size
 
 
-def _from_bytes(data: bytes, max_pixels: int) -> Pixels:
-    if not data:
-        raise DataError("is empty (0 bytes); copy it again or remove it")
+def read(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a file that may be a picture.
+
+    Raises:
+        DataError: see `file_size`, or it cannot be read.
+    """
+    file_size(path, max_pixels)
     try:
-        with _open(data) as image:
-            return _from_pil(image, max_pixels)
-    except Image.UnidentifiedImageError as error:
-        raise DataError(
-            f"is no picture, or too damaged to tell (begins with {data[:8]!r}); known: "
-            f"{', '.join(_FORMATS)}"
-        ) from error
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError("does not exist; check the path")
+    return DataError(
+        f"cannot be read ({error.strerror or error}); check its permissions and its disk"
+    )
 
 
 def _open(data: bytes) -> Image.Image:
@@ -144,35 +245,66 @@ def _open(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _from_pil(image: Image.Image, max_pixels: int) -> Pixels:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(
             f"is {width} x {height} = {width * height / 1e6:.0f} million pixels, over the limit "
             f"of {max_pixels / 1e6:.0f} million; scale it down or raise max_pixels"
         )
+
+
+def _check_png(data: bytes) -> None:
+    """Compare every chunk with its checksum; Pillow leaves black what damaged ones held."""
+    view, place, kind = memoryview(data), 8, b""
+    try:
+        while kind != b"IEND":
+            length, kind = struct.unpack_from(">I4s", data, place)
+            end = place + 8 + length
+            if struct.unpack_from(">I", data, end)[0] != zlib.crc32(view[place + 4 : end]):
+                raise DataError(
+                    f"is damaged (chunk {kind!r} does not match its checksum); copy it again or "
+                    "remove it"
+                )
+            place = end + 4
+    except struct.error as error:
+        raise _damaged(ValueError("no end chunk")) from error
+
+
+def _from_pil(image: Image.Image, max_pixels: int) -> Pixels:
+    _check_size(image, max_pixels)
     try:
         image.load()
-        turned = _upright(image)
-        deep = turned.mode.startswith(("I", "F"))
-        pixels = np.asarray(turned if deep else turned.convert(_eight_bit_mode(turned)))
-    except MemoryError:
+        deep = image.mode.startswith(("I", "F"))
+        mode = image.mode if deep else _eight_bit_mode(image)
+        pixels = np.empty((image.height, image.width, 3 if mode.startswith("RGB") else 1), np.uint8)
+        for rows in _bands(image.height, image.width):
+            band = image.crop((0, rows.start, image.width, rows.stop))
+            values = np.asarray(band if deep else band.convert(mode))
+            if values.dtype == np.int32:  # how Pillow holds some 16 bit files
+                _require_range(values, 65535, "16 bit pictures must be in 0..65535")
+                values = values.astype(np.uint16)
+            pixels[rows] = _flat(values)
+    except (MemoryError, DataError):
         raise
     except Exception as error:  # see _open
         raise _damaged(error) from error
-    if pixels.dtype == np.int32:  # how Pillow holds some 16 bit files
-        _require_range(pixels, 65535, "16 bit pictures must be in 0..65535")
-        pixels = pixels.astype(np.uint16)
-    return _from_array(pixels)
+    return _upright(pixels, image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(pixels: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
     try:
-        # After load: TIFF is turned while it loads, and its tag is gone then.
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        # After load: Pillow turns a TIFF while it loads, and its tag is gone then.
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata around whole pixels, which viewers ignore too
-        return image
-    return image if turn is None else image.transpose(turn)
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _eight_bit_mode(image: Image.Image) -> str:
@@ -193,15 +325,31 @@ def _channels_last(tensor: "Tensor") -> NDArray[Any]:
 
 
 def _from_array(array: NDArray[Any]) -> Pixels:
-    pixels = _eight_bit(array)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if 0 in pixels.shape:
+    if 0 in array.shape:
         raise DataError(f"has no pixels (shape {array.shape}); remove it")
-    if pixels.shape[2] in (2, 4):
-        colour, alpha = pixels[:, :, :-1].astype(np.uint16), pixels[:, :, -1:]
-        pixels = ((colour * alpha + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels)
+    height, width, *channels = array.shape
+    colour = channels[0] > 2 if channels else False
+    pixels = np.empty((height, width, 3 if colour else 1), np.uint8)
+    for rows in _bands(height, width):
+        pixels[rows] = _flat(array[rows])
+    return pixels
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """Rows from top to bottom, about `_BAND` pixels at a time."""
+    step = max(1, _BAND // max(1, width))
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def _flat(values: NDArray[Any]) -> Pixels:
+    """Rows of an array in 8 bits, laid on black."""
+    pixels = _eight_bit(values)
+    if pixels.ndim == 2:
+        return pixels[:, :, None]
+    if pixels.shape[2] not in (2, 4):
+        return pixels
+    product = pixels[:, :, :-1] * pixels[:, :, -1:].astype(np.uint16) + np.uint16(128)
+    return ((product + (product >> 8)) >> 8).astype(np.uint8)  # rounded division by 255, exact
 
 
 def _eight_bit(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,24 +1,32 @@
-"""Pictures that are to be scored: decoded and squared on threads, in order. Needs no torch."""
+"""Pictures that are to be scored: decoded and squared in the background. Needs no torch."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar, final
 
 import numpy as np
 from jaxtyping import UInt8
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
+from onlygood.data.apart import COMMON, HUGE, Budget, Decoded, decode_apart, opened
+from onlygood.data.decode import Pixels, decode
 from onlygood.data.resize import squared
 from onlygood.data.source import ImageSource, Picture
 
 READ_AHEAD = 64
 """Pictures that are decoded before they are asked for, at most."""
 
-Item = TypeVar("Item")
+KEPT_BYTES = 2**28
+"""Of whole pictures that a batch keeps, about."""
+
+MOST_PROCESSES = 8
+"""Of either kind; more would be of use to few, and each takes 40 MB."""
+
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
@@ -31,31 +39,147 @@ class Loaded(NamedTuple):
     size: tuple[int, int] | None
     """Height and width of the picture itself; None where it cannot be read."""
     error: str | None
+    whole: Pixels | None = None
+    """The picture itself, where it was to be kept."""
 
 
-def load(picture: Picture, view: View) -> Loaded:
-    """Decode and square one picture; what is wrong with it becomes part of the result."""
-    try:
-        pixels = picture.load()
-        fitted = squared(pixels, view, picture.name)
-    except DataError as error:
-        return Loaded(picture.name, picture.path, None, None, str(error))
-    return Loaded(picture.name, picture.path, fitted, pixels.shape[:2], None)
+@final
+class Decoders:
+    """Decode pictures in the background; what is wrong with one becomes part of its result.
+
+    A picture waits for its equals only: light ones are decoded on threads, others apart, and huge
+    ones apart from these (`onlygood.data.apart`). Use as a context manager, or close it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        """Begin.
+
+        Args:
+            threads: For light pictures; as many processes for others, up to `MOST_PROCESSES`.
+        """
+        processes = min(max(threads, 1), MOST_PROCESSES)
+        self._light = ThreadPoolExecutor(max(threads, 1), "decoder")
+        self._common = ThreadPoolExecutor(processes, "decoder apart")
+        self._huge = ThreadPoolExecutor(processes, "decoder of huge pictures")
+
+    def submit(self, picture: Picture, view: View, *, keep: bool = False) -> Future[Loaded]:
+        """Decode and square a picture.
+
+        Args:
+            picture: A file, an array or whatever it is.
+            view: How it is seen.
+            keep: Whether the whole picture is wanted, too.
+        """
+        job = _Job(picture, view, keep, Future())
+        self._light.submit(self._begin, job)
+        return job.result
+
+    def run(
+        self, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Result]:
+        """Do other work on the threads for light pictures."""
+        return self._light.submit(function, *args, **kwargs)
+
+    def close(self) -> None:
+        """Finish what was asked for; results that were cancelled are passed over."""
+        # In this order: one hands over to the next.
+        for pool in (self._light, self._common, self._huge):
+            pool.shutdown()
+
+    def __enter__(self) -> "Decoders":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, job: "_Job") -> None:
+        if job.result.set_running_or_notify_cancel() and not job.settled(job.here):
+            self._common.submit(self._go_on, job)
+
+    def _go_on(self, job: "_Job") -> None:
+        if not job.settled(lambda: job.apart(COMMON)):
+            self._huge.submit(job.settled, lambda: job.apart(HUGE))
+
+
+@final
+class _Job(NamedTuple):
+    """A picture on its way."""
+
+    picture: Picture
+    view: View
+    keep: bool
+    result: Future[Loaded]
+
+    def settled(self, attempt: Callable[[], Loaded | None]) -> bool:
+        """Try one way; whether there is a result."""
+        try:
+            loaded = attempt()
+        except DataError as error:
+            loaded = self._refused(str(error))
+        except MemoryError:
+            loaded = self._refused("needs more memory than there is; scale it down")
+        except BaseException as error:
+            self.result.set_exception(error)
+            return True
+        if loaded is not None:
+            self.result.set_result(loaded)
+        return loaded is not None
+
+    def here(self) -> Loaded | None:
+        """Decode it on this thread; None if it is not light."""
+        content, max_pixels = self.picture.content, self.picture.max_pixels
+        if not isinstance(content, Path | bytes):
+            return self._fitted(decode(content, max_pixels))
+        encoded = opened(content, max_pixels)
+        return None if encoded is None else self._fitted(encoded.decode())
+
+    def apart(self, budget: Budget) -> Loaded | None:
+        """Decode it in another process; None if it is too large for the budget."""
+        content = self.picture.content
+        assert isinstance(content, Path | bytes)
+        fit = None if self.keep else self.view
+        found = decode_apart(content, self.picture.max_pixels, fit=fit, budget=budget)
+        if found is None:
+            return None
+        return self._fitted(found.pixels) if self.keep else self._loaded(found)
+
+    def _fitted(self, pixels: Pixels) -> Loaded:
+        fitted = squared(pixels, self.view)
+        return self._loaded(Decoded(fitted, pixels.shape[:2]), pixels if self.keep else None)
+
+    def _loaded(self, found: Decoded, whole: Pixels | None = None) -> Loaded:
+        picture = self.picture
+        return Loaded(picture.name, picture.path, found.pixels, found.size, None, whole)
+
+    def _refused(self, why: str) -> Loaded:
+        name = self.picture.name
+        return Loaded(name, self.picture.path, None, None, f"{name}: {why}")
 
 
 def iterate(
-    source: ImageSource, view: View, batch_size: int, threads: int = 1
+    source: ImageSource,
+    view: View,
+    batch_size: int,
+    threads: int = 1,
+    *,
+    keep: bool = False,
 ) -> Iterator[list[Loaded]]:
     """Batches of pictures for scoring, in order, unreadable ones in their places.
 
-    Holds `batch_size + READ_AHEAD` preprocessed pictures at most.
+    Holds `batch_size + READ_AHEAD` preprocessed pictures at most. With `keep` also the pictures
+    themselves: of a batch, which is smaller where they are large, and one for each thread.
     """
     batch: list[Loaded] = []
-    for item in ordered(lambda picture: load(picture, view), source, threads):
-        batch.append(item)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
+    kept = 0
+    ahead = threads + 1 if keep else READ_AHEAD
+    with Decoders(threads) as decoders:
+        found = (decoders.submit(picture, view, keep=keep) for picture in source)
+        for item in in_order(found, ahead):
+            batch.append(item)
+            kept += 0 if item.whole is None else item.whole.nbytes
+            if len(batch) == batch_size or kept >= KEPT_BYTES:
+                yield batch
+                batch, kept = [], 0
     if batch:
         yield batch
 
@@ -65,20 +189,17 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """`map(function, items)` on threads, with at most `READ_AHEAD` results waiting."""
+def in_order(futures: Iterable[Future[Result]], ahead: int = READ_AHEAD) -> Iterator[Result]:
+    """The results of futures that begin when they are taken, at most `ahead` of them at a time."""
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        try:
-            for item in items:
-                if len(waiting) == READ_AHEAD:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(function, item))
-            while waiting:
+    try:
+        for future in futures:
+            waiting.append(future)
+            if len(waiting) == ahead:
                 yield waiting.popleft().result()
-        finally:
-            # Also when the caller stops early: leaving the pool waits for what is not cancelled.
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Also when the caller stops early: closing the decoders waits for what is not cancelled.
+        for future in waiting:
+            future.cancel()

@@ -47,8 +47,6 @@ def check_view(view: View) -> None:
         )
     if not 0 <= view.overlap <= 0.9:
         raise ConfigError(f"overlap must be in [0, 0.9], got {view.overlap}")
-    if view.smooth < 0:
-        raise ConfigError(f"smooth must be 0 or more, got {view.smooth}")
     low, high = view.rotate
     if not -360 <= low <= high <= 360:
         raise ConfigError(

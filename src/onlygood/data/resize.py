@@ -34,9 +34,7 @@ def window(size: tuple[int, int], view: View) -> Window:
     return Window((height - view.crop + 1) // 2, (width - view.crop + 1) // 2, view.crop, view.crop)
 
 
-def squared(
-    pixels: Pixels, view: View, name: str = "picture"
-) -> UInt8[np.ndarray, "size size channels"]:
+def squared(pixels: Pixels, view: View) -> UInt8[np.ndarray, "size size channels"]:
     """A decoded picture in the form that a view has.
 
     The square in its centre is cut out where the view has a `crop`. Channels become those of the
@@ -47,7 +45,6 @@ def squared(
     Args:
         pixels: The picture.
         view: Complete, as `onlygood.data.preprocess.check_view` wants it.
-        name: For the message.
 
     Raises:
         DataError: a side is shorter than 4 pixels, or than what is to be cut out.
@@ -55,18 +52,19 @@ def squared(
     height, width, channels = pixels.shape
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"{name}: is {width} x {height}, each side must be {SMALLEST_SIDE} pixels or more; "
-            "remove it"
+            f"is {width} x {height}, each side must be {SMALLEST_SIDE} pixels or more; remove it"
         )
     if min(height, width) < view.crop:
         raise DataError(
-            f"{name}: is {width} x {height}, too small for the {view.crop} x {view.crop} pixels "
-            f"that crop={view.crop} cuts out of its centre; fit with a smaller crop, or remove it"
+            f"is {width} x {height}, too small for the {view.crop} x {view.crop} pixels that "
+            f"crop={view.crop} cuts out of its centre; fit with a smaller crop, or remove it"
         )
     seen = window((height, width), view)
     pixels = pixels[seen.top : seen.top + seen.height, seen.left : seen.left + seen.width]
     picture = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
-    picture = picture.convert("L" if view.channels == 1 else "RGB")
+    mode = "L" if view.channels == 1 else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
     resized = np.array(picture.resize((view.size, view.size), Image.Resampling.BILINEAR))
     return np.atleast_3d(resized)
 

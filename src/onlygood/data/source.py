@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onlygood.core.errors import DataError, ShapeError
+from onlygood.data.apart import decode_guarded
 from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode, is_tensor
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Picture:
         return self.content if isinstance(self.content, Path) else None
 
     def load(self) -> Pixels:
-        """Decode it; `onlygood.data.decode` says how.
+        """Decode it; `onlygood.data.decode` says how, `onlygood.data.apart` where.
 
         Raises:
             DataError: it cannot be read, is damaged or has values out of range.
         """
         try:
+            if isinstance(self.content, Path | bytes):
+                return decode_guarded(self.content, self.max_pixels)
             return decode(self.content, self.max_pixels)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error

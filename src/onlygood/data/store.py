@@ -15,7 +15,7 @@ from onlygood.core.images import Pick
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
 from onlygood.data.augment import augment, draws_needed
-from onlygood.data.loading import READ_AHEAD, Loaded, load, ordered
+from onlygood.data.loading import READ_AHEAD, Decoders, Loaded, in_order
 from onlygood.data.preprocess import check_view, to_bytes
 from onlygood.data.source import ImageSource, Picture
 
@@ -109,8 +109,7 @@ class PictureStore:
         side = self._view.size
         kept = len(self) if self._cached else 0
         cache = torch.empty((kept, self._view.channels, side, side), dtype=torch.uint8)
-        loaded = ordered(self._load, self._source, self._threads)
-        for position, item in enumerate(loaded):
+        for position, item in enumerate(self._loaded(self._source)):
             if item.pixels is None:
                 if self._on_error == "raise":
                     raise DataError(item.error)
@@ -166,7 +165,7 @@ class PictureStore:
                 yield from (self._source[i] for i in pick.indices.tolist())
 
         batch: list[Tensor] = []
-        for item in ordered(self._load, pictures(), self._threads):
+        for item in self._loaded(pictures()):
             if item.pixels is None:
                 raise DataError(item.error)
             batch.append(to_bytes(item.pixels))
@@ -175,5 +174,6 @@ class PictureStore:
                 yield decoded, torch.arange(len(batch)), picks.popleft().draws
                 batch = []
 
-    def _load(self, picture: Picture) -> Loaded:
-        return load(picture, self._view)
+    def _loaded(self, pictures: Iterable[Picture]) -> Iterator[Loaded]:
+        with Decoders(self._threads) as decoders:
+            yield from in_order(decoders.submit(picture, self._view) for picture in pictures)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from onlygood.core.errors import CalibrationError, DataError
 from onlygood.decision.thresholds import (
+    SMALLEST_RATE,
     Floats,
     best_fpr,
     images_needed,
@@ -336,9 +337,10 @@ def _order_statistic(ascending: Floats, fpr: float, confidence: float) -> float:
 
 def _check_settings(target_fpr: float, confidence: float, strict_fpr: float | None) -> None:
     images_needed(target_fpr, confidence)  # raises where one is out of its range
-    if strict_fpr is not None and not 0 < strict_fpr < target_fpr:
+    if strict_fpr is not None and not SMALLEST_RATE <= strict_fpr < target_fpr:
         raise CalibrationError(
-            f"strict_fpr must lie between 0 and target_fpr={target_fpr}, got {strict_fpr}"
+            f"strict_fpr must lie between {SMALLEST_RATE} and target_fpr={target_fpr}, got "
+            f"{strict_fpr}"
         )
 
 

@@ -16,6 +16,9 @@ from onlygood.core.errors import CalibrationError
 
 Floats = NDArray[np.float64]
 
+SMALLEST_RATE = 1e-9
+"""Of false alarms that can be asked for; it takes two billion pictures."""
+
 _SLACK = 1e-9
 """Relative room for rounding where a risk meets its limit exactly, as in `0.5 ** 2 <= 0.25`."""
 
@@ -157,6 +160,8 @@ def _check_count(n: int) -> None:
 def _check_rate(name: str, rate: float) -> None:
     if not 0 < rate < 1:
         raise CalibrationError(f"{name} must lie between 0 and 1 (0.05 is 5 %), got {rate}")
+    if rate < SMALLEST_RATE:
+        raise CalibrationError(f"{name} must be {SMALLEST_RATE} or more, got {rate}")
 
 
 def _check_confidence(confidence: float) -> None:

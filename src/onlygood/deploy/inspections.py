@@ -18,6 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
+from onlygood.core.text import cell
 from onlygood.deploy.log_file import LogFile
 
 VERSION = 1
@@ -211,7 +212,7 @@ class Inspections:
         yield _lines([COLUMNS])
         before: int | None = None
         while rows := self.newest(PART, model=model, decision=decision, before=before):
-            yield _lines([[_cell(row[name]) for name in COLUMNS] for row in rows])
+            yield _lines([[cell(row[name]) for name in COLUMNS] for row in rows])
             before = rows[-1]["id"]
 
     def p_values(self, model_sha256: str, count: int) -> list[float]:
@@ -307,8 +308,3 @@ def _lines(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula is marked as text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

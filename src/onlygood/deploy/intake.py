@@ -12,9 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from onlygood.core.errors import DataError
-from onlygood.core.settings import View
-from onlygood.data.loading import Loaded, load
-from onlygood.data.source import Picture
+from onlygood.data.loading import Loaded
 from onlygood.deploy.service_settings import ServiceSettings
 
 LONGEST_NAME = 255
@@ -73,15 +71,9 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
     return pictures
 
 
-def prepare(upload: Upload, view: View, max_pixels: int) -> Prepared:
-    """Decode one picture and bring it to the view of a network."""
-    picture = Picture(upload.name, upload.content, max_pixels)
-    try:
-        loaded = load(picture, view)
-    except MemoryError:
-        words = f"{upload.name}: needs more memory than there is; scale it down"
-        loaded = Loaded(upload.name, None, None, None, words)
-    return Prepared(loaded, hashlib.sha256(upload.content).hexdigest())
+def digest(upload: Upload) -> str:
+    """SHA-256 of a picture's bytes."""
+    return hashlib.sha256(upload.content).hexdigest()
 
 
 async def _parsed(request: Request, max_files: int) -> FormData:

@@ -136,11 +136,14 @@ class Runtime:
         return list(self.stream(pictures, maps=maps))
 
     def stream(
-        self, pictures: Any, *, maps: bool = True, batch_size: int = BATCH
+        self, pictures: Any, *, maps: bool = True, keep: bool = False, batch_size: int = BATCH
     ) -> Iterator[Result]:
-        """The same, one result at a time and in order, in memory that does not grow."""
+        """The same, one result at a time and in order, in memory that does not grow.
+
+        With `keep` results have the decoded picture, too.
+        """
         source = ImageSource.of(pictures)
-        for batch in iterate(source, self.given, batch_size, threads()):
+        for batch in iterate(source, self.given, batch_size, threads(), keep=keep):
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:

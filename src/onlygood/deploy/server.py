@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from onlygood.core.errors import DataError
-from onlygood.data.decode import decode
+from onlygood.data.apart import decode_guarded
 from onlygood.deploy.batching import BusyError
 from onlygood.deploy.guard import Guard, refusal
 from onlygood.deploy.intake import uploads
@@ -341,7 +341,7 @@ def _kept(service: Service, number: int) -> Kept:
 
 def _as_png(content: bytes) -> bytes:
     file = io.BytesIO()
-    pixels = decode(content)
+    pixels = decode_guarded(content)
     grey = pixels.shape[2] == 1
     Image.fromarray(pixels[:, :, 0] if grey else pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

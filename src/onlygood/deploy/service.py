@@ -4,7 +4,6 @@ import asyncio
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError, OnlygoodError, alternatives, in_a_line
 from onlygood.core.settings import View
+from onlygood.data.loading import Decoders, threads
 from onlygood.data.resize import restored
+from onlygood.data.source import Picture
 from onlygood.deploy.batching import Batches, Room
 from onlygood.deploy.drift import WINDOW
 from onlygood.deploy.inspections import Inspections, Row, Verdict
-from onlygood.deploy.intake import Prepared, Upload, prepare
+from onlygood.deploy.intake import Prepared, Upload, digest
 from onlygood.deploy.log_file import LogError
 from onlygood.deploy.metrics import Metrics
 from onlygood.deploy.recent import Kept, Recent
@@ -81,7 +82,7 @@ class Service:
         self.metrics = Metrics()
         for served in self.models.values():
             self._observe(served)
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decoder")
+        self._decoders = Decoders(threads())
         self._feedback = ThreadPoolExecutor(1, "feedback")
         self._failing: dict[str, str] = {}
         """What part of the upkeep fails now, and how."""
@@ -146,8 +147,7 @@ class Service:
 
     async def draw(self, heat: NDArray[np.float32], size: tuple[int, int], view: View) -> bytes:
         """A map as PNG, see `drawn`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, drawn, heat, size, view)
+        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view))
 
     async def judge(self, number: int, verdict: Verdict, comment: str) -> bool:
         """See `Inspections.judge`.
@@ -178,7 +178,7 @@ class Service:
         """Finish what was begun; whoever still asks gets no answer."""
         self._close_models()
         self._commits.close(timeout_s=None)
-        self._decoders.shutdown()
+        self._decoders.close()
         self._feedback.shutdown()
         self.log.close()
 
@@ -199,14 +199,10 @@ class Service:
     async def _answer(
         self, model: Model, room: Room[Pixels, Answer], upload: Upload, began: float
     ) -> Outcome:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(
-            self._decoders,
-            prepare,
-            upload,
-            model.runtime.given,
-            self.settings.max_pixels,
-        )
+        picture = Picture(upload.name, upload.content, self.settings.max_pixels)
+        loaded = self._decoders.submit(picture, model.runtime.given)
+        sha256 = self._decoders.run(digest, upload)
+        prepared = Prepared(await asyncio.wrap_future(loaded), await asyncio.wrap_future(sha256))
         answer, error = None, prepared.loaded.error
         if prepared.loaded.pixels is not None:
             answer = await asyncio.wrap_future(room.submit(prepared.loaded.pixels))

@@ -9,10 +9,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from onlygood.core.digest import digest
 from onlygood.core.errors import ConfigError, ModelFileError
-from onlygood.core.files import replacing
+from onlygood.core.files import replacing, require_file
 
 FORMAT = 2
+
+_FOREIGN = (
+    *(OSError, SafetensorError, KeyError, ValueError),
+    *(AttributeError, TypeError, RecursionError),
+)
+"""What reading a file raises that `save` has not written."""
 
 
 class Checkpoint(NamedTuple):
@@ -36,10 +43,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         ModelFileError: the file cannot be written (disk full, no permission).
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    header = {"onlygood_checkpoint": json.dumps({"format": FORMAT, **checkpoint.facts})}
+    header = json.dumps({"format": FORMAT, **checkpoint.facts})
+    sha256 = digest({name: tensor.cpu() for name, tensor in tensors.items()}, header)
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, header)
+            save_file(tensors, temporary, {"onlygood_checkpoint": header, "sha256": sha256})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(
             f"cannot write the checkpoint {path}: {error}; free some space or name another folder "
@@ -51,24 +59,32 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
     """Read a checkpoint of the run that `fingerprint` names.
 
     Raises:
-        ModelFileError: the file is missing, damaged or of another format.
+        ModelFileError: the file is missing, damaged, changed or of another format.
         ConfigError: it belongs to a run with other settings or pictures.
     """
     try:
+        require_file(path)
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})["onlygood_checkpoint"])
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        facts = json.loads(metadata["onlygood_checkpoint"])
+        version = facts.pop("format")
     except FileNotFoundError as error:
         raise ModelFileError(
             f"there is no checkpoint {path} to resume from; start without --resume"
         ) from error
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except _FOREIGN as error:
         raise ModelFileError(
             f"{path} is not a checkpoint of onlygood, or is damaged ({error}); "
             "start without --resume"
         ) from error
-    if facts.pop("format") != FORMAT:
+    if version != FORMAT:
         raise ModelFileError(f"{path} was written by another version; start without --resume")
+    if metadata.get("sha256") != digest(tensors, metadata["onlygood_checkpoint"]):
+        raise ModelFileError(
+            f"{path} was changed after it was written: its contents do not match its checksum; "
+            "start without --resume"
+        )
     if facts["fingerprint"] != fingerprint:
         raise ConfigError(
             f"{path} belongs to a run with another method, settings, seed or pictures; repeat "

@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from onlygood.core.text import visible
+
 
 @runtime_checkable
 class Reporter(Protocol):
@@ -93,7 +95,7 @@ class ProgressBar:
 
     def note(self, words: str) -> None:
         """Print a sentence above the bar."""
-        self.console.print(words, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(visible(words), highlight=False, markup=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Leave the line as it is."""

@@ -1,0 +1,23 @@
+"""Words of others, names of files above all, where they could be taken for commands."""
+
+import unicodedata
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would obey, or not show, as escapes; line ends stay.
+
+    Control characters, those that turn the direction of writing, and surrogates.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c
+        if c == "\n" or not unicodedata.category(c).startswith("C")
+        else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def cell(value: object) -> object:
+    """A cell of a CSV file; text that a spreadsheet would take for a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
