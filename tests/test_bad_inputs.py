@@ -646,7 +646,8 @@ def page_rows() -> dict[str, tuple[str, str]]:
     """The table of the page: what is given, the exit status, what the user gets."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    return {given: (status, words) for given, status, words in cells[2:]}
+    rows = [row for row in cells if len(row) == 3]  # Another table of the page has two columns.
+    return {given: (status, words) for given, status, words in rows[2:]}
 
 
 PAGE_ROWS = page_rows()
