@@ -5,7 +5,13 @@ for the networks alone that an update trains. All variants take turns, round by 
 process, so that a drift of the machine meets all of them alike. A step is one run of all updates of
 a method; images/s counts the images of all of them. Pictures lie in memory: this measures steps.
 
+Floating-point operations are those of matrix products and convolutions that one step of the plain
+loop calls for, two for each multiplication and addition; second derivatives count as what is
+computed for them. What they reach is set beside what a large matrix product, and a convolution,
+reach in the same run.
+
     python benchmarks/training.py --json training.json
+    python benchmarks/training.py --batches
 """
 
 import argparse
@@ -21,6 +27,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import ImageSource
@@ -56,6 +65,8 @@ class Case:
     channels: int = 3
     steps: int
     """Of one round."""
+    alone: bool = False
+    """Whether the trainer as it comes is all that is measured."""
 
     @property
     def resolved(self) -> Resolved:
@@ -84,6 +95,20 @@ CASES: tuple[Case, ...] = (
         steps=6,
     ),
 )
+BATCHES: tuple[Case, ...] = tuple(
+    Case(
+        name=f"{method}:small, batch {batch_size}",
+        method=method,
+        preset="small",
+        settings={"batch_size": batch_size, "minutes": 0},
+        channels=1,
+        steps=3,
+        alone=True,
+    )
+    for method in ("cebigan", "cbigan", "piad", "ama")
+    for batch_size in (32, 64, 128)
+)
+"""Whether larger batches use the processor better."""
 _TINY = {"size": 32, "width": 2, "batch_size": 4}
 QUICK: tuple[Case, ...] = (
     Case(name="cbigan, 32 px", method="cbigan", settings=_TINY, steps=1),
@@ -109,6 +134,11 @@ class Row:
     seconds_per_step: float
     ratio: Spread | None
     """To the plain loop, round by round; None where the case has no plain loop."""
+    gflop_per_step: float
+    """Floating-point operations in units of 1e9."""
+    gflop_per_second: float
+    share: float
+    """Of what a matrix product reaches in the same precision."""
 
 
 class Plain:
@@ -163,7 +193,7 @@ def network(case: Case) -> Method:
     config, view, _ = case.resolved
     with ExitStack() as changed:
         if vars(config).get("backbone") == "vgg19":
-            changed.enter_context(patch.object(backbones, "_fetched", Path))
+            changed.enter_context(patch.object(backbones, "fetched", Path))
             changed.enter_context(patch.object(backbones, "_read", _random_vgg19))
         return method_named(case.method)(config, InputShape(view.channels, view.side, view.side))
 
@@ -209,6 +239,55 @@ def _in_float32(penalty: Callable[[Pass, Tensor], Tensor]) -> Callable[[Pass, Te
     return outside
 
 
+def limits(repeat: int = 5) -> dict[str, dict[str, float]]:
+    """GFLOP/s of a matrix product and of a convolution, the best of some, by precision."""
+    sides, images, channels, side = 2048, 32, 32, 64
+    found: dict[str, dict[str, float]] = {}
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.rand(sides, sides, device=DEVICE, dtype=dtype)
+        x = torch.rand(images, channels, side, side, device=DEVICE, dtype=dtype)
+        x = x.to(memory_format=torch.channels_last)
+        kernel = torch.rand(channels, channels, 3, 3, device=DEVICE, dtype=dtype)
+        work: dict[str, tuple[Callable[[], Tensor], float]] = {
+            "matrix product, 2048 x 2048": (lambda a=a: a @ a, 2 * sides**3),
+            "3 x 3 convolution of 32 channels, 64 px, batch 32": (
+                lambda x=x, kernel=kernel: F.conv2d(x, kernel, padding=1),
+                2 * images * side**2 * channels**2 * 9,
+            ),
+        }
+        found[name] = {
+            words: flop / min(_timed(lambda _, run=run: run(), 1) for _ in range(repeat)) / 1e9
+            for words, (run, flop) in work.items()
+        }
+    return found
+
+
+def flop_of_a_step(case: Case) -> float:
+    """What one step of all updates of a case calls for."""
+    resolved = case.resolved
+    view, batch_size = resolved.view, resolved.training.batch_size
+    images = torch.rand(batch_size, view.channels, view.side, view.side, device=DEVICE)
+    loop = Plain(network(case), images, batch_size)
+    with _Counter() as counter:
+        loop.train(1)
+    return counter.flop
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up what torch says that its operators take; its own counter fails on two derivatives."""
+
+    flop = 0.0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
+    ) -> Any:
+        result = function(*arguments, **(keywords or {}))
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is not None:
+            self.flop += formula(*arguments, **(keywords or {}), out_val=result)
+        return result
+
+
 def variants(case: Case) -> dict[str, Steps]:
     """Everything that takes turns in one case, the plain loop first where there is one."""
     random = np.random.default_rng(0)
@@ -217,10 +296,11 @@ def variants(case: Case) -> dict[str, Steps]:
         0, 256, (PICTURES, view.size, view.size, view.channels), dtype=np.uint8
     )
     made: dict[str, Steps] = {}
-    if not view.tile:
+    if not view.tile and not case.alone:
         made[PLAIN] = plain(case, network(case), pictures)
-    made["trainer, float32"] = ours(case, network(case), pictures, "float32")
-    if has_bf16(DEVICE) and case.method == "cbigan":
+    if not case.alone:
+        made["trainer, float32"] = ours(case, network(case), pictures, "float32")
+    if has_bf16(DEVICE) and case.method == "cbigan" and not case.alone:
         method = network(case)
         method.gradient_penalty = _in_float32(method.gradient_penalty)
         name = "trainer, bf16, penalty's critic in float32"
@@ -233,8 +313,8 @@ def variants(case: Case) -> dict[str, Steps]:
 PLAIN = "plain loop, float32, NCHW"
 
 
-def measure(case: Case, rounds: int) -> list[Row]:
-    """Alternating rounds of all variants, after one step each to warm up.
+def measure(case: Case, rounds: int, reached: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Alternating rounds of all variants, after one step each to warm up; `reached`: `limits`.
 
     What the trainer does once a run, such as the statistics of features, is in each of its rounds.
     """
@@ -247,19 +327,27 @@ def measure(case: Case, rounds: int) -> list[Row]:
             seconds[name].append(_timed(train, case.steps))
     batch_size = case.resolved.training.batch_size
     images = batch_size * case.steps * _updates(case)
-    return [
-        Row(
-            case=case.name,
-            batch_size=batch_size,
-            variant=name,
-            images_per_second=Spread.of([images / s for s in taken]),
-            seconds_per_step=Spread.of(taken).median / case.steps,
-            ratio=Spread.of([p / s for p, s in zip(seconds[PLAIN], taken, strict=True)])
-            if PLAIN in seconds
-            else None,
+    gflop = flop_of_a_step(case) / 1e9
+    found = []
+    for name, taken in seconds.items():
+        step = Spread.of(taken).median / case.steps
+        product = next(iter(reached["bf16" if "bf16" in name else "float32"].values()))
+        found.append(
+            Row(
+                case=case.name,
+                batch_size=batch_size,
+                variant=name,
+                images_per_second=Spread.of([images / s for s in taken]),
+                seconds_per_step=step,
+                ratio=Spread.of([p / s for p, s in zip(seconds[PLAIN], taken, strict=True)])
+                if PLAIN in seconds
+                else None,
+                gflop_per_step=gflop,
+                gflop_per_second=gflop / step,
+                share=gflop / step / product,
+            )
         )
-        for name, taken in seconds.items()
-    ]
+    return found
 
 
 def _updates(case: Case) -> int:
@@ -284,19 +372,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of all cases and variants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="of each variant")
+    parser.add_argument("--batches", action="store_true", help="batch sizes of the small presets")
     parser.add_argument("--only", help="cases whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
-    cases, rounds = (QUICK, 1) if options.quick else (CASES, options.rounds)
+    named = BATCHES if options.batches else CASES
+    cases, rounds = (QUICK, 1) if options.quick else (named, options.rounds)
     cases = tuple(case for case in cases if (options.only or "") in case.name)
     facts = machine()
     print(in_words(facts))
     print(f"{rounds} alternating rounds; median (min–max); VGG-19 with random weights\n")
-    rows = [row for case in cases for row in measure(case, rounds)]
+    reached = limits()
+    for precision, work in reached.items():
+        for words, gflop in work.items():
+            print(f"{words}, {precision}: {gflop:.0f} GFLOP/s")
+    print()
+    rows = [row for case in cases for row in measure(case, rounds, reached)]
     print(
         table(
-            ("case", "batch", "variant", "images/s", "s/step", "ratio to the plain loop"),
+            (
+                *("case", "batch", "variant", "images/s", "s/step", "ratio to the plain loop"),
+                *("GFLOP/step", "GFLOP/s", "of a matrix product's"),
+            ),
             [
                 (
                     row.case,
@@ -305,6 +403,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{row.images_per_second:.1f}",
                     f"{row.seconds_per_step:.3f}",
                     "–" if row.ratio is None else f"{row.ratio:.2f}",
+                    f"{row.gflop_per_step:.3g}",
+                    f"{row.gflop_per_second:.0f}",
+                    f"{row.share:.0%}",
                 )
                 for row in rows
             ],
@@ -320,6 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {
                 "machine": facts,
                 "rounds": rounds,
+                "limits in GFLOP/s": reached,
                 "settings": settings,
                 "rows": [asdict(row) for row in rows],
             },

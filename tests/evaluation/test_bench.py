@@ -176,6 +176,12 @@ def test_an_interrupted_cell_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "r.run").exists()
 
 
+def test_a_cell_begins_anew_where_another_version_has_left_its_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"of another version")
+    line = run_cell(network(), tasks().task("round"), run_dir=tmp_path)
+    assert line["auroc"] == run_cell(network(), tasks().task("round"))["auroc"]
+
+
 def test_a_curve_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
     file = tmp_path / "r"
     [plain] = run([network()], tasks(), file)

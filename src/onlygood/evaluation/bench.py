@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onlygood.core.errors import ConfigError, DataError, OtherBudget, TrainingInterrupted
+from onlygood.core.errors import (
+    ConfigError,
+    DataError,
+    ModelFileError,
+    OtherBudget,
+    TrainingInterrupted,
+)
 from onlygood.data.layout import Labelled
 from onlygood.detector import Detector, device_name
 from onlygood.evaluation import metrics
@@ -195,8 +202,8 @@ def run_cell(
         task: of its protocol, data set and class.
         curve: at how many growing budgets to evaluate; each goes on from the one before, or begins
             anew where the whole budget counts: several stages share it, learning rates fall by it.
-        run_dir: folder for checkpoints; a training that was interrupted goes on from there, but
-            for one with a curve, which begins anew.
+        run_dir: folder for checkpoints; a training that was interrupted goes on from there. One
+            with a curve begins anew, and so does one whose checkpoint another version has left.
         reporter: hears of the training.
 
     Raises:
@@ -204,8 +211,10 @@ def run_cell(
     """
     tested = _calibrated if PROTOCOLS[cell.protocol].calibrates else _trained
     if not curve:
-        there = run_dir is not None and (run_dir / CHECKPOINT).exists()
-        return _line(cell, task, tested(cell, task, Place(run_dir, there), reporter))
+        if run_dir is not None and (run_dir / CHECKPOINT).exists():
+            with suppress(ModelFileError, ConfigError):
+                return _line(cell, task, tested(cell, task, Place(run_dir, True), reporter))
+        return _line(cell, task, tested(cell, task, Place(run_dir), reporter))
     found: Line = {}
     points: list[Line] = []
     budget, total = _budget(cell)
