@@ -51,7 +51,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(ModelFileError, match=r"cannot read the model .*(pipe or a dev|Is a dir)"):
+    with pytest.raises(ModelFileError, match=r"cannot read the model .*(pipe or dev|Is a dir)"):
         file.read(path)
 
 

@@ -47,8 +47,7 @@ def regular(path: Path, limit: int) -> Iterator[BinaryIO]:
 
     with open(path, "rb", opener=at_once) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is a pipe or a device, no file")
+        _check(status.st_mode, path)
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"has {status.st_size} bytes, the limit is {limit}")
         yield file
@@ -70,8 +69,11 @@ def require_file(path: Path) -> None:
     Raises:
         OSError: it is no file, or is missing.
     """
-    mode = path.stat().st_mode
+    _check(path.stat().st_mode, path)
+
+
+def _check(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        words = os.strerror(number) if stat.S_ISDIR(mode) else "it is no file but a pipe or device"
-        raise OSError(number, words, str(path))
+        raise OSError(errno.EINVAL, "it is no file but a pipe or device", str(path))
