@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onlygood.core.errors import ModelFileError, in_a_line
+from onlygood.core.settings import View
 from onlygood.deploy.batching import BusyError
 from onlygood.deploy.runtime import Raw, Runtime
 from onlygood.deploy.service_settings import ServiceSettings
@@ -87,6 +88,7 @@ def test_pins_decide_at_the_start_and_later(settings: ServiceSettings, model: Pa
     served.close()
 
 
+VIEW = asdict(View(size=32, channels=1))
 WILD: list[dict[str, Any]] = [
     {"terms": ["distance", "one too many"]},
     {"terms": ["x"] * 101},
@@ -94,9 +96,11 @@ WILD: list[dict[str, Any]] = [
     {"provenance": {"duration_s": float("inf")}},
     {"provenance": 1},
     {"method": "\ud800"},
-    {"size": 20_000},
-    {"size": 3},
-    {"channels": 2},
+    {"view": VIEW | {"size": 20_000}},
+    {"view": VIEW | {"size": 3}},
+    {"view": VIEW | {"crop": 3}},
+    {"view": VIEW | {"channels": 2}},
+    {"view": VIEW | {"smooth": "much"}},
     {"calibration": {}},
 ]
 

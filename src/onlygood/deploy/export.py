@@ -178,8 +178,6 @@ def _facts(detector: Detector, terms: list[str], calibration: Calibration) -> di
     return {
         "format": file.FORMAT,
         "method": detector.method,
-        "size": detector.view.size,
-        "channels": detector.view.channels,
         "terms": terms,
         "calibration": {"settings": calibration.settings(), "arrays": arrays},
         "group_by": detector.group_by,
