@@ -420,7 +420,7 @@ def interrupted_fit(scene: Scene) -> Got:
     run = scene.folder / "run"
     words = ["fit", "cbigan", scene.good, "-o", scene.folder / "new.safetensors", "--no-report"]
     words += ["--run-dir", run, "--set=size=32", "--set=width=2", "--set=latent=4"]
-    words += ["--set=log_every=1", "--set=batch_size=4"]
+    words += ["--set=log_every=1", "--set=batch_size=4", "--set=decay_from=1"]
     process = start(*words, "--steps", 1_000_000)
     log = run / "log.jsonl"
     wait_for(lambda: log.exists() and log.stat().st_size > 0, process)
@@ -688,7 +688,8 @@ def test_bad_input(
     assert case.says in done.words
     for part in quoted(PAGE_ROWS.get(case.given, ("", ""))[1]):
         assert part in done.words, "the page says otherwise"
-    assert not list(tmp_path.rglob("*.partial")), "something was left half written"
+    left = [path for path in tmp_path.rglob("*.partial") if path.name not in done.words]
+    assert not left, "something was left half written"
     if case.says and done.answer.get("error"):
         assert case.says in done.answer["error"]
         assert "\n" not in done.answer["error"], "an error is one sentence"

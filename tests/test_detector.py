@@ -228,7 +228,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
         ({"settings": {"components": "many"}}, ConfigError, "components takes a whole number"),
         ({"settings": {"size": 3}}, ConfigError, "size must be 4 or more, got 3"),
         ({"settings": {"channels": 2}}, ConfigError, "channels must be 1 (grey) or 3"),
-        ({"settings": {"smooth": -1}}, ConfigError, r"smooth must be in \[0, 1\], got -1"),
+        ({"settings": {"smooth": -1}}, ConfigError, "smooth must be in [0, 1], got -1"),
         ({"settings": {"batch_size": 0}}, ConfigError, "batch_size must be 1 or more, got 0"),
         ({"target_fpr": 0.0}, CalibrationError, "target_fpr must lie between 0 and 1"),
         ({"target_fpr": 5.0}, CalibrationError, "target_fpr must lie between 0 and 1"),

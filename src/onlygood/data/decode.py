@@ -262,10 +262,7 @@ def _check_png(data: bytes) -> None:
             length, kind = struct.unpack_from(">I4s", data, place)
             end = place + 8 + length
             if struct.unpack_from(">I", data, end)[0] != zlib.crc32(view[place + 4 : end]):
-                raise DataError(
-                    f"is damaged (chunk {kind!r} does not match its checksum); copy it again or "
-                    "remove it"
-                )
+                raise _damaged(ValueError(f"chunk {kind!r} does not match its checksum"))
             place = end + 4
     except struct.error as error:
         raise _damaged(ValueError("no end chunk")) from error

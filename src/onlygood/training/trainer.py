@@ -601,7 +601,7 @@ class _Run:
         start = self.training.decay_from
         falls = start < 1 and max(self._used(stage, before), self._used(stage, now)) > start
         if now != before and (self.at.bound or falls):
-            words = " and ".join(f"{k}={v:g}" for k, v in asdict(before).items() if v) or "none"
+            words = " and ".join(f"{k}={v}" for k, v in asdict(before).items() if v) or "none"
             raise OtherBudget(
                 f"{path} was written by a run whose budget was {words}, and with another one its "
                 "weights would be others by now, as stages share the budget and learning rates "
