@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := deploy frozen memory promise reflect_parts scoring service small startup training
+BENCHMARKS := decoding deploy frozen memory promise reflect_parts scoring service small startup training
 
 .PHONY: help demo test lint format bench results clean
 .DEFAULT_GOAL := help

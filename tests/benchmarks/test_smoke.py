@@ -8,7 +8,7 @@ import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    *("deploy", "frozen", "memory", "promise", "reflect_parts"),
+    *("decoding", "deploy", "frozen", "memory", "promise", "reflect_parts"),
     *("scoring", "service", "small", "startup", "training"),
 )
 
@@ -31,7 +31,7 @@ def test_make_bench_runs_them_all() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("deploy", "frozen", "reflect_parts", "scoring", "service", "small"),
+        *("decoding", "deploy", "frozen", "reflect_parts", "scoring", "service", "small"),
         *("startup", "training"),
     ],
 )

@@ -3,7 +3,7 @@
 A file that is made to that end can hold a decoder for hours, take gigabytes from a few kilobytes,
 or crash it. Small pictures of plain formats cannot, so they are decoded here, where that costs
 nothing more (`opened`). All others go to a process with a limit on memory and on time, through
-pipes: to an ordinary picture of that size this adds little (docs/speed.md). Processes start when
+pipes: what that adds is in docs/speed.md. Processes start when
 they are needed first and wait for the next picture; they end with this one.
 """
 

@@ -274,6 +274,8 @@ def _from_pil(image: Image.Image, max_pixels: int) -> Pixels:
         image.load()
         deep = image.mode.startswith(("I", "F"))
         mode = image.mode if deep else _eight_bit_mode(image)
+        if mode == image.mode and mode in ("L", "RGB"):
+            return _upright(np.atleast_3d(np.array(image)), image)
         pixels = np.empty((image.height, image.width, 3 if mode.startswith("RGB") else 1), np.uint8)
         for rows in _bands(image.height, image.width):
             band = image.crop((0, rows.start, image.width, rows.stop))
