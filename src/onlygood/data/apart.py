@@ -3,8 +3,8 @@
 A file that is made to that end can hold a decoder for hours, take gigabytes from a few kilobytes,
 or crash it. Small pictures of plain formats cannot, so they are decoded here, where that costs
 nothing more (`opened`). All others go to a process with a limit on memory and on time, through
-pipes: what that adds is in docs/speed.md. Processes start when
-they are needed first and wait for the next picture; they end with this one.
+pipes; docs/speed.md says what that adds. Processes start when they are needed first and wait for
+the next picture; they end with this one.
 """
 
 import atexit
