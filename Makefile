@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	$(BIN)/onlygood demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
