@@ -3,9 +3,9 @@
 The service runs in a process of its own, this one is its clients: each has one connection, sends
 one JPEG file after the other, and waits for every answer. In alternating rounds the bare runtime
 scores the same files from memory, in batches and on all cores, while the service idles. Then a
-service with little room is asked by many at once, and a third one is watched while it answers
-many requests. Networks are fitted with a single step, as speed does not depend on what they have
-learnt.
+service with little room is asked by many at once, a third one is sent pictures that are made to be
+costly beside its honest clients, and a fourth one is watched while it answers many requests.
+Networks are fitted with a single step, as speed does not depend on what they have learnt.
 
     python benchmarks/service.py --json service.json
 """
@@ -14,19 +14,24 @@ import argparse
 import asyncio
 import re
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deploy import CASES, QUICK, Case
 from measure import Spread, in_words, machine, table, write_json
@@ -41,6 +46,8 @@ CROWD = 128
 """Clients above capacity."""
 ROOM = 32
 """Pictures that there is room for then."""
+BOMBS = 2.0
+"""Costly pictures that come each second, whatever became of those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +195,101 @@ def crowd(model: Path, folder: Path, contents: list[bytes], requests: int) -> di
     }
 
 
+def costly(side: int) -> list[bytes]:
+    """Small files that take long: a PNG of 16 bit RGBA, and a JPEG of many empty scans."""
+    rows = zlib.compress(bytes(1 + 8 * side) * side, 9)
+    head = struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    stream = BytesIO()
+    Image.new("L", (side, side)).save(stream, "JPEG", progressive=True)
+    jpeg = stream.getvalue()
+    last = jpeg.rindex(b"\xff\xda")
+    return [png, jpeg[:last] + 60 * jpeg[last:-2] + jpeg[-2:]]
+
+
+def attacked(
+    model: Path, folder: Path, contents: list[bytes], requests: int, side: int
+) -> dict[str, Any]:
+    """What eight honest clients wait for, alone and beside costly pictures."""
+    with serving(model, "--log", folder / "attacked.sqlite") as (port, process):
+        ask(port, singles(contents, 16), 8)
+        honest = singles(contents, requests)
+        return {
+            "clients": 8,
+            "costly_each_second": BOMBS,
+            "side": side,
+            "alone": beside(port, process, honest, []),
+            "beside": beside(port, process, honest, costly(side)),
+        }
+
+
+def beside(
+    port: int, process: int, honest: Sequence[bytes], bombs: Sequence[bytes]
+) -> dict[str, Any]:
+    """Times of honest requests while bombs come in turn.
+
+    Memory is the most that the service and the processes that decode for it hold at one time.
+    """
+    stop, statuses, held = threading.Event(), Counter[int](), [0.0]
+
+    def one(content: bytes) -> None:
+        statuses.update(ask(port, [request([content])], 1).statuses)
+
+    def send() -> None:
+        sent = []
+        for content in cycle(bombs):
+            sent.append(threading.Thread(target=one, args=(content,)))
+            sent[-1].start()
+            if stop.wait(1 / BOMBS):
+                break
+        for thread in sent:
+            thread.join()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            held.append(sum(map(resident, family(process))))
+
+    others = [threading.Thread(target=work) for work in (send, watch)]
+    for thread in others:
+        thread.start()
+    answers = ask(port, honest, 8)
+    stop.set()
+    for thread in others:
+        thread.join()
+    assert set(answers.statuses) == {200}, answers.statuses
+    return {
+        "rate": len(honest) / answers.seconds,
+        "p50_ms": float(np.percentile(answers.milliseconds, 50)),
+        "p95_ms": float(np.percentile(answers.milliseconds, 95)),
+        "longest_ms": max(answers.milliseconds),
+        "peak_mib": max(held),
+        "costly": dict(statuses),
+    }
+
+
+def family(process: int) -> list[int]:
+    """A process and those below it."""
+    below = [
+        int(word)
+        for task in Path(f"/proc/{process}/task").glob("*/children")
+        for word in task.read_text("ascii").split()
+    ]
+    return [process, *(one for child in below for one in family(child))]
+
+
+def resident(process: int) -> float:
+    """MiB of memory that a process holds; 0 where it has ended."""
+    with suppress(OSError):
+        status = Path(f"/proc/{process}/status").read_text("ascii")
+        if found := re.search(r"^VmRSS:\s+(\d+) kB", status, re.M):
+            return int(found[1]) / 1024
+    return 0.0
+
+
 def rows_of(log: Path) -> int:
     """Inspections in a log."""
     with closing(sqlite3.connect(log)) as connection:
@@ -206,10 +308,7 @@ def memory(
             answers = ask(port, chosen, 8)
             assert set(answers.statuses) == {200}, answers.statuses
             done += len(chosen)
-            status = Path(f"/proc/{process}/status").read_text("ascii")
-            found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)
-            assert found is not None
-            taken.append((done, int(found[1]) / 1024))
+            taken.append((done, resident(process)))
             print(f"{done} requests: {taken[-1][1]:.0f} MiB", file=sys.stderr)
     return taken
 
@@ -235,9 +334,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     case = next(case for case in CASES if case.method == "reflect" and case.size == 224)
     loads, rounds, camera = [(1, 1), (8, 1), (64, 1), (8, 8)], options.rounds, options.camera
-    requests, at_once = options.requests, 2_000
+    requests, at_once, honest, side = options.requests, 2_000, 2_000, 7_070
     if options.quick:
         case, loads, rounds, camera, requests, at_once = QUICK[0], [(2, 2)], 1, 32, 20, 200
+        honest, side = 40, 300
     facts = machine()
     print(in_words(facts))
     with tempfile.TemporaryDirectory() as temporary:
@@ -246,6 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = exported(case, folder)
         bare, rows = load(model, folder, contents, loads, rounds)
         above = crowd(model, folder, contents, at_once)
+        costlier = attacked(model, folder, contents, honest, side)
         grown = memory(model, folder, contents, requests, parts=10)
     print(
         f"{case.method}, {case.size} px, JPEG files of {camera} x {camera}, {rounds} rounds, "
@@ -265,10 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     )
     print(f"\nAbove capacity: {above}")
+    print(f"Beside costly pictures: {costlier}")
     print("Memory: " + ", ".join(f"{done:,}: {size:.0f} MiB" for done, size in grown))
     if options.json:
-        figures = {"bare": asdict(bare), "rows": [asdict(row) for row in rows]}
-        write_json(options.json, {"machine": facts, **figures, "above": above, "memory": grown})
+        figures = {
+            "bare": asdict(bare),
+            "rows": [asdict(row) for row in rows],
+            "above": above,
+            "attacked": costlier,
+            "memory": grown,
+        }
+        write_json(options.json, {"machine": facts, **figures})
     return 0
 
 

@@ -24,6 +24,8 @@ def test_threshold_is_the_order_statistic() -> None:
     assert calibration.strict_threshold is None
     assert calibration.promised_fpr == 0.05
     assert calibration.note == ""
+    assert Calibration.fit(ramp(200).astype(int)).scores.dtype == np.float64
+    assert Calibration.fit(ramp(300), confidence=0.95).threshold == 292.0
 
 
 def test_guarantee_in_one_sentence() -> None:
@@ -62,6 +64,7 @@ def test_too_few_pictures_are_refused_with_a_remedy() -> None:
         "1 % at 90 % confidence needs 230 normal pictures; "
         "120 were given, the best they support is 1.91 %"
     )
+    assert "share the risk" not in message
     best = float(re.search(r"support is ([\d.]+) %", message)[1]) / 100
     assert Calibration.fit(ramp(120), target_fpr=best).threshold == 120.0
 
@@ -161,6 +164,7 @@ def test_another_target_from_the_stored_scores() -> None:
     assert second.guarantee == fresh.guarantee
     assert second.pixel_threshold == fresh.pixel_threshold == 300.0
     assert first.with_target(0.05, 0.95).threshold == 292.0
+    assert first.with_target(0.05, strict_fpr=0.01).strict_threshold == 300.0
     with pytest.raises(CalibrationError, match="needs 2302 normal pictures; 300 were given"):
         first.with_target(0.001)
     assert first.with_target(0.001, infeasible="best").promised_fpr == best_fpr(300, 0.9)
@@ -177,6 +181,7 @@ def test_pictures_of_one_part_count_once() -> None:
         "at most 5 % of normal parts have a picture called anomalous, with 90 % confidence "
         "(100 calibration parts, 1 above the threshold)"
     )
+    assert Calibration.fit(scores, groups=parts).pixel_maxima is None
     with pytest.raises(CalibrationError, match="needs 230 normal parts; 100 were given"):
         calibration.with_target(0.01)
 
@@ -187,12 +192,16 @@ def test_maps_on_a_fixed_scale() -> None:
     normalised = calibration.normalise_maps(maps)
     assert normalised.dtype == np.float32
     assert normalised.tolist() == [[0.0, 1.0], [0.5, -1.0]]
+    fine = Calibration.fit(ramp(200), pixel_maxima=ramp(200) / 256, pixel_median=0.75)
+    assert fine.normalise_maps(np.array([0.7734375])) == 2.0
 
 
 def test_constant_maps_have_no_scale_but_an_order() -> None:
     calibration = Calibration.fit(ramp(100), pixel_maxima=np.full(100, 2.0), pixel_median=2.0)
     maps = np.array([[1.0, 2.0, 2.5]], dtype=np.float32)
-    assert calibration.normalise_maps(maps).tolist() == [[0.0, 0.0, 2.0]]
+    normalised = calibration.normalise_maps(maps)
+    assert normalised.dtype == np.float32
+    assert normalised.tolist() == [[0.0, 0.0, 2.0]]
 
 
 def test_without_maps_there_is_no_pixel_threshold() -> None:
