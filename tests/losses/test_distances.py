@@ -73,6 +73,8 @@ def test_relative_spread_is_in_units_of_what_it_should_be_like():
     codes = torch.tensor([[0.0], [2.0], [4.0]])  # 2, 0 and 2 from the mean.
     reference = torch.tensor([[0.0], [3.0], [3.0]])  # 2, 1 and 1.
     assert relative_spread(codes, reference).tolist() == pytest.approx([1.5, 0.0, 1.5])
+    fine = relative_spread(codes / 1024, reference / 1024)
+    assert fine.tolist() == pytest.approx([1.5, 0.0, 1.5])
     # Their own size is the root of (0 + 4 + 16) / 3.
     unit = (20 / 3) ** 0.5
     assert relative_spread(codes).tolist() == pytest.approx([2 / unit, 0.0, 2 / unit])
