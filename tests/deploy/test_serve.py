@@ -46,7 +46,10 @@ def test_a_token_that_is_none_is_told(run: Run, tmp_path: Path, content: bytes, 
 
 def test_a_token_that_nobody_writes_is_not_waited_for(run: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token")
-    assert "it is no file but a pipe or device" in run("serve", "none.onnx", "--token-file", tmp_path / "token").err
+    assert (
+        "it is no file but a pipe or device"
+        in run("serve", "none.onnx", "--token-file", tmp_path / "token").err
+    )
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -31,6 +31,8 @@ from onlygood.data.readers import (
     mvtec,
     one_vs_rest,
     read_set,
+    surface,
+    surfaces,
     visa,
 )
 from onlygood.data.readers.sets import find_folder, known_split, nothing
@@ -60,6 +62,9 @@ Module = Literal["mono", "poly"]
 CELLS: dict[str, Module] = {"elpv-mono": "mono", "elpv-poly": "poly"}
 """Module types of ELPV by the names of their data sets."""
 
+MADE = {"surfaces": ({"choose": surfaces.TO_CHOOSE, "report": surfaces.TO_REPORT}, surface)}
+"""Data sets of pictures with made defects: the two halves of their names, and who reads one."""
+
 Indices = NDArray[np.intp]
 
 
@@ -72,6 +77,9 @@ class Task(NamedTuple):
     """What the protocol drew at random, it drew from this; None: nothing."""
     known: ImageSource | None = None
     """Known anomalous pictures to train on; none of them is in the test."""
+    calibrates: bool = False
+    """Fits a detector, which calibrates on some of the training pictures, so that promised and
+    found false alarms can be compared, and maps with masks; else all pictures train."""
 
 
 class Tasks(NamedTuple):
@@ -109,9 +117,6 @@ class Protocol:
     """What it is made for, in words."""
     open: Callable[[str, Path | None], Tasks]
     """Takes the name of the data set, and the folder that holds it; None: where it is installed."""
-    calibrates: bool = False
-    """Fits a detector, which calibrates on some of the training pictures, so that promised and
-    found false alarms can be compared; else all pictures train."""
     known: bool = False
     """Tasks have known anomalous pictures, for methods that learn from them."""
 
@@ -259,7 +264,7 @@ def solar_cells(module: Module, folder: Path | None = None) -> Task:
     folder is the same.
     """
     train, test = elpv(module, folder)
-    return Task(train.subset(np.argsort(train.names, kind="stable")), test)
+    return Task(train.subset(np.argsort(train.names, kind="stable")), test, calibrates=True)
 
 
 def solar_cells_to_choose(module: Module, folder: Path | None = None) -> Task:
@@ -362,9 +367,19 @@ def _cells(make: Callable[[Module, Path | None], Task], name: str, folder: Path 
     return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], folder_of("elpv", folder)))
 
 
+def _made(wanted: Literal["choose", "report"], name: str, folder: Path | None) -> Tasks:
+    _only(name, *MADE)
+    halves, read = MADE[name]
+    names = tuple(halves[wanted])
+    place = folder_of(name, folder)
+    return Tasks(names, names, lambda one: Task(*read(one, place), calibrates=True))
+
+
 def _to_choose(name: str, folder: Path | None) -> Tasks:
     if name in CELLS:
         return _cells(solar_cells_to_choose, name, folder)
+    if name in MADE:
+        return _made("choose", name, folder)
     return _classes(choosing, name, folder)
 
 
@@ -419,7 +434,11 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="solar cells of a module type, with a calibrated threshold",
         datasets="elpv-mono, elpv-poly",
         open=partial(_cells, solar_cells),
-        calibrates=True,
+    ),
+    "surfaces": Protocol(
+        summary="each surface of the half to report, with a calibrated threshold and masks",
+        datasets="surfaces",
+        open=partial(_made, "report"),
     ),
     "celeba-attributes": Protocol(
         summary="train on faces without an attribute, test without and with it",
@@ -437,8 +456,8 @@ PROTOCOLS: dict[str, Protocol] = {
         open=_bedrooms,
     ),
     "choose": Protocol(
-        summary="gpnd of pictures that no table tests: settings are chosen here",
-        datasets="those of gpnd; elpv-mono, elpv-poly",
+        summary="pictures that no table tests, as in gpnd or of a half: settings are chosen here",
+        datasets="those of gpnd; elpv-mono, elpv-poly; surfaces",
         open=_to_choose,
     ),
 }

@@ -19,6 +19,7 @@ from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
 from onlygood.data.readers.idx import DIGITS, FASHION_CLASSES, fashion_mnist, mnist
 from onlygood.data.readers.industrial import VISA_CATEGORIES, elpv, visa
 from onlygood.data.readers.sets import KnownSplit, LabelledSet, one_vs_rest
+from onlygood.data.readers.surfaces import SURFACES, surface
 from onlygood.data.source import Picture, printable
 
 
@@ -94,13 +95,12 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
     temporary = folder.parent / f".{secrets.token_hex(8)}.partial"
     try:
         for picture in train:
-            _write(picture, temporary / "train" / "good")
+            _write(picture, temporary / "train" / "good", picture.name)
         for picture, kind, mask in zip(test.source, test.kinds, test.masks, strict=True):
-            _write(picture, temporary / "test" / kind)
+            _write(picture, temporary / "test" / kind, picture.name)
             if mask is not None:
-                truth = temporary / "ground_truth" / kind
-                truth.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(mask, truth / f"{Path(picture.name).stem}_mask.png")
+                stem = Path(picture.name).stem
+                _write(mask, temporary / "ground_truth" / kind, f"{stem}_mask.png")
         if folder.is_dir():
             folder.rmdir()
         os.replace(temporary, folder)
@@ -120,6 +120,7 @@ _FASHION = "Fashion-MNIST, {} against the rest (Debian: dataset-fashion-mnist)"
 _MNIST = "MNIST, digit {} against the rest (needs a folder with the four IDX files)"
 _CIFAR10 = "CIFAR-10, {} against the rest (needs a folder with the batches)"
 _SVHN = "SVHN, digit {} against the rest (needs a folder with the two .mat files)"
+_SURFACE = "{}, {}, with made defects and masks (Debian: ufoai-textures)"
 _VISA = "VisA, {}, sound against defective, with masks (needs the folder of VisA)"
 
 
@@ -145,6 +146,12 @@ DATASETS: dict[str, Dataset] = {
     **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
     **_classes("svhn", DIGITS, _SVHN),
     **{
+        f"surfaces-{name}": Dataset(
+            summary=_SURFACE.format(name.replace("-", " "), one.kind), read=partial(surface, name)
+        )
+        for name, one in SURFACES.items()
+    },
+    **{
         f"visa-{category}": Dataset(summary=_VISA.format(category), read=partial(visa, category))
         for category in VISA_CATEGORIES
     },
@@ -159,10 +166,10 @@ def _known(name: str, names: Iterable[str]) -> None:
         raise ConfigError(f"unknown data set {name!r}; {hint}known: {', '.join(names)}")
 
 
-def _write(picture: Picture, folder: Path) -> None:
+def _write(picture: Picture, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if picture.path is not None:
-        shutil.copyfile(picture.path, folder / picture.name)
+        shutil.copyfile(picture.path, folder / name)
         return
     pixels = picture.load()
-    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / picture.name)
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / name)
