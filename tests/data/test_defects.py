@@ -45,9 +45,22 @@ def test_defects_lie_where_they_may() -> None:
         assert np.nonzero(mask)[1].mean() > 55
 
 
-def test_of_some_strips_the_one_with_the_most_in_it_is_drawn_over() -> None:
+def test_of_some_strips_one_is_drawn_over_that_holds_a_thread() -> None:
+    for seed in range(5):
+        here = place(seed=seed)
+        here.clean[:] = 100
+        here.clean[:, 3::19] = 200
+        pixels, mask = spoil("line", here)
+        assert mask[:, 3::19].any()
+        assert pixels[mask].max(1).min() < 200
+
+
+def test_what_stays_as_it_was_is_not_in_the_mask() -> None:
     here = place()
     here.clean[:] = 100
-    here.clean[:, 50:52] = 200
-    _, mask = spoil("line", here)
-    assert mask[:, 50:52].any()
+    here.clean[:, 48:] = 200
+    here.on[:, :46] = here.on[:, 50:] = False
+    pixels, mask = spoil("blur", here)
+    changed = np.nonzero((pixels != here.clean).any(2))[1]
+    assert mask.any() and not mask[:, : changed.min() - 4].any()
+    assert not mask[:, changed.max() + 4 :].any()

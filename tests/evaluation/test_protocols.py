@@ -5,6 +5,7 @@ import pytest
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.data.readers import DATASETS, AttributePart, AttributeSet, LabelledSet, Part, elpv
+from onlygood.data.readers.sets import KnownSplit
 from onlygood.data.source import ImageSource
 from onlygood.evaluation import protocols
 from onlygood.evaluation.protocols import (
@@ -199,20 +200,22 @@ def test_solar_cells_train_in_the_order_of_their_folder(tmp_path: Path) -> None:
 
 
 def test_halves_of_made_sets_are_chosen_on_or_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, (halves, _) in protocols.MADE.items():
+    for name, (choose, report, _) in protocols.MADE.items():
         known = [one.removeprefix(f"{name}-") for one in DATASETS if one.startswith(f"{name}-")]
-        assert sorted(known) == sorted([*halves["choose"], *halves["report"]])
-        assert open_tasks("choose", name).usual == tuple(halves["choose"])
-        assert open_tasks(name, name).usual == tuple(halves["report"])
-    split = official(toy(), 0)
-    monkeypatch.setitem(
-        protocols.MADE, "surfaces", ({"choose": ["a"], "report": ["b"]}, lambda *_: split[:2])
-    )
+        assert sorted(known) == sorted([*choose, *report])
+        assert len(set(known)) == len(known)
+        assert open_tasks("choose", name).usual == choose
+        assert open_tasks(name, name).usual == report
+    split = KnownSplit(*official(toy(), 0)[:2])
+    fake = protocols.Halves(("a",), ("b",), lambda *_: split)
+    monkeypatch.setitem(protocols.MADE, "surfaces", fake)
     for protocol, one in (("choose", "a"), ("surfaces", "b")):
         tasks = open_tasks(protocol, "surfaces")
         assert tasks.classes == (one,)
         task = tasks.task(one)
         assert task.calibrates and task.train is split.train
+    with pytest.raises(ConfigError, match='made for parts, got "surfaces"'):
+        open_tasks("parts", "surfaces")
 
 
 @pytest.mark.usefixtures("installed")

@@ -30,12 +30,14 @@ from onlygood.data.readers import (
     elpv_doubtful,
     mvtec,
     one_vs_rest,
+    part,
+    parts,
     read_set,
     surface,
     surfaces,
     visa,
 )
-from onlygood.data.readers.sets import find_folder, known_split, nothing
+from onlygood.data.readers.sets import KnownSplit, find_folder, known_split, nothing
 from onlygood.data.source import ImageSource, printable
 from onlygood.evaluation.records import WHOLE
 
@@ -62,8 +64,6 @@ Module = Literal["mono", "poly"]
 CELLS: dict[str, Module] = {"elpv-mono": "mono", "elpv-poly": "poly"}
 """Module types of ELPV by the names of their data sets."""
 
-MADE = {"surfaces": ({"choose": surfaces.TO_CHOOSE, "report": surfaces.TO_REPORT}, surface)}
-"""Data sets of pictures with made defects: the two halves of their names, and who reads one."""
 
 Indices = NDArray[np.intp]
 
@@ -106,6 +106,22 @@ class Tasks(NamedTuple):
                 word = self.classes[int(word)]
             found.append(word)
         return tuple(dict.fromkeys(found)) or self.usual
+
+
+class Halves(NamedTuple):
+    """A data set of pictures with made defects, parted by name."""
+
+    choose: tuple[str, ...]
+    """Names that settings are chosen on."""
+    report: tuple[str, ...]
+    """Names that tables show."""
+    read: Callable[[str, Path | None], KnownSplit]
+
+
+MADE = {
+    "parts": Halves(tuple(parts.TO_CHOOSE), tuple(parts.TO_REPORT), part),
+    "surfaces": Halves(tuple(surfaces.TO_CHOOSE), tuple(surfaces.TO_REPORT), surface),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,19 +383,21 @@ def _cells(make: Callable[[Module, Path | None], Task], name: str, folder: Path 
     return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], folder_of("elpv", folder)))
 
 
-def _made(wanted: Literal["choose", "report"], name: str, folder: Path | None) -> Tasks:
-    _only(name, *MADE)
-    halves, read = MADE[name]
-    names = tuple(halves[wanted])
+def _made(names: tuple[str, ...], name: str, folder: Path | None) -> Tasks:
     place = folder_of(name, folder)
-    return Tasks(names, names, lambda one: Task(*read(one, place), calibrates=True))
+    return Tasks(names, names, lambda one: Task(*MADE[name].read(one, place), calibrates=True))
+
+
+def _to_report(made: str, name: str, folder: Path | None) -> Tasks:
+    _only(name, made)
+    return _made(MADE[name].report, name, folder)
 
 
 def _to_choose(name: str, folder: Path | None) -> Tasks:
     if name in CELLS:
         return _cells(solar_cells_to_choose, name, folder)
     if name in MADE:
-        return _made("choose", name, folder)
+        return _made(MADE[name].choose, name, folder)
     return _classes(choosing, name, folder)
 
 
@@ -435,10 +453,15 @@ PROTOCOLS: dict[str, Protocol] = {
         datasets="elpv-mono, elpv-poly",
         open=partial(_cells, solar_cells),
     ),
+    "parts": Protocol(
+        summary="each part of the half to report, with a calibrated threshold, and masks if made",
+        datasets="parts",
+        open=partial(_to_report, "parts"),
+    ),
     "surfaces": Protocol(
         summary="each surface of the half to report, with a calibrated threshold and masks",
         datasets="surfaces",
-        open=partial(_made, "report"),
+        open=partial(_to_report, "surfaces"),
     ),
     "celeba-attributes": Protocol(
         summary="train on faces without an attribute, test without and with it",
@@ -457,7 +480,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "choose": Protocol(
         summary="pictures that no table tests, as in gpnd or of a half: settings are chosen here",
-        datasets="those of gpnd; elpv-mono, elpv-poly; surfaces",
+        datasets="those of gpnd; elpv-mono, elpv-poly; parts, surfaces",
         open=_to_choose,
     ),
 }

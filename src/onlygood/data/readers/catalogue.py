@@ -18,6 +18,7 @@ from onlygood.data.readers.digits import mnist_5k, svhn
 from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
 from onlygood.data.readers.idx import DIGITS, FASHION_CLASSES, fashion_mnist, mnist
 from onlygood.data.readers.industrial import VISA_CATEGORIES, elpv, visa
+from onlygood.data.readers.parts import PARTS, part
 from onlygood.data.readers.sets import KnownSplit, LabelledSet, one_vs_rest
 from onlygood.data.readers.surfaces import SURFACES, surface
 from onlygood.data.source import Picture, printable
@@ -120,6 +121,7 @@ _FASHION = "Fashion-MNIST, {} against the rest (Debian: dataset-fashion-mnist)"
 _MNIST = "MNIST, digit {} against the rest (needs a folder with the four IDX files)"
 _CIFAR10 = "CIFAR-10, {} against the rest (needs a folder with the batches)"
 _SVHN = "SVHN, digit {} against the rest (needs a folder with the two .mat files)"
+_PART = "{}, only roughly in place, with defects (pip: onlygood[train,demo])"
 _SURFACE = "{}, {}, with made defects and masks (Debian: ufoai-textures)"
 _VISA = "VisA, {}, sound against defective, with masks (needs the folder of VisA)"
 
@@ -145,6 +147,12 @@ DATASETS: dict[str, Dataset] = {
     **_classes("mnist", DIGITS, _MNIST),
     **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
     **_classes("svhn", DIGITS, _SVHN),
+    **{
+        f"parts-{name}": Dataset(
+            summary=_PART.format(name.replace("-", " ")), read=partial(part, name)
+        )
+        for name in PARTS
+    },
     **{
         f"surfaces-{name}": Dataset(
             summary=_SURFACE.format(name.replace("-", " "), one.kind), read=partial(surface, name)

@@ -1,7 +1,8 @@
 """Defects made on pictures of what is normal, each with its mask.
 
 Every kind takes a `Place` and gives an opacity and a layer, which `spoil` lays on the picture.
-Where the opacity is under `FAINT` nothing is laid, so that a mask holds all pixels that changed.
+Where the opacity is under `FAINT` nothing is laid, and what is laid without a change to be noticed,
+but for a rim, is not in the mask: blurred plain paper is plain paper.
 All is drawn from one generator; nothing else is random.
 """
 
@@ -11,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 from PIL.Image import Resampling
@@ -22,6 +23,8 @@ Opacity = Float[np.ndarray, "H W"]
 
 FAINT = 0.1
 """Opacity below which a defect is not there."""
+NOTICED = 2.0
+"""Change of a value, of 255, from which on a pixel counts as changed."""
 GREY = np.array([0.299, 0.587, 0.114])
 """Share of each channel in the brightness, ITU-R BT.601."""
 
@@ -67,9 +70,10 @@ Kind = Callable[[Place], tuple[Opacity, Scene]]
 def spoil(kind: str, place: Place) -> Spoilt:
     """Make a defect of a kind, one of `DEFECTS`."""
     opacity, layer = DEFECTS[kind](place)
-    mask = opacity >= FAINT
-    share = np.where(mask, opacity, 0)[:, :, None]
-    return Spoilt(place.clean + share * (layer - place.clean), mask)
+    laid = opacity >= FAINT
+    pixels = place.clean + np.where(laid, opacity, 0)[:, :, None] * (layer - place.clean)
+    changed = np.abs(pixels - place.clean).max(2) >= NOTICED
+    return Spoilt(pixels, laid & _grown(changed))
 
 
 # Kinds -------------------------------------------------------------------------------------------
@@ -157,12 +161,51 @@ def line(place: Place) -> tuple[Opacity, Scene]:
     Of some strips the one is taken in which the most is missing: a joint or a thread, where there
     are any.
     """
-    opacity, layer, _ = max((_strip(place) for _ in range(12)), key=lambda strip: strip[2])
+    opacity, layer = _most_changed(place, _strip)
     return place.between(0.6, 1.0) * opacity, layer
 
 
+def missing(place: Place) -> tuple[Opacity, Scene]:
+    """A piece that is gone, with the usual colour of what lies around in its place.
+
+    Here and below, of some places the one is taken in which the most changes.
+    """
+    largest = place.between(0.06, 0.16)
+
+    def gone(place: Place) -> tuple[Opacity, Scene]:
+        opacity = _blob(place, 0.04, largest, edge=2.0)
+        around = _grown(opacity > 0) & (opacity == 0)
+        return opacity, np.broadcast_to(np.median(place.clean[around], 0), place.clean.shape)
+
+    return _most_changed(place, gone)
+
+
+def smear(place: Place) -> tuple[Opacity, Scene]:
+    """A piece that is drawn out in one direction, as by a finger over wet ink."""
+    reach, way = round(place.between(4.0, 16.0)), _direction(place)
+    moved = [_moved(place.clean, np.rint(step * way).astype(int)) for step in range(reach + 1)]
+    drawn_out = np.mean(moved, 0)
+    return _most_changed(place, lambda place: (_blob(place, 0.08, 0.2, edge=3.0), drawn_out))
+
+
+def displaced(place: Place) -> tuple[Opacity, Scene]:
+    """A piece that sits a little beside its place."""
+    far = place.between(0.015, 0.06) * place.side
+    beside = _moved(place.clean, np.rint(far * _direction(place)).astype(int))
+    return _most_changed(place, lambda place: (_blob(place, 0.08, 0.18, edge=1.0), beside))
+
+
+def blob(place: Place) -> tuple[Opacity, Scene]:
+    """A small drop of something opaque; dark, but bright on what is dark itself."""
+    return _blob(place, 0.02, 0.06, edge=1.5), _apart(place, place.between(0.4, 0.85))
+
+
 DEFECTS: dict[str, Kind] = {
-    kind.__name__: kind for kind in (paste, turned, scratch, crack, stain, blur, hole, colour, line)
+    kind.__name__: kind
+    for kind in (
+        *(paste, turned, scratch, crack, stain, blur, hole, colour, line),
+        *(missing, smear, displaced, blob),
+    )
 }
 """Kinds of defects by the name of their folder."""
 
@@ -255,8 +298,39 @@ def _line(place: Place, points: Float[np.ndarray, "n 2"], half_width: float) -> 
     return np.clip(half_width + 0.5 - nearest, 0, 1)
 
 
-def _strip(place: Place) -> tuple[Opacity, Scene, float]:
-    """A strip along an axis, drawn across from one side to the other, and how much that changes."""
+def _most_changed(place: Place, attempt: Kind) -> tuple[Opacity, Scene]:
+    """Of some attempts the one that changes its pixels most."""
+
+    def change(attempted: tuple[Opacity, Scene]) -> float:
+        opacity, layer = attempted
+        return float(np.abs(layer - place.clean).mean(2)[opacity > 0].mean())
+
+    return max((attempt(place) for _ in range(12)), key=change)
+
+
+def _grown(region: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """With all that lies up to three pixels around."""
+    image = Image.fromarray(region).convert("L").filter(ImageFilter.MaxFilter(7))
+    return np.asarray(image) > 0
+
+
+def _direction(place: Place) -> Float[np.ndarray, "2"]:
+    """Any, of length 1."""
+    angle = place.draw.uniform(0, 2 * np.pi)
+    return np.array([np.sin(angle), np.cos(angle)])
+
+
+def _moved(scene: Scene, by: Int[np.ndarray, "2"]) -> Scene:
+    """The picture moved by whole pixels, down and right; its border is repeated."""
+    rows, columns = (
+        np.clip(np.arange(length) - step, 0, length - 1)
+        for length, step in zip(scene.shape[:2], by, strict=True)
+    )
+    return scene[rows[:, None], columns]
+
+
+def _strip(place: Place) -> tuple[Opacity, Scene]:
+    """A strip along an axis, drawn across from one side to the other."""
     across, along = round(_size(place, 0.035, 0.09)), round(_size(place, 0.4, 1.0))
     upright = bool(place.draw.integers(2))
     scene = place.clean.swapaxes(0, 1) if upright else place.clean
@@ -269,7 +343,4 @@ def _strip(place: Place) -> tuple[Opacity, Scene, float]:
     layer[top : top + across] = (1 - weight) * above + weight * below
     opacity = np.zeros(scene.shape[:2])
     opacity[top : top + across, left : left + along] = 1
-    changed = float(np.abs(layer - scene).mean(2)[opacity > 0].mean())
-    if upright:
-        opacity, layer = opacity.T, layer.swapaxes(0, 1)
-    return opacity, layer, changed
+    return (opacity.T, layer.swapaxes(0, 1)) if upright else (opacity, layer)

@@ -44,6 +44,7 @@ def made(
     test: Callable[[Generator], Shot],
     other: Callable[[Generator, int], Scene],
     kinds: Sequence[str],
+    noise: float = 0.0,
 ) -> KnownSplit:
     """Make all pictures of a split, with masks of their defects.
 
@@ -54,16 +55,14 @@ def made(
         test: draws a picture to test on, from what no training picture shows.
         other: draws what is pasted on the anomalous picture of this number, as large as it.
         kinds: of defects, some of `DEFECTS`.
+        noise: of the camera, see `lit`.
     """
-
-    def drawn(file: str) -> Generator:
-        return np.random.default_rng(zlib.crc32(f"{name}/{file}".encode()))
 
     def normal(shoot: Callable[[Generator], Shot], files: Sequence[str]) -> ImageSource:
         pictures = []
         for file in files:
-            draw = drawn(file)
-            pictures.append(Picture(file, lit(shoot(draw).scene, draw)))
+            draw = drawn(name, file)
+            pictures.append(Picture(file, lit(shoot(draw).scene, draw, noise)))
         return ImageSource(pictures)
 
     masks: dict[str, Picture] = {}
@@ -72,13 +71,13 @@ def made(
         pictures = []
         for number in range(OF_EACH):
             file = f"{kind}-{number}.png"
-            draw = drawn(file)
+            draw = drawn(name, file)
             scene, on = test(draw)
             ease = number / (OF_EACH - 1)
             pasted = partial(other, draw, number)
             place = Place(clean=scene, other=pasted, ease=ease, draw=draw, on=on)
             pixels, mask = spoil(kind, place)
-            pictures.append(Picture(file, lit(pixels, draw)))
+            pictures.append(Picture(file, lit(pixels, draw, noise)))
             masks[file] = Picture(file, mask)
         return ImageSource(pictures)
 
@@ -91,9 +90,20 @@ def made(
     )
 
 
-def lit(scene: Scene, draw: Generator) -> Pixels:
-    """Under a light and with a contrast of its own, rounded."""
+def drawn(name: str, file: str) -> Generator:
+    """What a picture of a data set is drawn by."""
+    return np.random.default_rng(zlib.crc32(f"{name}/{file}".encode()))
+
+
+def lit(scene: Scene, draw: Generator, noise: float = 0.0) -> Pixels:
+    """Under a light and with a contrast of its own, rounded.
+
+    Args:
+        scene: before all that.
+        draw: draws them.
+        noise: standard deviation of each value, in steps of 8 bits.
+    """
     gain, contrast = 1 + draw.uniform(-1, 1, 2) * (GAIN, CONTRAST)
     mean = scene.mean((0, 1))
-    pixels = gain * (mean + contrast * (scene - mean))
+    pixels = gain * (mean + contrast * (scene - mean)) + draw.normal(0, noise, scene.shape)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

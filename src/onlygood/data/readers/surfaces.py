@@ -15,7 +15,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from onlygood.core.errors import ConfigError, DataError, alternatives
-from onlygood.data.readers.defects import DEFECTS, Scene
+from onlygood.data.readers.defects import Scene
 from onlygood.data.readers.made import Shot, made
 from onlygood.data.readers.sets import KnownSplit
 from onlygood.data.source import Picture, printable
@@ -26,6 +26,8 @@ INSTALLED = Path("usr/share/games/ufoai/base")
 """Where it lies, from the root of the system or of the unpacked package."""
 SIDE = 160
 """Of each picture, in pixels."""
+KINDS = ("paste", "turned", "scratch", "crack", "stain", "blur", "hole", "colour", "line")
+"""Of defects; what has no pattern is not turned."""
 LEAST = 512
 """Height and width that a texture has at least."""
 
@@ -124,7 +126,7 @@ def surface(name: str, folder: Path | None = None) -> KnownSplit:
         train=lambda draw: shot(left, draw),
         test=lambda draw: shot(right, draw),
         other=other,
-        kinds=[kind for kind in DEFECTS if chosen.pattern or kind != "turned"],
+        kinds=[kind for kind in KINDS if chosen.pattern or kind != "turned"],
     )
 
 
