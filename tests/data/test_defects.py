@@ -45,14 +45,13 @@ def test_defects_lie_where_they_may() -> None:
         assert np.nonzero(mask)[1].mean() > 55
 
 
-def test_of_some_strips_one_is_drawn_over_that_holds_a_thread() -> None:
+def test_of_some_strips_one_is_drawn_over_in_which_something_is_missing() -> None:
     for seed in range(5):
         here = place(seed=seed)
         here.clean[:] = 100
-        here.clean[:, 3::19] = 200
-        pixels, mask = spoil("line", here)
-        assert mask[:, 3::19].any()
-        assert pixels[mask].max(1).min() < 200
+        here.clean[:, 3::19] = 200  # a strip across these threads changes nothing
+        _, mask = spoil("line", here)
+        assert mask.any(1).sum() > 2 * mask.any(0).sum() > 0
 
 
 def test_what_stays_as_it_was_is_not_in_the_mask() -> None:

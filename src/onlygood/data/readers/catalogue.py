@@ -18,9 +18,9 @@ from onlygood.data.readers.digits import mnist_5k, svhn
 from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
 from onlygood.data.readers.idx import DIGITS, FASHION_CLASSES, fashion_mnist, mnist
 from onlygood.data.readers.industrial import VISA_CATEGORIES, elpv, visa
-from onlygood.data.readers.parts import PARTS, part
+from onlygood.data.readers.parts import PARTS, find_packages, part
 from onlygood.data.readers.sets import KnownSplit, LabelledSet, one_vs_rest
-from onlygood.data.readers.surfaces import SURFACES, surface
+from onlygood.data.readers.surfaces import SURFACES, find_archive, surface
 from onlygood.data.source import Picture, printable
 
 
@@ -40,8 +40,12 @@ class Dataset:
     """An entry of `DATASETS`."""
 
     summary: str
+    family: str
+    """The data set that it is a split of; all of a family come from the same files."""
     read: Callable[[Path | None], KnownSplit]
     """Takes the folder of the original files; None: where they are installed."""
+    find: Callable[[Path | None], object] | None = None
+    """Raises as `read` where the files are missing, where that can be told in less time."""
 
 
 SETS: dict[str, Callable[[Path | None], LabelledSet]] = {
@@ -134,33 +138,41 @@ def _classes(name: str, class_names: Iterable[str], summary: str) -> dict[str, D
 
     return {
         f"{name}-{label}": Dataset(
-            summary=summary.format(kind), read=partial(read, normal_class=label)
+            summary=summary.format(kind), family=name, read=partial(read, normal_class=label)
         )
         for label, kind in enumerate(class_names)
     }
 
 
 DATASETS: dict[str, Dataset] = {
-    "elpv-mono": Dataset(summary=_ELPV.format("mono"), read=partial(elpv, "mono")),
-    "elpv-poly": Dataset(summary=_ELPV.format("poly"), read=partial(elpv, "poly")),
+    "elpv-mono": Dataset(summary=_ELPV.format("mono"), family="elpv", read=partial(elpv, "mono")),
+    "elpv-poly": Dataset(summary=_ELPV.format("poly"), family="elpv", read=partial(elpv, "poly")),
     **_classes("fashion-mnist", FASHION_CLASSES, _FASHION),
     **_classes("mnist", DIGITS, _MNIST),
     **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
     **_classes("svhn", DIGITS, _SVHN),
     **{
         f"parts-{name}": Dataset(
-            summary=_PART.format(name.replace("-", " ")), read=partial(part, name)
+            summary=_PART.format(name.replace("-", " ")),
+            family="parts",
+            read=partial(part, name),
+            find=lambda _: find_packages(),
         )
         for name in PARTS
     },
     **{
         f"surfaces-{name}": Dataset(
-            summary=_SURFACE.format(name.replace("-", " "), one.kind), read=partial(surface, name)
+            summary=_SURFACE.format(name.replace("-", " "), one.kind),
+            family="surfaces",
+            read=partial(surface, name),
+            find=find_archive,
         )
         for name, one in SURFACES.items()
     },
     **{
-        f"visa-{category}": Dataset(summary=_VISA.format(category), read=partial(visa, category))
+        f"visa-{category}": Dataset(
+            summary=_VISA.format(category), family="visa", read=partial(visa, category)
+        )
         for category in VISA_CATEGORIES
     },
 }

@@ -186,6 +186,16 @@ def _photograph(file: str, middle: tuple[float, float], side: int, reach: float)
     return Thing(image, on, middle, side)
 
 
+def find_packages() -> None:
+    """Look for what carries fonts and photographs.
+
+    Raises:
+        DataError: one of them is not installed.
+    """
+    for package in ("matplotlib", "sklearn"):
+        _inside(package)
+
+
 def _inside(package: str) -> Path:
     """The folder of an installed package.
 

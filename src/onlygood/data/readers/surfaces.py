@@ -99,11 +99,11 @@ def surface(name: str, folder: Path | None = None) -> KnownSplit:
         ConfigError: there is no such surface.
         DataError: the archive is not there, or is not the original one.
 
-    Source: UFO: Alien Invasion 2.5; GPL-2+, some files CC BY or CC BY-SA 3.0.
+    Source: UFO: Alien Invasion 2.5; mostly GPL-2 and GPL-2+, `docs/data.md` says more.
     """
     if name not in SURFACES:
         raise ConfigError(f'no surface "{name}"{alternatives(name, SURFACES)}')
-    archive = _archive(folder)
+    archive = find_archive(folder)
     chosen = SURFACES[name]
     # Pieces of the other half must not be seen in this one.
     half = TO_CHOOSE if name in TO_CHOOSE else TO_REPORT
@@ -130,7 +130,12 @@ def surface(name: str, folder: Path | None = None) -> KnownSplit:
     )
 
 
-def _archive(folder: Path | None) -> Path:
+def find_archive(folder: Path | None) -> Path:
+    """The file that holds the textures.
+
+    Raises:
+        DataError: it is neither in the folder, nor installed where that is None.
+    """
     places = [Path("/") / INSTALLED] if folder is None else [folder, folder / INSTALLED]
     for place in places:
         if (place / ARCHIVE).is_file():
