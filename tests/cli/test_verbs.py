@@ -126,7 +126,9 @@ def test_data(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Dataset(NamedTuple):
+    family: str
     found: bool
+    find: None = None
 
     def read(self, source: Path | None) -> None:
         assert source is None
@@ -135,7 +137,9 @@ class Dataset(NamedTuple):
 
 
 def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    readers(monkeypatch, DATASETS={"toy-a": Dataset(True), "other-0": Dataset(False)})
+    readers(
+        monkeypatch, DATASETS={"toy-a": Dataset("toy", True), "other-0": Dataset("other", False)}
+    )
     answer = run("doctor", "--json").answer
     assert answer["datasets"] == {"toy": True, "other": False}
     assert answer["cores"] >= 1

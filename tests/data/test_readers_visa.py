@@ -47,8 +47,8 @@ def test_a_category(boards: Path):
     assert train.names == ["0002.JPG", "0000.JPG"]
     assert test.source.names == ["0001.JPG", "000.JPG"]
     assert (test.labels.tolist(), test.kinds) == ([False, True], ["good", "anomaly"])
-    assert test.masks == [None, boards / "pcb1/Data/Masks/Anomaly/000.png"]
-    assert test.masks[1] is not None
+    assert test.masks[0] is None and test.masks[1] is not None
+    assert test.masks[1].path == boards / "pcb1/Data/Masks/Anomaly/000.png"
     assert np.argwhere(read_mask(test.masks[1], (8, 8))).tolist() == [[2, 3]]
 
 
@@ -57,7 +57,9 @@ def test_it_is_written_with_masks(boards: Path, tmp_path: Path):
     assert (summary.train, summary.test_normal, summary.test_anomalous) == (2, 1, 1)
     found = labelled(tmp_path / "out")
     assert found.kinds == ["good", "anomaly"]
-    assert found.masks == [None, tmp_path / "out/ground_truth/anomaly/000_mask.png"]
+    assert [mask and mask.path for mask in found.masks] == [
+        None, tmp_path / "out/ground_truth/anomaly/000_mask.png",
+    ]  # fmt: skip
 
 
 def test_what_is_wrong_is_named(boards: Path, tmp_path: Path):

@@ -69,7 +69,8 @@ def solar() -> Task:
     pictures = [*parts.normal(20, seed=5), *parts.scratched(10)]
     labels = np.arange(30) >= 20
     kinds = ["good"] * 20 + ["scratch"] * 10
-    return Task(train, Labelled(ImageSource.of(pictures), labels, kinds, [None] * 30, "parts"))
+    test = Labelled(ImageSource.of(pictures), labels, kinds, [None] * 30, "parts")
+    return Task(train, test, calibrates=True)
 
 
 def test_a_line_says_all_that_it_should() -> None:
@@ -97,8 +98,10 @@ def test_solar_cells_are_judged_by_a_calibrated_detector() -> None:
     line = run_cell(one, solar())
     detector = Detector.fit("pca", solar().train, settings=parts.TINY, seed=3)
     assert set(line) == KEYS | {
-        *("false_positive_rate", "true_positive_rate", "promised_fpr", "n_calibration")
+        *("false_positive_rate", "true_positive_rate", "promised_fpr", "n_calibration"),
+        *("pixel_auroc", "aupro"),
     }
+    assert line["pixel_auroc"] is None
     assert line["n_train"] + line["n_calibration"] == 60
     assert line["promised_fpr"] == detector.calibration.promised_fpr
     scores = [result.score for result in detector.score(solar().test.source, maps=False)]
@@ -278,10 +281,10 @@ def test_methods_that_cannot_use_known_pictures_are_refused_before_anything_is_r
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("protocol", ["gpnd", "elpv"])
+@pytest.mark.parametrize("calibrates", [False, True])
 @pytest.mark.parametrize("damaged", ["train", "test"])
-def test_no_picture_is_left_out(protocol: str, damaged: str) -> None:
-    task = solar()
+def test_no_picture_is_left_out(calibrates: bool, damaged: str) -> None:
+    task = solar()._replace(calibrates=calibrates)
     bad = Picture("bad.png", b"no picture")
     if damaged == "train":
         task = task._replace(train=ImageSource([*task.train, *[bad] * 60]))
@@ -289,7 +292,7 @@ def test_no_picture_is_left_out(protocol: str, damaged: str) -> None:
         test = task.test._replace(source=ImageSource([*list(task.test.source)[:-1], bad]))
         task = task._replace(test=test)
     with pytest.raises(DataError, match=r"bad\.png.*of another benchmark"):
-        run_cell(cell(protocol=protocol, settings=parts.TINY), task)
+        run_cell(cell(settings=parts.TINY), task)
 
 
 def test_commit_is_that_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from onlygood.core.errors import ConfigError, DataError
-from onlygood.data.readers import AttributePart, AttributeSet, LabelledSet, Part, elpv
+from onlygood.data.readers import DATASETS, AttributePart, AttributeSet, LabelledSet, Part, elpv
+from onlygood.data.readers.sets import KnownSplit
 from onlygood.data.source import ImageSource
 from onlygood.evaluation import protocols
 from onlygood.evaluation.protocols import (
@@ -195,7 +196,26 @@ def test_solar_cells_train_in_the_order_of_their_folder(tmp_path: Path) -> None:
     task = open_tasks("elpv", "elpv-mono", tmp_path).task("all")
     assert task.train.names == sorted(elpv("mono", tmp_path).train.names)
     assert len(task.train) == 7
-    assert PROTOCOLS["elpv"].calibrates
+    assert task.calibrates
+
+
+def test_halves_of_made_sets_are_chosen_on_or_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, (choose, report, _) in protocols.MADE.items():
+        known = [one.removeprefix(f"{name}-") for one in DATASETS if one.startswith(f"{name}-")]
+        assert sorted(known) == sorted([*choose, *report])
+        assert len(set(known)) == len(known)
+        assert open_tasks("choose", name).usual == choose
+        assert open_tasks(name, name).usual == report
+    split = KnownSplit(*official(toy(), 0)[:2])
+    fake = protocols.Halves(("a",), ("b",), lambda *_: split)
+    monkeypatch.setitem(protocols.MADE, "surfaces", fake)
+    for protocol, one in (("choose", "a"), ("surfaces", "b")):
+        tasks = open_tasks(protocol, "surfaces")
+        assert tasks.classes == (one,)
+        task = tasks.task(one)
+        assert task.calibrates and task.train is split.train
+    with pytest.raises(ConfigError, match='made for parts, got "surfaces"'):
+        open_tasks("parts", "surfaces")
 
 
 @pytest.mark.usefixtures("installed")

@@ -102,14 +102,13 @@ def _datasets() -> dict[str, bool]:
     from onlygood.data.readers import DATASETS
 
     found: dict[str, bool] = {}
-    for name, dataset in DATASETS.items():
-        family = name.rpartition("-")[0]
-        if family not in found:  # its splits come from the same files
+    for dataset in DATASETS.values():
+        if dataset.family not in found:
             try:
-                dataset.read(None)
-                found[family] = True
+                (dataset.find or dataset.read)(None)
+                found[dataset.family] = True
             except OnlygoodError:
-                found[family] = False
+                found[dataset.family] = False
     return found
 
 

@@ -37,8 +37,8 @@ class Labelled(NamedTuple):
     """`(N,)`, True = anomalous."""
     kinds: list[str]
     """Name of the subfolder that the picture is in: `good`, `scratch`..."""
-    masks: list[Path | None]
-    """File whose pixels other than 0 are anomalous, where there is one."""
+    masks: list[Picture | None]
+    """One whose pixels other than 0 are anomalous, where there is one."""
     description: str
 
 
@@ -89,13 +89,14 @@ def labelled(folder: str | Path) -> Labelled:
     truth = (test.parent if test.name == "test" else test) / "ground_truth"
     pictures: list[Picture] = []
     kinds: list[str] = []
-    masks: list[Path | None] = []
+    masks: list[Picture | None] = []
     for kind in [*normal, *anomalous]:
         for path in listing(test / kind).pictures:
             pictures.append(Picture(printable(path.relative_to(root)), path))
             kinds.append(kind)
             mask = truth / path.relative_to(test).with_name(f"{path.stem}_mask.png")
-            masks.append(mask if kind not in normal and mask.is_file() else None)
+            known = kind not in normal and mask.is_file()
+            masks.append(Picture(printable(mask), mask) if known else None)
     labels = np.array([kind not in normal for kind in kinds], dtype=bool)
     if labels.all() or not labels.any():
         missing, names = ("normal", normal) if labels.all() else ("anomalous", anomalous)
@@ -111,19 +112,19 @@ def labelled(folder: str | Path) -> Labelled:
     return Labelled(ImageSource(pictures), labels, kinds, masks, words)
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """Read a mask for a picture of `size` (height, width); True = anomalous.
 
     Raises:
         DataError: it cannot be read, or its size differs.
     """
-    mask = Picture(printable(path), path).load().any(axis=2)
-    if mask.shape != size:
+    pixels = mask.load().any(axis=2)
+    if pixels.shape != size:
         raise DataError(
-            f"{printable(path)}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture "
+            f"{mask.name}: the mask is {pixels.shape[1]} x {pixels.shape[0]}, its picture "
             f"{size[1]} x {size[0]}; they must be equal"
         )
-    return mask
+    return pixels
 
 
 def _folder(folder: str | Path) -> Path:

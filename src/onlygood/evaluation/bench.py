@@ -209,7 +209,7 @@ def run_cell(
     Raises:
         As `run`.
     """
-    tested = _calibrated if PROTOCOLS[cell.protocol].calibrates else _trained
+    tested = _calibrated if task.calibrates else _trained
     if not curve:
         if run_dir is not None and (run_dir / CHECKPOINT).exists():
             with suppress(ModelFileError, ConfigError):
@@ -326,6 +326,8 @@ def _calibrated(cell: Cell, task: Task, place: Place, reporter: Reporter | None)
         "false_positive_rate": evaluation.false_positive_rate,
         "true_positive_rate": evaluation.true_positive_rate,
         "promised_fpr": detector.calibration.promised_fpr,
+        "pixel_auroc": evaluation.pixel_auroc,
+        "aupro": evaluation.aupro,
         "images_per_second": evaluation.images_per_second,
         **{name: provenance[name] for name in ("n_train", "n_calibration")},
         "n_known": provenance["n_anomalous"],

@@ -30,10 +30,14 @@ from onlygood.data.readers import (
     elpv_doubtful,
     mvtec,
     one_vs_rest,
+    part,
+    parts,
     read_set,
+    surface,
+    surfaces,
     visa,
 )
-from onlygood.data.readers.sets import find_folder, known_split, nothing
+from onlygood.data.readers.sets import KnownSplit, find_folder, known_split, nothing
 from onlygood.data.source import ImageSource, printable
 from onlygood.evaluation.records import WHOLE
 
@@ -60,6 +64,7 @@ Module = Literal["mono", "poly"]
 CELLS: dict[str, Module] = {"elpv-mono": "mono", "elpv-poly": "poly"}
 """Module types of ELPV by the names of their data sets."""
 
+
 Indices = NDArray[np.intp]
 
 
@@ -72,6 +77,9 @@ class Task(NamedTuple):
     """What the protocol drew at random, it drew from this; None: nothing."""
     known: ImageSource | None = None
     """Known anomalous pictures to train on; none of them is in the test."""
+    calibrates: bool = False
+    """Fits a detector, which calibrates on some of the training pictures, so that promised and
+    found false alarms can be compared, and maps with masks; else all pictures train."""
 
 
 class Tasks(NamedTuple):
@@ -100,6 +108,22 @@ class Tasks(NamedTuple):
         return tuple(dict.fromkeys(found)) or self.usual
 
 
+class Halves(NamedTuple):
+    """A data set of pictures with made defects, parted by name."""
+
+    choose: tuple[str, ...]
+    """Names that settings are chosen on."""
+    report: tuple[str, ...]
+    """Names that tables show."""
+    read: Callable[[str, Path | None], KnownSplit]
+
+
+MADE = {
+    "parts": Halves(tuple(parts.TO_CHOOSE), tuple(parts.TO_REPORT), part),
+    "surfaces": Halves(tuple(surfaces.TO_CHOOSE), tuple(surfaces.TO_REPORT), surface),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """An entry of `PROTOCOLS`."""
@@ -109,9 +133,6 @@ class Protocol:
     """What it is made for, in words."""
     open: Callable[[str, Path | None], Tasks]
     """Takes the name of the data set, and the folder that holds it; None: where it is installed."""
-    calibrates: bool = False
-    """Fits a detector, which calibrates on some of the training pictures, so that promised and
-    found false alarms can be compared; else all pictures train."""
     known: bool = False
     """Tasks have known anomalous pictures, for methods that learn from them."""
 
@@ -259,7 +280,7 @@ def solar_cells(module: Module, folder: Path | None = None) -> Task:
     folder is the same.
     """
     train, test = elpv(module, folder)
-    return Task(train.subset(np.argsort(train.names, kind="stable")), test)
+    return Task(train.subset(np.argsort(train.names, kind="stable")), test, calibrates=True)
 
 
 def solar_cells_to_choose(module: Module, folder: Path | None = None) -> Task:
@@ -362,9 +383,21 @@ def _cells(make: Callable[[Module, Path | None], Task], name: str, folder: Path 
     return Tasks((WHOLE,), (WHOLE,), lambda word: make(CELLS[name], folder_of("elpv", folder)))
 
 
+def _made(names: tuple[str, ...], name: str, folder: Path | None) -> Tasks:
+    place = folder_of(name, folder)
+    return Tasks(names, names, lambda one: Task(*MADE[name].read(one, place), calibrates=True))
+
+
+def _to_report(made: str, name: str, folder: Path | None) -> Tasks:
+    _only(name, made)
+    return _made(MADE[name].report, name, folder)
+
+
 def _to_choose(name: str, folder: Path | None) -> Tasks:
     if name in CELLS:
         return _cells(solar_cells_to_choose, name, folder)
+    if name in MADE:
+        return _made(MADE[name].choose, name, folder)
     return _classes(choosing, name, folder)
 
 
@@ -419,7 +452,16 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="solar cells of a module type, with a calibrated threshold",
         datasets="elpv-mono, elpv-poly",
         open=partial(_cells, solar_cells),
-        calibrates=True,
+    ),
+    "parts": Protocol(
+        summary="each part of the half to report, with a calibrated threshold, and masks if made",
+        datasets="parts",
+        open=partial(_to_report, "parts"),
+    ),
+    "surfaces": Protocol(
+        summary="each surface of the half to report, with a calibrated threshold and masks",
+        datasets="surfaces",
+        open=partial(_to_report, "surfaces"),
     ),
     "celeba-attributes": Protocol(
         summary="train on faces without an attribute, test without and with it",
@@ -437,8 +479,8 @@ PROTOCOLS: dict[str, Protocol] = {
         open=_bedrooms,
     ),
     "choose": Protocol(
-        summary="gpnd of pictures that no table tests: settings are chosen here",
-        datasets="those of gpnd; elpv-mono, elpv-poly",
+        summary="pictures that no table tests, as in gpnd or of a half: settings are chosen here",
+        datasets="those of gpnd; elpv-mono, elpv-poly; parts, surfaces",
         open=_to_choose,
     ),
 }

@@ -175,6 +175,7 @@ def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> 
     columns = (
         *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
         *("average precision", "max. balanced accuracy", "the same by kind", "FPR at 95 % TPR"),
+        *("pixel AUROC", "AUPRO"),
         *("false alarms, promised", "found", "defects found", "training, min"),
         *("scoring, images/s", "device", "remark"),
     )
@@ -215,6 +216,7 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
         else "",
         *map(over, ("average_precision", "max_balanced_accuracy")),
         *map(over, ("max_balanced_accuracy_by_kind", "fpr_at_95_tpr")),
+        *map(over, ("pixel_auroc", "aupro")),
         "" if promised is None else f"at most {promised:.3f}",
         *map(over, ("false_positive_rate", "true_positive_rate")),
         f"{minutes:.1f}",
@@ -225,7 +227,7 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
     best = group.over_seeds(_best)
     if best and all("curve" in line for line in group.lines):
         points = len(group.lines[0]["curve"]["points"])
-        empty = [""] * 11
+        empty = [""] * 13
         words = (
             f"the best of {points} budgets, chosen by the AUROC on the test pictures: flatters, "
             "for comparison with those who chose so"

@@ -13,6 +13,8 @@ Published splits, ready to use, as `KnownSplit(train, test)` with the test `Labe
 - `one_vs_rest(found, normal_class)` of a `LabelledSet`, in the official split;
 - `elpv(module, folder)`, `mvtec(category_folder)`, `visa(category, folder)`, the latter two with
   masks; `elpv_doubtful(module, folder)`, of what the first does not test;
+- `surface(name, folder)`, cut out of textures, and `part(name, folder)`, things out of place, with
+  made defects and masks;
 - `DATASETS`, those that `write_dataset` writes as folders of pictures.
 
 A folder of None stands for where the system, or a package that carries the data, keeps them.
@@ -36,6 +38,7 @@ from onlygood.data.readers.industrial import (
     mvtec,
     visa,
 )
+from onlygood.data.readers.parts import part
 from onlygood.data.readers.sets import (
     AttributePart,
     AttributeSet,
@@ -44,6 +47,7 @@ from onlygood.data.readers.sets import (
     Part,
     one_vs_rest,
 )
+from onlygood.data.readers.surfaces import surface
 
 __all__ = [
     "DATASETS",
@@ -63,7 +67,9 @@ __all__ = [
     "idx",
     "mvtec",
     "one_vs_rest",
+    "part",
     "read_set",
+    "surface",
     "visa",
     "write_dataset",
 ]

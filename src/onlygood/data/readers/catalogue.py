@@ -18,7 +18,9 @@ from onlygood.data.readers.digits import mnist_5k, svhn
 from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
 from onlygood.data.readers.idx import DIGITS, FASHION_CLASSES, fashion_mnist, mnist
 from onlygood.data.readers.industrial import VISA_CATEGORIES, elpv, visa
+from onlygood.data.readers.parts import PARTS, find_packages, part
 from onlygood.data.readers.sets import KnownSplit, LabelledSet, one_vs_rest
+from onlygood.data.readers.surfaces import SURFACES, find_archive, surface
 from onlygood.data.source import Picture, printable
 
 
@@ -38,8 +40,12 @@ class Dataset:
     """An entry of `DATASETS`."""
 
     summary: str
+    family: str
+    """The data set that it is a split of; all of a family come from the same files."""
     read: Callable[[Path | None], KnownSplit]
     """Takes the folder of the original files; None: where they are installed."""
+    find: Callable[[Path | None], object] | None = None
+    """Raises as `read` where the files are missing, where that can be told in less time."""
 
 
 SETS: dict[str, Callable[[Path | None], LabelledSet]] = {
@@ -94,13 +100,12 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
     temporary = folder.parent / f".{secrets.token_hex(8)}.partial"
     try:
         for picture in train:
-            _write(picture, temporary / "train" / "good")
+            _write(picture, temporary / "train" / "good", picture.name)
         for picture, kind, mask in zip(test.source, test.kinds, test.masks, strict=True):
-            _write(picture, temporary / "test" / kind)
+            _write(picture, temporary / "test" / kind, picture.name)
             if mask is not None:
-                truth = temporary / "ground_truth" / kind
-                truth.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(mask, truth / f"{Path(picture.name).stem}_mask.png")
+                stem = Path(picture.name).stem
+                _write(mask, temporary / "ground_truth" / kind, f"{stem}_mask.png")
         if folder.is_dir():
             folder.rmdir()
         os.replace(temporary, folder)
@@ -120,6 +125,8 @@ _FASHION = "Fashion-MNIST, {} against the rest (Debian: dataset-fashion-mnist)"
 _MNIST = "MNIST, digit {} against the rest (needs a folder with the four IDX files)"
 _CIFAR10 = "CIFAR-10, {} against the rest (needs a folder with the batches)"
 _SVHN = "SVHN, digit {} against the rest (needs a folder with the two .mat files)"
+_PART = "{}, only roughly in place, with defects (pip: onlygood[train,demo])"
+_SURFACE = "{}, {}, with made defects and masks (Debian: ufoai-textures)"
 _VISA = "VisA, {}, sound against defective, with masks (needs the folder of VisA)"
 
 
@@ -131,21 +138,41 @@ def _classes(name: str, class_names: Iterable[str], summary: str) -> dict[str, D
 
     return {
         f"{name}-{label}": Dataset(
-            summary=summary.format(kind), read=partial(read, normal_class=label)
+            summary=summary.format(kind), family=name, read=partial(read, normal_class=label)
         )
         for label, kind in enumerate(class_names)
     }
 
 
 DATASETS: dict[str, Dataset] = {
-    "elpv-mono": Dataset(summary=_ELPV.format("mono"), read=partial(elpv, "mono")),
-    "elpv-poly": Dataset(summary=_ELPV.format("poly"), read=partial(elpv, "poly")),
+    "elpv-mono": Dataset(summary=_ELPV.format("mono"), family="elpv", read=partial(elpv, "mono")),
+    "elpv-poly": Dataset(summary=_ELPV.format("poly"), family="elpv", read=partial(elpv, "poly")),
     **_classes("fashion-mnist", FASHION_CLASSES, _FASHION),
     **_classes("mnist", DIGITS, _MNIST),
     **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
     **_classes("svhn", DIGITS, _SVHN),
     **{
-        f"visa-{category}": Dataset(summary=_VISA.format(category), read=partial(visa, category))
+        f"parts-{name}": Dataset(
+            summary=_PART.format(name.replace("-", " ")),
+            family="parts",
+            read=partial(part, name),
+            find=lambda _: find_packages(),
+        )
+        for name in PARTS
+    },
+    **{
+        f"surfaces-{name}": Dataset(
+            summary=_SURFACE.format(name.replace("-", " "), one.kind),
+            family="surfaces",
+            read=partial(surface, name),
+            find=find_archive,
+        )
+        for name, one in SURFACES.items()
+    },
+    **{
+        f"visa-{category}": Dataset(
+            summary=_VISA.format(category), family="visa", read=partial(visa, category)
+        )
         for category in VISA_CATEGORIES
     },
 }
@@ -159,10 +186,10 @@ def _known(name: str, names: Iterable[str]) -> None:
         raise ConfigError(f"unknown data set {name!r}; {hint}known: {', '.join(names)}")
 
 
-def _write(picture: Picture, folder: Path) -> None:
+def _write(picture: Picture, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if picture.path is not None:
-        shutil.copyfile(picture.path, folder / picture.name)
+        shutil.copyfile(picture.path, folder / name)
         return
     pixels = picture.load()
-    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / picture.name)
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / name)

@@ -10,7 +10,7 @@ import numpy as np
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.data.layout import labelled, layout
 from onlygood.data.readers.sets import KnownSplit, find_folder, known_split, of_files
-from onlygood.data.source import printable
+from onlygood.data.source import Picture, printable
 
 MVTEC_CATEGORIES = tuple(
     "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush "
@@ -137,7 +137,7 @@ def visa(category: str, folder: Path | None = None) -> KnownSplit:
         ("test", "normal"): [],
         ("test", "anomaly"): [],
     }
-    masks: dict[str, Path] = {}
+    masks: dict[str, Picture] = {}
     try:
         with open(table, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, strict=True):
@@ -145,14 +145,16 @@ def visa(category: str, folder: Path | None = None) -> KnownSplit:
                     picture = root / row["image"]
                     parts[row["split"], row["label"]].append(picture)
                     if row["mask"]:
-                        masks[picture.name] = root / row["mask"]
+                        mask = root / row["mask"]
+                        masks[picture.name] = Picture(printable(mask), mask)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{printable(table)}: is no table of object, split, label, image and mask with train "
             f"(normal) and test (normal, anomaly) ({error!r}); give the folder of VisA"
         ) from error
     files = [path for part in parts.values() for path in part]
-    missing = [path for path in [*files, *masks.values()] if not path.is_file()]
+    files += [mask.path for mask in masks.values() if mask.path is not None]
+    missing = [path for path in files if not path.is_file()]
     if missing:
         raise DataError(
             f"{printable(missing[0])}: is in the table of VisA but not here, one of {len(missing)} "

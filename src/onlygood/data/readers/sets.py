@@ -94,7 +94,7 @@ def known_split(
     train: ImageSource,
     normal: ImageSource,
     anomalous: Sequence[tuple[str, ImageSource]],
-    masks: dict[str, Path] | None = None,
+    masks: dict[str, Picture] | None = None,
 ) -> KnownSplit:
     """Put a split together; `masks` by the name of the anomalous picture.
 
