@@ -105,6 +105,10 @@ def test_csv_has_all_and_no_formulas(log: Inspections) -> None:
         '\'=HYPERLINK("x")',
     ]
     assert lines[-1][5:7] == ["0", "-1.0"]
+    log.append([row("bad", decision="anomalous"), row("other")._replace(model="nut")])
+    for chosen, name in (({"decision": "anomalous"}, "bad"), ({"model": "nut"}, "other")):
+        _, line = csv.reader(io.StringIO("".join(log.csv(**chosen)), newline=""))
+        assert line[5] == name
 
 
 def test_it_is_there_after_closing_and_numbers_go_on(path: Path) -> None:
@@ -230,13 +234,26 @@ def test_comments_push_no_inspection_out(path: Path) -> None:
     log.close()
 
 
+def test_comments_within_their_room_push_none_out_of_a_full_log(path: Path) -> None:
+    log = opened(path)
+    log.append([row() for _ in range(4000)])
+    with closing(sqlite3.connect(path)) as other:
+        used = other.execute(USED).fetchone()[0]
+    for number in range(1, 20):
+        log.judge(number, "miss", "x" * 2000)
+    log.close()
+    log = opened(path, keep_bytes=used + 4096)
+    assert log.prune() == 0
+    log.close()
+
+
 def test_a_log_that_is_too_large_loses_its_oldest(path: Path) -> None:
     log = opened(path, keep_bytes=4_000_000)
     for _ in range(20):
         log.append([row() for _ in range(1000)])
-    assert log.prune() > 0
+    gone = log.prune()
     kept = log.newest(100_000)
-    assert 0 < len(kept) < 20_000
+    assert 0 < len(kept) == 20_000 - gone < 20_000
     assert [each["id"] for each in kept] == list(range(20_000, 20_000 - len(kept), -1))
     for _ in range(20):
         log.append([row() for _ in range(1000)])
