@@ -17,6 +17,7 @@ BELOW: dict[str, set[str]] = {
     "losses": {"core"},
     "networks": {"core"},
     "methods": {"core", "losses", "networks"},
+    "registry": {"core", "methods"},
     "training": {"core"},
     "data.decode": {"core"},
     "data.resize": {"core", "data.decode"},
@@ -32,9 +33,9 @@ BELOW: dict[str, set[str]] = {
     "judging": {"core", "data.loading", "data.resize", "decision"},
     "model_file": {"core", "settings", "decision"},
     "raw_scores": {"core", "data"},
-    "learning": {"core", "settings", "methods", "training", "data", "raw_scores"},
+    "learning": {"core", "settings", "registry", "training", "data", "raw_scores"},
     "detector": {
-        *("core", "settings", "methods", "training", "data", "decision", "model_file"),
+        *("core", "settings", "registry", "training", "data", "decision", "model_file"),
         *("raw_scores", "learning", "judging"),
     },
     "evaluation": {
@@ -76,9 +77,9 @@ BELOW: dict[str, set[str]] = {
         *("core", "settings", "data", "decision", "detector", "evaluation"),
         *("deploy.file", "deploy.runtime"),
     },
-    "reporting": {"core", "data", "detector", "evaluation", "methods", "report", "training"},
+    "reporting": {"core", "data", "detector", "evaluation", "report", "training"},
     "cli": {
-        "networks",
+        *("networks", "registry"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
         *("evaluation", "report", "reporting", "deploy"),
     },

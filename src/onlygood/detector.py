@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onlygood import model_file, settings
+from onlygood import model_file, registry, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
+from onlygood.core.method import Method
 from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
@@ -24,7 +25,7 @@ from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
-from onlygood.learning import learn, method_named, new_network, settings_of, settled
+from onlygood.learning import learn, new_network, settings_of, settled
 from onlygood.raw_scores import BATCH, RawScorer, Survey
 from onlygood.training import health
 from onlygood.training.distributed import default_device
@@ -109,7 +110,8 @@ class Detector:
         """Learn from normal pictures, and calibrate on some that were kept aside.
 
         Args:
-            method: Name of a method, see `onlygood.METHODS`.
+            method: Name of a method: of `onlygood.METHODS`, of an installed package
+                (`onlygood methods`), or of a file, `path/to/mine.py:Mine`.
             pictures: A folder (see `onlygood.data.layout` for what is recognised), or whatever
                 `ImageSource.of` takes.
             preset: Named settings of the method.
@@ -139,6 +141,7 @@ class Detector:
         reporter = reporter or Silent()
         if not 0 <= seed <= HIGHEST_SEED:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
+        method = registry.introduce(method)
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         source, words = _normal_pictures(pictures)
@@ -308,6 +311,7 @@ class Detector:
             ModelFileError: it cannot be written; nothing is left half written.
         """
         arrays = self.calibration.arrays()
+        needs = registry.needs(self.method)
         model_file.write(
             Path(path),
             {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
@@ -322,6 +326,7 @@ class Detector:
                 "group_by": self.group_by,
                 "provenance": self.provenance,
                 "history": _thinned(self.history),
+                **({"needs": needs} if needs else {}),
             },
         )
 
@@ -337,7 +342,7 @@ class Detector:
         where = torch.device(device) if device else default_device()
         try:
             facts = file.facts
-            method = method_named(facts["method"])
+            method = _method_of(facts)
             config = settings.from_json(method.config_class, facts["config"])
             view = settings.from_json(View, facts["view"])
             network = new_network(method, config, view, seed=0)
@@ -355,7 +360,7 @@ class Detector:
                 provenance=facts["provenance"],
                 history=facts["history"],
             )
-        except ModelFileError as error:  # a frozen backbone is not here, or another one
+        except ModelFileError as error:  # a method or a frozen backbone is not here
             raise ModelFileError(f"{path} cannot be used here: {error}") from error
         except _UNFIT as error:
             # Of weights that do not fit torch says more than a line.
@@ -366,6 +371,25 @@ class Detector:
                 f"{path} is whole, but not what this onlygood writes ({what}); load it with "
                 f"onlygood {writer} or fit anew"
             ) from error
+
+
+def _method_of(facts: Mapping[str, Any]) -> type[Method]:
+    """The class of the method that a file names.
+
+    Raises:
+        ModelFileError: it is of another package or of a file, which is not here.
+        ConfigError: onlygood has none of this name.
+    """
+    try:
+        return registry.method_named(facts["method"])
+    except ConfigError as error:
+        needed = facts.get("needs")
+        if not isinstance(needed, dict) or not needed.keys() & {"package", "file", "module"}:
+            raise
+        broken = "cannot be imported" in str(error)
+        raise ModelFileError(
+            str(error) if broken else registry.missing(facts["method"], needed)
+        ) from error
 
 
 def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:

@@ -14,7 +14,6 @@ from onlygood.core.result import Result
 from onlygood.data.source import ImageSource, Picture
 from onlygood.detector import Detector
 from onlygood.evaluation.evaluate import Evaluation
-from onlygood.methods import METHODS
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
@@ -51,7 +50,7 @@ def _content(detector: Detector, what: str, **more: Any) -> ReportContent:
         title=f"{detector.method}: {what}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         method=detector.method,
-        method_summary=(METHODS[detector.method].__doc__ or "").strip().splitlines()[0],
+        method_summary=(type(detector.scorer.network).__doc__ or "").strip().splitlines()[0],
         decision=DecisionSummary(
             threshold=calibration.threshold,
             target_fpr=calibration.target_fpr,
