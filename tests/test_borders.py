@@ -22,10 +22,14 @@ BELOW: dict[str, set[str]] = {
     "data.decode": {"core"},
     "data.resize": {"core", "data.decode"},
     "data.apart": {"core", "data.decode", "data.resize"},
-    "data.source": {"core", "data.decode", "data.apart"},
-    "data.loading": {"core", "data.decode", "data.resize", "data.apart", "data.source"},
+    "data.items": {"core", "data.decode"},
+    "data.source": {"core", "data.decode", "data.apart", "data.items"},
+    "data.loading": {
+        *("core", "data.decode", "data.resize", "data.apart", "data.items", "data.source"),
+    },
     "data": {
-        *("core", "data.decode", "data.resize", "data.apart", "data.source", "data.loading"),
+        *("core", "data.decode", "data.resize", "data.apart", "data.items", "data.source"),
+        "data.loading",
     },
     "decision": {"core"},
     "report": {"core"},

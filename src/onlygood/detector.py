@@ -20,7 +20,7 @@ from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
 from onlygood.data.resize import restored
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, pictures_of
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
@@ -278,10 +278,11 @@ class Detector:
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
-        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
-        results have the decoded picture, too.
+        A generator, a DataLoader or another stream is gone through as results are asked for, so it
+        need not end. Maps are left out with `maps=False`, and where the method does not localise.
+        With `keep` results have the decoded picture, too.
         """
-        source = ImageSource.of(pictures)
+        source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):
             raw = self.scorer.score(batch, maps=maps)
             heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
@@ -293,7 +294,7 @@ class Detector:
         Put together from tiles where it sees tiles, black outside of what `View.crop` cuts out.
         None for all where the method gives no pictures back, and for those that cannot be read.
         """
-        for batch in self.scorer.load(ImageSource.of(pictures)):
+        for batch in self.scorer.load(pictures_of(pictures)):
             x_hat = self.scorer.reconstruct(batch)
             rows = iter(() if x_hat is None else x_hat)
             for item in batch:

@@ -1,6 +1,6 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from onlygood.core.method import Method
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
 
@@ -62,7 +62,7 @@ class RawScorer:
         self._tiled = Tiled(network, view)
 
     def load(
-        self, source: ImageSource, batch_size: int = BATCH, *, keep: bool = False
+        self, source: Iterable[Picture], batch_size: int = BATCH, *, keep: bool = False
     ) -> Iterator[list[Loaded]]:
         """Pictures in the form that `score` takes, decoded on all cores; see `iterate`."""
         return iterate(source, self.view, batch_size, threads(), keep=keep)
