@@ -42,6 +42,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "settings", "registry", "training", "data", "decision", "model_file"),
         *("raw_scores", "learning", "judging"),
     },
+    "sklearn": {"core", "data", "detector"},
     "evaluation": {
         *("core", "settings", "methods", "training", "data", "decision", "raw_scores"),
         *("learning", "detector", "evaluation.metrics"),
