@@ -1,5 +1,6 @@
 """The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
 
+import html
 import math
 import os
 import platform
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from onlygood import model_file, registry, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import Method
-from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
 from onlygood.data.resize import restored
@@ -26,11 +26,16 @@ from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
 from onlygood.learning import learn, new_network, settings_of, settled
-from onlygood.raw_scores import BATCH, RawScorer, Survey
+from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey
+from onlygood.report.plots import training_curves
+from onlygood.result import Result, Results
 from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNFIT = (
     *(AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError),
@@ -42,21 +47,6 @@ HIGHEST_SEED = 2**63 - 1
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
-
-
-class CalibratedOn(NamedTuple):
-    """What the calibration came from, for reports; decisions do not depend on it."""
-
-    parts: dict[str, NDArray[np.float64]]
-    """Of each part of the score, that of every calibration picture; none in older model files."""
-    pictures: ImageSource | None = None
-    """Highest score first; None in a detector that was loaded."""
-
-    @classmethod
-    def of(cls, survey: Survey) -> "CalibratedOn":
-        """Of the pictures that a calibration has just been made from."""
-        order = np.argsort(-survey.totals, kind="stable")
-        return cls(survey.parts, survey.pictures.subset(order))
 
 
 @final
@@ -262,8 +252,11 @@ class Detector:
         """Whether training went well, in words."""
         return str(self.provenance["verdict"])
 
-    def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
+    def score(self, pictures: Any, *, maps: bool = True, keep: bool = False) -> Results:
         """Score pictures: a folder, or whatever `ImageSource.of` takes.
+
+        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
+        results have the decoded picture, too, to be looked at with its map.
 
         Pictures that cannot be read become results with `decision="error"`; nothing is raised for
         them.
@@ -271,7 +264,7 @@ class Detector:
         Raises:
             DataError: there are no pictures at all.
         """
-        return list(self.stream(pictures, maps=maps))
+        return Results(self.stream(pictures, maps=maps, keep=keep))
 
     def stream(
         self, pictures: Any, *, maps: bool = True, keep: bool = False, batch_size: int = BATCH
@@ -302,6 +295,55 @@ class Detector:
                     yield None
                 else:
                     yield restored(next(rows), item.size, self.view)
+
+    # Looking ---------------------------------------------------------------------------------
+
+    def report(self, path: str | Path) -> None:
+        """Write the page that `onlygood fit` writes, atomically: promise, training, provenance.
+
+        Raises:
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        from onlygood.report.page import write_report
+        from onlygood.reporting import fit_report
+
+        write_report(fit_report(self), path)
+
+    def plot(self) -> "Figure":
+        """The curves of the training as a figure of matplotlib.
+
+        Raises:
+            DataError: there are none, as the method takes no steps.
+        """
+        curves = {name: health.series(self.history, name) for name in health.names(self.history)}
+        if not curves:
+            raise DataError(f'there are no curves: method "{self.method}" takes no steps')
+        return training_curves(curves)
+
+    def __repr__(self) -> str:
+        return f"<Detector {'; '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in words."""
+        view = self.view
+        tiles = f" in tiles of {view.tile}" if view.tile else ""
+        colour = "grey" if view.channels == 1 else "RGB"
+        facts = {
+            "method": self.method,
+            "learnt from": f"{self.provenance['n_train']} pictures",
+            "sees": f"{view.size} x {view.size} px{tiles}, {colour}",
+            "promise": self.calibration.guarantee,
+            "note": self.calibration.note,
+            "training": self.verdict,
+        }
+        return {name: value for name, value in facts.items() if value}
 
     # Keeping ---------------------------------------------------------------------------------
 

@@ -45,6 +45,21 @@ class Survey(NamedTuple):
     unreadable: list[Unreadable]
 
 
+class CalibratedOn(NamedTuple):
+    """What the calibration came from, for reports; decisions do not depend on it."""
+
+    parts: dict[str, NDArray[np.float64]]
+    """Of each part of the score, that of every calibration picture; none in older model files."""
+    pictures: ImageSource | None = None
+    """Highest score first; None in a detector that was loaded."""
+
+    @classmethod
+    def of(cls, survey: Survey) -> "CalibratedOn":
+        """Of the pictures that a calibration has just been made from."""
+        order = np.argsort(-survey.totals, kind="stable")
+        return cls(survey.parts, survey.pictures.subset(order))
+
+
 @final
 class RawScorer:
     """Scores pictures without judging them.

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.core.result import Result
 from onlygood.data.layout import Labelled, labelled, labelled_items, read_mask
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
+from onlygood.result import Result
 
 
 @runtime_checkable
