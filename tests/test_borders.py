@@ -89,6 +89,10 @@ BELOW: dict[str, set[str]] = {
         *("core", "settings", "data", "decision", "detector", "evaluation", "result"),
         *("deploy.file", "deploy.runtime"),
     },
+    "testing": {
+        *("core", "settings", "registry", "data", "training", "learning", "detector"),
+        "evaluation.evaluate",
+    },
     "cli": {
         *("networks", "registry", "result"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),

@@ -3,10 +3,11 @@
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from onlygood import Detector, registry
+from onlygood import Detector, registry, testing
 from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.methods import METHODS
 from onlygood.methods.pca import PCA
@@ -134,3 +135,20 @@ def test_needs_are_those_of_where_it_comes_from(
     assert registry.needs("pca") == {}
     assert registry.needs("denoiser.py:Denoiser") == {"file": "denoiser.py:Denoiser"}
     assert registry.needs("mine") == {"module": cls.__module__}
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "message"),
+    [
+        ("no_such_method", "a=1", 'unknown method "no_such_method"'),
+        ("pca", "components", "a setting is written field=value"),
+    ],
+)
+def test_the_plugin_says_what_is_wrong_with_its_options(
+    method: str, setting: str, message: str
+) -> None:
+    options = {"--onlygood-method": method, "--onlygood-set": [setting], "--onlygood-learn": []}
+    config = Mock(spec=pytest.Config)
+    config.getoption.side_effect = options.get
+    with pytest.raises(pytest.UsageError, match=message):
+        testing.pytest_configure(config)

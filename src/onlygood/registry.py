@@ -69,7 +69,7 @@ def method_named(name: str) -> type[Method]:
         return METHODS[name]
     if name not in _introduced:
         for named in filter(None, os.environ.get(VARIABLE, "").split(",")):
-            if named.rpartition("/")[2] == name:
+            if Path(named).name == name:
                 introduce(named)
     if name in _introduced:
         return _introduced[name]
