@@ -70,8 +70,11 @@ class Detector:
         history: list[health.Record],
     ) -> None:
         self.method = name
-        self.config, self.view, self.training = config, scorer.view, training
-        self.calibration, self.calibrated_on = calibration, calibrated_on
+        self.config: Any = config
+        self.view: View = scorer.view
+        self.training: Training = training
+        self.calibration: Calibration = calibration
+        self.calibrated_on: CalibratedOn = calibrated_on
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
@@ -271,9 +274,10 @@ class Detector:
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
-        A generator, a DataLoader or another stream is gone through as results are asked for, so it
-        need not end. Maps are left out with `maps=False`, and where the method does not localise.
-        With `keep` results have the decoded picture, too.
+        A generator, a DataLoader or another stream is gone through as results are asked for, 64 +
+        `batch_size` pictures ahead at most, so it need not end. Maps are left out with
+        `maps=False`, and where the method does not localise. With `keep` results have the decoded
+        picture, too.
         """
         source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):
@@ -337,7 +341,7 @@ class Detector:
         colour = "grey" if view.channels == 1 else "RGB"
         facts = {
             "method": self.method,
-            "learnt from": f"{self.provenance['n_train']} pictures",
+            "pictures": f"learnt from {self.provenance['n_train']} pictures",
             "sees": f"{view.size} x {view.size} px{tiles}, {colour}",
             "promise": self.calibration.guarantee,
             "note": self.calibration.note,

@@ -69,12 +69,13 @@ class RawScorer:
     """
 
     def __init__(self, network: Method, view: View, device: torch.device) -> None:
-        self.view, self.device = view, device
-        self.network = network.to(device).eval()
+        self.view: View = view
+        self.device: torch.device = device
+        self.network: Method = network.to(device).eval()
         # As in training: in another format sums are taken in another order, and the scores of a
         # loaded detector would differ from those of the fresh one in their last digits.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._tiled = Tiled(network, view)
+        self._tiled: Tiled = Tiled(network, view)
 
     def load(
         self, source: Iterable[Picture], batch_size: int = BATCH, *, keep: bool = False

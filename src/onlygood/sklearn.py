@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from onlygood.core.errors import ConfigError, DataError, ShapeError
@@ -89,7 +88,7 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
             ConfigError: see `Detector.fit`; or flattened pictures come without `image_shape`.
             DataError: no or too few pictures, or one that cannot be read.
         """
-        self.detector_ = Detector.fit(
+        self.detector_: Detector = Detector.fit(
             self.method,
             self._pictures(X, reset=True),
             preset=self.preset,
@@ -99,7 +98,7 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
             confidence=self.confidence,
             device=self.device,
         )
-        self.offset_ = -self.detector_.calibration.threshold
+        self.offset_: float = -self.detector_.calibration.threshold
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -175,8 +174,8 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
             state = {**state, "detector_": detector}
         super().__setstate__(state)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
 
