@@ -107,7 +107,9 @@ def test_a_frame_has_a_column_for_each_part() -> None:
 def test_a_detector_says_what_it_is(tmp_path: Path) -> None:
     made = parts.fit(parts.normal(12))
     words = repr(made)
-    assert words.startswith("<Detector pca; learnt from 6 pictures; 16 x 16 px, grey; at most 31.9 % of normal")
+    assert words.startswith(
+        "<Detector pca; learnt from 6 pictures; 16 x 16 px, grey; at most 31.9 % of normal"
+    )
     assert "fitted without gradient steps" in words
     tiled = parts.fit(parts.normal(12), {"size": 32, "tile": 16})
     assert "32 x 32 px in tiles of 16" in repr(tiled)
