@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from onlygood import Detector, ImageSource, Result, model_file
 from onlygood.core.errors import (
@@ -114,6 +115,19 @@ def test_grey_pictures_take_one_channel(shape: tuple[int, ...], channels: int, g
     fitted = parts.fit(pictures, {"channels": channels})
     assert fitted.view.channels == guess
     assert len(fitted.score(pictures)) == 6
+
+
+def test_data_sets_loaders_and_streams_are_as_good_as_lists(detector: Detector) -> None:
+    pictures = torch.from_numpy(parts.normal(120))[:, None]
+    for given in (
+        TensorDataset(pictures, torch.zeros(120)),
+        DataLoader(TensorDataset(pictures, torch.zeros(120)), batch_size=50),
+        ((picture, 0) for picture in pictures),
+    ):
+        assert parts.fit(given).calibration.threshold == detector.calibration.threshold
+    told = [result.score for result in detector.score(list(parts.normal(40)))]
+    stream = detector.stream(picture for picture in parts.normal(40))
+    assert [result.score for result in stream] == told
 
 
 def test_one_colour_picture_among_grey_ones_makes_three_channels() -> None:

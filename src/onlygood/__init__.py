@@ -3,21 +3,24 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onlygood.core.result import Result
     from onlygood.data.source import ImageSource
     from onlygood.detector import Detector
+    from onlygood.evaluation.evaluate import evaluate
     from onlygood.methods import METHODS
+    from onlygood.result import Result, Results
 
     __version__: str
 
-__all__ = ["METHODS", "Detector", "ImageSource", "Result", "__version__"]
+__all__ = ["METHODS", "Detector", "ImageSource", "Result", "Results", "__version__", "evaluate"]
 
 # Imported at first use: torch alone takes more than a second.
 _HOMES = {
     "Detector": "onlygood.detector",
     "ImageSource": "onlygood.data.source",
     "METHODS": "onlygood.methods",
-    "Result": "onlygood.core.result",
+    "Result": "onlygood.result",
+    "Results": "onlygood.result",
+    "evaluate": "onlygood.evaluation.evaluate",
 }
 
 

@@ -1,5 +1,6 @@
 """The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
 
+import html
 import math
 import os
 import platform
@@ -7,29 +8,34 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onlygood import model_file, settings
+from onlygood import model_file, registry, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
-from onlygood.core.result import Result
+from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
 from onlygood.data.resize import restored
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, pictures_of
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
-from onlygood.learning import learn, method_named, new_network, settings_of, settled
-from onlygood.raw_scores import BATCH, RawScorer, Survey
+from onlygood.learning import learn, new_network, settings_of, settled
+from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey
+from onlygood.report.plots import training_curves
+from onlygood.result import Result, Results
 from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNFIT = (
     *(AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError),
@@ -41,21 +47,6 @@ HIGHEST_SEED = 2**63 - 1
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
-
-
-class CalibratedOn(NamedTuple):
-    """What the calibration came from, for reports; decisions do not depend on it."""
-
-    parts: dict[str, NDArray[np.float64]]
-    """Of each part of the score, that of every calibration picture; none in older model files."""
-    pictures: ImageSource | None = None
-    """Highest score first; None in a detector that was loaded."""
-
-    @classmethod
-    def of(cls, survey: Survey) -> "CalibratedOn":
-        """Of the pictures that a calibration has just been made from."""
-        order = np.argsort(-survey.totals, kind="stable")
-        return cls(survey.parts, survey.pictures.subset(order))
 
 
 @final
@@ -79,8 +70,11 @@ class Detector:
         history: list[health.Record],
     ) -> None:
         self.method = name
-        self.config, self.view, self.training = config, scorer.view, training
-        self.calibration, self.calibrated_on = calibration, calibrated_on
+        self.config: Any = config
+        self.view: View = scorer.view
+        self.training: Training = training
+        self.calibration: Calibration = calibration
+        self.calibrated_on: CalibratedOn = calibrated_on
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
@@ -109,7 +103,8 @@ class Detector:
         """Learn from normal pictures, and calibrate on some that were kept aside.
 
         Args:
-            method: Name of a method, see `onlygood.METHODS`.
+            method: Name of a method: of `onlygood.METHODS`, of an installed package
+                (`onlygood methods`), or of a file, `path/to/mine.py:Mine`.
             pictures: A folder (see `onlygood.data.layout` for what is recognised), or whatever
                 `ImageSource.of` takes.
             preset: Named settings of the method.
@@ -139,6 +134,7 @@ class Detector:
         reporter = reporter or Silent()
         if not 0 <= seed <= HIGHEST_SEED:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
+        method = registry.introduce(method)
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         source, words = _normal_pictures(pictures)
@@ -259,8 +255,11 @@ class Detector:
         """Whether training went well, in words."""
         return str(self.provenance["verdict"])
 
-    def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
+    def score(self, pictures: Any, *, maps: bool = True, keep: bool = False) -> Results:
         """Score pictures: a folder, or whatever `ImageSource.of` takes.
+
+        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
+        results have the decoded picture, too, to be looked at with its map.
 
         Pictures that cannot be read become results with `decision="error"`; nothing is raised for
         them.
@@ -268,17 +267,19 @@ class Detector:
         Raises:
             DataError: there are no pictures at all.
         """
-        return list(self.stream(pictures, maps=maps))
+        return Results(self.stream(pictures, maps=maps, keep=keep))
 
     def stream(
         self, pictures: Any, *, maps: bool = True, keep: bool = False, batch_size: int = BATCH
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
-        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
-        results have the decoded picture, too.
+        A generator, a DataLoader or another stream is gone through as results are asked for, 64 +
+        `batch_size` pictures ahead at most, so it need not end. Maps are left out with
+        `maps=False`, and where the method does not localise. With `keep` results have the decoded
+        picture, too.
         """
-        source = ImageSource.of(pictures)
+        source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):
             raw = self.scorer.score(batch, maps=maps)
             heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
@@ -290,7 +291,7 @@ class Detector:
         Put together from tiles where it sees tiles, black outside of what `View.crop` cuts out.
         None for all where the method gives no pictures back, and for those that cannot be read.
         """
-        for batch in self.scorer.load(ImageSource.of(pictures)):
+        for batch in self.scorer.load(pictures_of(pictures)):
             x_hat = self.scorer.reconstruct(batch)
             rows = iter(() if x_hat is None else x_hat)
             for item in batch:
@@ -298,6 +299,55 @@ class Detector:
                     yield None
                 else:
                     yield restored(next(rows), item.size, self.view)
+
+    # Looking ---------------------------------------------------------------------------------
+
+    def report(self, path: str | Path) -> None:
+        """Write the page that `onlygood fit` writes, atomically: promise, training, provenance.
+
+        Raises:
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        from onlygood.report.page import write_report
+        from onlygood.reporting import fit_report
+
+        write_report(fit_report(self), path)
+
+    def plot(self) -> "Figure":
+        """The curves of the training as a figure of matplotlib.
+
+        Raises:
+            DataError: there are none, as the method takes no steps.
+        """
+        curves = {name: health.series(self.history, name) for name in health.names(self.history)}
+        if not curves:
+            raise DataError(f'there are no curves: method "{self.method}" takes no steps')
+        return training_curves(curves)
+
+    def __repr__(self) -> str:
+        return f"<Detector {'; '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in words."""
+        view = self.view
+        tiles = f" in tiles of {view.tile}" if view.tile else ""
+        colour = "grey" if view.channels == 1 else "RGB"
+        facts = {
+            "method": self.method,
+            "pictures": f"learnt from {self.provenance['n_train']} pictures",
+            "sees": f"{view.size} x {view.size} px{tiles}, {colour}",
+            "promise": self.calibration.guarantee,
+            "note": self.calibration.note,
+            "training": self.verdict,
+        }
+        return {name: value for name, value in facts.items() if value}
 
     # Keeping ---------------------------------------------------------------------------------
 
@@ -308,6 +358,7 @@ class Detector:
             ModelFileError: it cannot be written; nothing is left half written.
         """
         arrays = self.calibration.arrays()
+        needs = registry.needs(self.method)
         model_file.write(
             Path(path),
             {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
@@ -322,6 +373,7 @@ class Detector:
                 "group_by": self.group_by,
                 "provenance": self.provenance,
                 "history": _thinned(self.history),
+                **({"needs": needs} if needs else {}),
             },
         )
 
@@ -337,7 +389,7 @@ class Detector:
         where = torch.device(device) if device else default_device()
         try:
             facts = file.facts
-            method = method_named(facts["method"])
+            method = _method_of(facts)
             config = settings.from_json(method.config_class, facts["config"])
             view = settings.from_json(View, facts["view"])
             network = new_network(method, config, view, seed=0)
@@ -355,7 +407,7 @@ class Detector:
                 provenance=facts["provenance"],
                 history=facts["history"],
             )
-        except ModelFileError as error:  # a frozen backbone is not here, or another one
+        except ModelFileError as error:  # a method or a frozen backbone is not here
             raise ModelFileError(f"{path} cannot be used here: {error}") from error
         except _UNFIT as error:
             # Of weights that do not fit torch says more than a line.
@@ -366,6 +418,25 @@ class Detector:
                 f"{path} is whole, but not what this onlygood writes ({what}); load it with "
                 f"onlygood {writer} or fit anew"
             ) from error
+
+
+def _method_of(facts: Mapping[str, Any]) -> type[Method]:
+    """The class of the method that a file names.
+
+    Raises:
+        ModelFileError: it is of another package or of a file, which is not here.
+        ConfigError: onlygood has none of this name.
+    """
+    try:
+        return registry.method_named(facts["method"])
+    except ConfigError as error:
+        needed = facts.get("needs")
+        if not isinstance(needed, dict) or not needed.keys() & {"package", "file", "module"}:
+            raise
+        broken = "cannot be imported" in str(error)
+        raise ModelFileError(
+            str(error) if broken else registry.missing(facts["method"], needed)
+        ) from error
 
 
 def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onlygood.core.result import Result
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded
 from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
+from onlygood.result import Result
 
 
 def judged(

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import torch
 
 from onlygood import settings
-from onlygood.core.errors import ConfigError, DataError, alternatives
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Training, View
 from onlygood.data.loading import threads
 from onlygood.data.source import ImageSource
 from onlygood.data.store import PictureStore, Unreadable
-from onlygood.methods import METHODS
 from onlygood.raw_scores import BATCH, RawScorer
+from onlygood.registry import listed, method_named
 from onlygood.settings import Resolved
 from onlygood.training import History, Trainer
 from onlygood.training.distributed import default_device
@@ -164,22 +164,13 @@ def require_uses_anomalous(name: str) -> None:
         ConfigError: it learns from normal ones alone, or there is none of this name.
     """
     if not method_named(name).uses_anomalous:
-        learners = ", ".join(name for name, other in METHODS.items() if other.uses_anomalous)
+        learners = ", ".join(
+            one.name for one in listed() if one.method is not None and one.method.uses_anomalous
+        )
         raise ConfigError(
             f'method "{name}" learns from normal pictures alone; leave the anomalous ones out, '
             f"or choose a method that uses them: {learners}"
         )
-
-
-def method_named(name: str) -> type[Method]:
-    """The class of a method.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    if name not in METHODS:
-        raise ConfigError(f'unknown method "{name}"{alternatives(name, METHODS)}')
-    return METHODS[name]
 
 
 def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method:

@@ -1,6 +1,6 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from onlygood.core.method import Method
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
 
@@ -45,6 +45,21 @@ class Survey(NamedTuple):
     unreadable: list[Unreadable]
 
 
+class CalibratedOn(NamedTuple):
+    """What the calibration came from, for reports; decisions do not depend on it."""
+
+    parts: dict[str, NDArray[np.float64]]
+    """Of each part of the score, that of every calibration picture; none in older model files."""
+    pictures: ImageSource | None = None
+    """Highest score first; None in a detector that was loaded."""
+
+    @classmethod
+    def of(cls, survey: Survey) -> "CalibratedOn":
+        """Of the pictures that a calibration has just been made from."""
+        order = np.argsort(-survey.totals, kind="stable")
+        return cls(survey.parts, survey.pictures.subset(order))
+
+
 @final
 class RawScorer:
     """Scores pictures without judging them.
@@ -54,15 +69,16 @@ class RawScorer:
     """
 
     def __init__(self, network: Method, view: View, device: torch.device) -> None:
-        self.view, self.device = view, device
-        self.network = network.to(device).eval()
+        self.view: View = view
+        self.device: torch.device = device
+        self.network: Method = network.to(device).eval()
         # As in training: in another format sums are taken in another order, and the scores of a
         # loaded detector would differ from those of the fresh one in their last digits.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._tiled = Tiled(network, view)
+        self._tiled: Tiled = Tiled(network, view)
 
     def load(
-        self, source: ImageSource, batch_size: int = BATCH, *, keep: bool = False
+        self, source: Iterable[Picture], batch_size: int = BATCH, *, keep: bool = False
     ) -> Iterator[list[Loaded]]:
         """Pictures in the form that `score` takes, decoded on all cores; see `iterate`."""
         return iterate(source, self.view, batch_size, threads(), keep=keep)

@@ -3,33 +3,62 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from onlygood.core.errors import DataError
-from onlygood.core.result import Result
+from onlygood.core.settings import Training, View
 from onlygood.data.source import ImageSource, Picture
-from onlygood.detector import Detector
+from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import Evaluation
-from onlygood.methods import METHODS
+from onlygood.raw_scores import CalibratedOn, RawScorer
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
+from onlygood.result import Result
 from onlygood.training import health
 
 UNUSUAL = 12
 """Calibration pictures that a fit report shows."""
 
 
-def fit_report(detector: Detector) -> ReportContent:
+@runtime_checkable
+class Reported(Protocol):
+    """What a page tells of a detector."""
+
+    method: str
+    config: Any
+    view: View
+    training: Training
+    scorer: RawScorer
+    calibration: Calibration
+    calibrated_on: CalibratedOn
+    provenance: dict[str, Any]
+    history: list[health.Record]
+
+    @property
+    def verdict(self) -> str:
+        """Whether training went well, in words."""
+        ...
+
+    def stream(self, pictures: Any) -> Iterator[Result]:
+        """One result for each picture, in order."""
+        ...
+
+    def reconstruct(self, pictures: Any) -> Iterator[NDArray[np.uint8] | None]:
+        """Pictures as the method gives them back, in order."""
+        ...
+
+
+def fit_report(detector: Reported) -> ReportContent:
     """A page on a fresh detector: its promise, its training, where it comes from."""
     return _content(detector, "learnt from normal pictures", unusual=_unusual(detector))
 
 
-def evaluation_report(detector: Detector, evaluation: Evaluation) -> ReportContent:
+def evaluation_report(detector: Reported, evaluation: Evaluation) -> ReportContent:
     """The same page, and how labelled pictures were told apart.
 
     Pictures that the page shows are read and scored once more, for their heat maps.
@@ -45,13 +74,13 @@ def evaluation_report(detector: Detector, evaluation: Evaluation) -> ReportConte
     )
 
 
-def _content(detector: Detector, what: str, **more: Any) -> ReportContent:
+def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
     calibration = detector.calibration
     return ReportContent(
         title=f"{detector.method}: {what}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         method=detector.method,
-        method_summary=(METHODS[detector.method].__doc__ or "").strip().splitlines()[0],
+        method_summary=(type(detector.scorer.network).__doc__ or "").strip().splitlines()[0],
         decision=DecisionSummary(
             threshold=calibration.threshold,
             target_fpr=calibration.target_fpr,
@@ -71,7 +100,7 @@ def _content(detector: Detector, what: str, **more: Any) -> ReportContent:
     )
 
 
-def _provenance(detector: Detector) -> dict[str, str | int | float]:
+def _provenance(detector: Reported) -> dict[str, str | int | float]:
     settings: Mapping[str, Any] = {
         **vars(detector.config),
         **vars(detector.view),
@@ -86,7 +115,7 @@ def _provenance(detector: Detector) -> dict[str, str | int | float]:
     return {n: v if isinstance(v, int | float) else str(v) for n, v in facts.items()}
 
 
-def _items(detector: Detector, evaluation: Evaluation) -> list[Item]:
+def _items(detector: Reported, evaluation: Evaluation) -> list[Item]:
     items = [
         _item(result, label)
         for result, label in zip(evaluation.results, evaluation.labels, strict=True)
@@ -100,7 +129,7 @@ def _items(detector: Detector, evaluation: Evaluation) -> list[Item]:
     return items
 
 
-def _unusual(detector: Detector) -> list[Item]:
+def _unusual(detector: Reported) -> list[Item]:
     """Of a fresh detector the calibration pictures that score highest."""
     source = detector.calibrated_on.pictures
     if source is None:
@@ -115,7 +144,7 @@ def _unusual(detector: Detector) -> list[Item]:
 
 
 def _pictured(
-    detector: Detector, source: ImageSource, labels: Sequence[bool | None]
+    detector: Reported, source: ImageSource, labels: Sequence[bool | None]
 ) -> Iterator[Item]:
     """Items with all that is shown of them; scores them."""
     results, given = detector.stream(source), detector.reconstruct(source)

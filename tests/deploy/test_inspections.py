@@ -105,8 +105,8 @@ def test_csv_has_all_and_no_formulas(log: Inspections) -> None:
         '\'=HYPERLINK("x")',
     ]
     assert lines[-1][5:7] == ["0", "-1.0"]
-    log.append([row("bad", decision="anomalous"), row("other")._replace(model="nut")])
-    for chosen, name in (({"decision": "anomalous"}, "bad"), ({"model": "nut"}, "other")):
+    log.append([row("bad", decision="anomalous"), row("other")._replace(model="bolt")])
+    for chosen, name in (({"decision": "anomalous"}, "bad"), ({"model": "bolt"}, "other")):
         _, line = csv.reader(io.StringIO("".join(log.csv(**chosen)), newline=""))
         assert line[5] == name
 

@@ -64,6 +64,17 @@ def test_figures_are_those_of_the_scores(detector: Detector, folder: Path) -> No
     assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)
 
 
+def test_pictures_with_labels_are_as_good_as_folders(detector: Detector, folder: Path) -> None:
+    pictures = [*parts.normal(20, seed=5), *parts.scratched(6), *dark(4)]
+    labels = [0] * 20 + [2] * 6 + [1] * 4
+    of_folder = evaluate(detector, folder)
+    for found in (
+        evaluate(detector, zip(pictures, labels, strict=True)),
+        evaluate(detector, pictures, labels=[label > 0 for label in labels], normal=False),
+    ):
+        assert (found.auroc, found.n_normal) == (of_folder.auroc, of_folder.n_normal)
+
+
 def test_kinds_of_defects_weigh_the_same(detector: Detector, folder: Path) -> None:
     parts.write(parts.normal(20, seed=11), folder / "invisible")
     evaluation = evaluate(detector, folder)

@@ -73,7 +73,7 @@ def run(
     file = _file(results, protocol, dataset)
     settings = _settings(assignments)
     numbers = _numbers(seeds)
-    named = [word.partition(":") for word in _words(methods)]
+    named = [_method_and_preset(word) for word in _words(methods)]
     if not named:
         raise ConfigError("name at least one method: --methods pca")
 
@@ -95,7 +95,7 @@ def run(
         # All classes with the first seed come first: they are the first table.
         for seed in numbers
         for normal in tasks.chosen(_words(classes))
-        for method, _, own in named
+        for method, own in named
     ]
     lines = list(
         run_cells(cells, tasks, file, curve=curve, reporter=voice.reporter(), say=voice.say)
@@ -256,6 +256,15 @@ def write_results(
         temporary.write_text(page(lines), encoding="utf-8")
     voice.show(f"{output}: {len(lines)} records")
     voice.answer({"page": output, "records": len(lines)})
+
+
+def _method_and_preset(word: str) -> tuple[str, str]:
+    """Of `METHOD`, `METHOD:PRESET`, or a file's `path/to/mine.py:Mine` with or without a preset."""
+    from onlygood.registry import introduce
+
+    file, in_a_file, of_file = word.partition(".py:")
+    name, _, preset = (of_file if in_a_file else word).partition(":")
+    return introduce(f"{file}.py:{name}" if in_a_file else name), preset
 
 
 def _show(

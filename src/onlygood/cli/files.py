@@ -13,9 +13,9 @@ from onlygood.core.errors import ConfigError, OnlygoodError
 from onlygood.core.text import cell
 
 if TYPE_CHECKING:
-    from onlygood.core.result import Result
     from onlygood.deploy.runtime import Runtime
     from onlygood.detector import Detector
+    from onlygood.result import Result
 
 Row = Mapping[str, Any]
 Write = Callable[[Row], None]

@@ -14,7 +14,10 @@ DEFAULT_METHOD = "reflect"
 def fit(
     first: Annotated[
         str | None,
-        typer.Argument(metavar="METHOD", help="See `onlygood methods`; left out, it is reflect."),
+        typer.Argument(
+            metavar="METHOD",
+            help="See `onlygood methods`, or path/to/mine.py:Mine; left out, it is reflect.",
+        ),
     ] = None,
     second: Annotated[
         str | None, typer.Argument(metavar="FOLDER", help="Normal pictures, at any depth.")
@@ -146,7 +149,7 @@ def _request(
     first: str | None, second: str | None, config: Path | None, preset: str | None
 ) -> tuple[str, Path, dict[str, object], str]:
     """Method, folder, settings and preset from positional words, file and options."""
-    from onlygood.core.errors import ConfigError, DataError, alternatives
+    from onlygood.core.errors import ConfigError, DataError
     from onlygood.settings import FileSettings, load_toml
 
     if first is None:
@@ -157,6 +160,7 @@ def _request(
     method = (file.method or DEFAULT_METHOD) if second is None else first
 
     from onlygood.methods import METHODS
+    from onlygood.registry import introduce, method_named
 
     if not folder.exists():
         if str(folder) in METHODS:
@@ -165,8 +169,8 @@ def _request(
                 f"the folder of normal pictures comes last: onlygood fit {folder} {named} -o MODEL"
             )
         raise DataError(f"there is no {folder}; name a folder of normal pictures")
-    if method not in METHODS:
-        raise ConfigError(f'unknown method "{method}"{alternatives(method, METHODS)}')
+    method = introduce(method)
+    method_named(method)  # Refused before any pictures are looked at.
     return method, folder, file.overrides, preset or file.preset or "default"
 
 

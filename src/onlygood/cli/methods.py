@@ -17,19 +17,18 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, json: Json = False
 ) -> None:
     """List the methods; with NAME its paper, presets and settings."""
-    from onlygood.core.errors import ConfigError, alternatives
-    from onlygood.methods import METHODS
+    from onlygood.registry import introduce, listed, method_named
 
     voice = Voice(json=json)
     if name is None:
         rows = [
             (
-                key,
-                _page(cls).partition("\n")[0],
-                "yes" if cls.localizes else "no",
-                ", ".join(cls.presets),
+                one.name,
+                one.error or _page(one.method).partition("\n")[0],
+                "yes" if one.method and one.method.localizes else "no",
+                ", ".join(one.method.presets if one.method else ()),
             )
-            for key, cls in METHODS.items()
+            for one in listed()
         ]
         voice.show(table("method", "what it is", "maps", "presets", rows=rows))
         voice.answer(
@@ -39,16 +38,14 @@ def methods(
                         "name": key,
                         "summary": summary,
                         "localizes": maps == "yes",
-                        "presets": presets.split(", "),
+                        "presets": presets.split(", ") if presets else [],
                     }
                     for key, summary, maps, presets in rows
                 ]
             }
         )
         return
-    if name not in METHODS:
-        raise ConfigError(f'unknown method "{name}"{alternatives(name, METHODS)}')
-    _one(voice, name, METHODS[name])
+    _one(voice, introduce(name), method_named(introduce(name)))
 
 
 def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
@@ -110,9 +107,9 @@ def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
     )
 
 
-def _page(cls: "type[Method]") -> str:
+def _page(cls: "type[Method] | None") -> str:
     """The docstring of the method's file: what it is, its paper, departures."""
-    return inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+    return inspect.cleandoc((cls and sys.modules[cls.__module__].__doc__) or "")
 
 
 def _entry(field: "Field") -> dict[str, Any]:

@@ -15,7 +15,7 @@ import typer
 from onlygood.cli.voice import Json, Quiet, Voice, jsonable, table
 
 if TYPE_CHECKING:
-    from onlygood.core.result import Result
+    from onlygood.result import Result
 
 ANOMALIES_FOUND = 2
 SHOWN = 20

@@ -127,8 +127,8 @@ class Encoded:
             ) from error
         self._data, self._max_pixels = data, max_pixels
         _check_size(self._image, max_pixels)
-        self.format = self._image.format or ""
-        self.pixels = self._image.width * self._image.height
+        self.format: str = self._image.format or ""
+        self.pixels: int = self._image.width * self._image.height
         # Too many where a thumbnail or other data has the marker as well, never too few.
         scans = data.count(b"\xff\xda") if self._jpeg else 0
         if scans > MAX_SCANS:
@@ -136,7 +136,7 @@ class Encoded:
                 f"is a JPEG of {scans} scans, over the limit of {MAX_SCANS}; save it anew, not "
                 "progressive"
             )
-        self.passes = 1 + scans // SCANS_OF_A_PASS
+        self.passes: int = 1 + scans // SCANS_OF_A_PASS
         """How often its decoder goes over all pixels, roughly."""
 
     @property

@@ -4,15 +4,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.data.decode import SUFFIXES
-from onlygood.data.source import ImageSource, Picture, listing, printable
+from onlygood.data.decode import SUFFIXES, is_tensor
+from onlygood.data.items import is_indexed, is_stream, items_of
+from onlygood.data.source import ImageSource, Picture, listing, printable, spooled
 
 NORMAL_FOLDERS = ("good", "ok", "normal")
 """Names, in any case, of folders that hold normal pictures."""
@@ -110,6 +111,68 @@ def labelled(folder: str | Path) -> Labelled:
         f"{sum(mask is not None for mask in masks)} with masks{_left_out(test)}"
     )
     return Labelled(ImageSource(pictures), labels, kinds, masks, words)
+
+
+def labelled_items(pictures: Any, labels: Any = None, normal: Any = 0) -> Labelled:
+    """Find normal and anomalous pictures in whatever holds them with their labels.
+
+    Args:
+        pictures: A data set of `(picture, label)`, or a stream of these (`onlygood.data.items`);
+            with `labels`, whatever `ImageSource.of` takes. A data set is read twice.
+        labels: One for each picture.
+        normal: The label of normal pictures, or a list, tuple or set of several; every other one
+            is anomalous. True and False count as 1 and 0.
+
+    Raises:
+        DataError: an item has no picture or no label, or there are not both normal and anomalous
+            ones.
+    """
+    kind = type(pictures).__name__
+    if labels is not None:
+        source = ImageSource.of(pictures)
+        given = list(labels)
+        if len(given) != len(source):
+            raise DataError(f"got {len(given)} labels for {len(source)} pictures; give one each")
+    elif is_indexed(pictures):
+        source = ImageSource.of(pictures)
+        given = [item.label for item in items_of(pictures)]
+    elif is_stream(pictures):
+        items = list(spooled(pictures))
+        source = ImageSource(
+            [Picture(f"{kind}[{i}]", item.picture) for i, item in enumerate(items)]
+        )
+        given = [item.label for item in items]
+    else:
+        raise DataError(
+            f"{kind} holds no labels; give labels=, a folder, or a data set of (picture, label)"
+        )
+    known = normal if isinstance(normal, list | tuple | set | frozenset) else [normal]
+    names = [_label(name, value) for name, value in zip(source.names, given, strict=True)]
+    anomalous = np.array([name not in {_label("normal", one) for one in known} for name in names])
+    if anomalous.all() or not anomalous.any():
+        raise DataError(
+            f"{kind}: {'no' if anomalous.all() else 'only'} normal pictures; labels are "
+            f"{_few(sorted(set(names)))}, normal is {_few([str(one) for one in known])}: say which "
+            "are normal, for example normal=1"
+        )
+    order = np.argsort(anomalous, kind="stable")
+    kinds = [names[i] if anomalous[i] else "good" for i in order]
+    words = (
+        f"{kind}: {(~anomalous).sum()} normal pictures, {anomalous.sum()} anomalous "
+        f"({_counts(kind for kind in kinds if kind != 'good')})"
+    )
+    return Labelled(source.subset(order), anomalous[order], kinds, [None] * len(kinds), words)
+
+
+def _label(name: str, value: Any) -> str:
+    """A label as text, whatever number or string it is; 0-d tensors and arrays too."""
+    if isinstance(value, np.generic | np.ndarray) or is_tensor(value):
+        value = value.item() if value.ndim == 0 else None
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, int | str):
+        return str(value)
+    raise DataError(f"{name}: has no label; give (picture, label) with a number or text")
 
 
 def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:

@@ -14,8 +14,9 @@ from onlygood.core.errors import DataError
 from onlygood.core.settings import View
 from onlygood.data.apart import COMMON, HUGE, Budget, Decoded, decode_apart, opened
 from onlygood.data.decode import Pixels, decode
+from onlygood.data.items import Deferred
 from onlygood.data.resize import squared
-from onlygood.data.source import ImageSource, Picture
+from onlygood.data.source import Picture
 
 READ_AHEAD = 64
 """Pictures that are decoded before they are asked for, at most."""
@@ -128,6 +129,8 @@ class _Job(NamedTuple):
     def here(self) -> Loaded | None:
         """Decode it on this thread; None if it is not light."""
         content, max_pixels = self.picture.content, self.picture.max_pixels
+        if isinstance(content, Deferred):
+            return self._fitted(self.picture.decoded())
         if not isinstance(content, Path | bytes):
             return self._fitted(decode(content, max_pixels))
         encoded = opened(content, max_pixels)
@@ -157,7 +160,7 @@ class _Job(NamedTuple):
 
 
 def iterate(
-    source: ImageSource,
+    source: Iterable[Picture],
     view: View,
     batch_size: int,
     threads: int = 1,

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -11,14 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onlygood.core.errors import DataError, ShapeError
+from onlygood.core.errors import DataError
 from onlygood.data.apart import decode_guarded
 from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode, is_tensor
+from onlygood.data.items import (
+    Deferred,
+    Item,
+    Spool,
+    deferred,
+    is_indexed,
+    is_stream,
+    pictures_of_array,
+    pictures_of_tensor,
+    streamed,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Content = Path | bytes | Image.Image | NDArray[Any] | Tensor
+    Content = Path | bytes | Image.Image | NDArray[Any] | Tensor | Deferred
 else:
     Content = Any  # Of what torch brings nothing is known here until somebody imports it.
 
@@ -45,11 +56,22 @@ class Picture:
             DataError: it cannot be read, is damaged or has values out of range.
         """
         try:
-            if isinstance(self.content, Path | bytes):
-                return decode_guarded(self.content, self.max_pixels)
-            return decode(self.content, self.max_pixels)
+            return self.decoded()
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
+
+    def decoded(self) -> Pixels:
+        """The same; errors do not name the picture.
+
+        Raises:
+            DataError: see `load`.
+        """
+        content = self.content
+        if isinstance(content, Deferred):
+            content = content.get()
+        if isinstance(content, Path | bytes):
+            return decode_guarded(content, self.max_pixels)
+        return decode(content, self.max_pixels)
 
 
 @final
@@ -72,7 +94,13 @@ class ImageSource:
         - a numpy array: `(H, W)` and `(H, W, C)` are one picture, `(N, H, W)` and `(N, H, W, C)`
           many, with C in 1..4; a last axis of 4 or less is C;
         - a tensor: `(H, W)` and `(C, H, W)` are one picture, `(N, C, H, W)` many;
-        - a list or tuple of any of these, or an ImageSource.
+        - a list or tuple of any of these, or an ImageSource;
+        - whatever gives items by position: a torch or torchvision `Dataset`, a data set or column
+          of Hugging Face. Items are fetched when they are loaded. `onlygood.data.items` says what
+          an item may be; labels are passed over;
+        - whatever can be gone through: a DataLoader, an IterableDataset, a generator. It is gone
+          through once and decoded, into a temporary file: memory does not grow. Without an end it
+          has no place here; `Detector.stream` scores it as it comes.
 
         Values are uint8, uint16, bool, or floating point in [0, 1]; they are looked at when a
         picture is loaded.
@@ -91,7 +119,7 @@ class ImageSource:
         else:
             found = [
                 (name or f"{kind}[{position}]", content)
-                for position, (name, kind, content) in enumerate(_collect(anything))
+                for position, (name, kind, content) in enumerate(_collect(anything, max_pixels))
             ]
         if not found:
             raise DataError(f"there are no pictures in an empty {type(anything).__name__}")
@@ -178,7 +206,38 @@ _Found = tuple[str, str, Content]
 """Name or nothing, kind (for a name by position), content."""
 
 
-def _collect(anything: Any, whole_paths: bool = False) -> Iterator[_Found]:
+def pictures_of(anything: Any) -> Iterable[Picture]:
+    """Pictures to be gone through once: what `ImageSource.of` takes; streams are not kept.
+
+    Raises:
+        DataError, ShapeError: see `ImageSource.of`; of a stream when it comes to that.
+    """
+    return _as_they_come(anything) if is_stream(anything) else ImageSource.of(anything)
+
+
+def _as_they_come(stream: Iterable[Any]) -> Iterator[Picture]:
+    count = 0
+    for count, item in enumerate(streamed(stream), 1):
+        yield Picture(f"{type(stream).__name__}[{count - 1}]", item.picture)
+    if not count:
+        raise DataError(f"there are no pictures in an empty {type(stream).__name__}")
+
+
+def spooled(stream: Iterable[Any], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:
+    """The items of a stream, with pictures that take no memory.
+
+    Raises:
+        DataError: an item holds no picture, or one with values out of range; says which.
+    """
+    kind, spool = type(stream).__name__, Spool()
+    for position, item in enumerate(streamed(stream)):
+        try:
+            yield item._replace(picture=spool.keep(item.picture, max_pixels))
+        except DataError as error:
+            raise DataError(f"{kind}[{position}]: {error}") from error
+
+
+def _collect(anything: Any, max_pixels: int, whole_paths: bool = False) -> Iterator[_Found]:
     match anything:
         case str() | os.PathLike():
             yield from _from_path(Path(anything), whole_paths)
@@ -187,19 +246,25 @@ def _collect(anything: Any, whole_paths: bool = False) -> Iterator[_Found]:
         case Image.Image():
             yield "", "image", anything
         case np.ndarray():
-            yield from (("", "array", picture) for picture in _pictures_of_array(anything))
+            yield from (("", "array", picture) for picture in pictures_of_array(anything))
         case _ if is_tensor(anything):
-            yield from (("", "tensor", picture) for picture in _pictures_of_tensor(anything))
+            yield from (("", "tensor", picture) for picture in pictures_of_tensor(anything))
         case ImageSource():
             yield from ((picture.name, "", picture.content) for picture in anything)
         case list() | tuple():
             for item in anything:
                 # Of several folders, the path in one of them would not say which.
-                yield from _collect(item, whole_paths=True)
+                yield from _collect(item, max_pixels, whole_paths=True)
+        case _ if is_indexed(anything):
+            kind = type(anything).__name__
+            yield from (("", kind, content) for content in deferred(anything))
+        case _ if is_stream(anything):
+            kind = type(anything).__name__
+            yield from (("", kind, item.picture) for item in spooled(anything, max_pixels))
         case _:
             raise DataError(
                 f"cannot take pictures from {type(anything).__name__}; give a path, bytes, a PIL "
-                "image, a numpy array, a tensor, or a list of these"
+                "image, a numpy array, a tensor, a list of these, or a data set"
             )
 
 
@@ -222,41 +287,3 @@ def _nothing_in(found: Listing) -> str:
         f"no pictures; looked for {' '.join(sorted(SUFFIXES))} at any depth, and found "
         f"{others or 'no files'} in it and its {found.folders} subfolders"
     )
-
-
-def _pictures_of_array(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Cut an array into `(H, W)` or `(H, W, C)` pictures."""
-    shape = array.shape
-    if array.ndim == 2 or (array.ndim == 3 and shape[-1] <= 4):
-        stack: Any = [array]
-    elif array.ndim == 3 and shape[0] in (3, 4):
-        raise ShapeError(
-            f"an array of shape {shape} is either {shape[0]} grey pictures or one channels-first "
-            "picture; say which: array[..., None] or np.moveaxis(array, 0, -1)"
-        )
-    elif array.ndim == 3 or (array.ndim == 4 and shape[-1] <= 4):
-        stack = array
-    elif array.ndim == 4 and shape[1] <= 4:
-        raise ShapeError(
-            f"an array of shape {shape} is channels-first; give np.moveaxis(array, 1, -1), or a "
-            "tensor"
-        )
-    else:
-        raise ShapeError(
-            f"pictures are arrays (H, W), (H, W, C), (N, H, W) or (N, H, W, C) with C in 1..4, "
-            f"got shape {shape}"
-        )
-    yield from stack
-
-
-def _pictures_of_tensor(tensor: "Tensor") -> "Iterator[Tensor]":
-    """Cut a tensor into `(H, W)` or `(C, H, W)` pictures."""
-    if tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[0] <= 4):
-        yield tensor
-    elif tensor.ndim == 4 and tensor.shape[1] <= 4:
-        yield from tensor
-    else:
-        raise ShapeError(
-            f"pictures are tensors (C, H, W) or (N, C, H, W) with C in 1..4, got shape "
-            f"{tuple(tensor.shape)}; for grey pictures add an axis: tensor.unsqueeze(-3)"
-        )

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
-from onlygood.core.result import Result
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy import file
 from onlygood.judging import judged
+from onlygood.result import Result
 
 BATCH = 32
 """Pictures that are scored at a time."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.core.result import Result
 from onlygood.data.layout import labelled
 from onlygood.data.source import ImageSource
 from onlygood.deploy.runtime import Runtime
 from onlygood.detector import Detector
 from onlygood.evaluation import metrics
+from onlygood.result import Result
 
 TOLERANCE = 1e-4
 """Of scores and of maps."""

@@ -1,5 +1,6 @@
 """How well a detector tells labelled pictures apart."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.core.result import Result
-from onlygood.data.layout import Labelled, labelled, read_mask
+from onlygood.data.layout import Labelled, labelled, labelled_items, read_mask
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
+from onlygood.result import Result
 
 
 @runtime_checkable
@@ -65,18 +66,23 @@ class Evaluation:
         return {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
 
 
-def evaluate(detector: Judge, pictures: str | Path | Labelled) -> Evaluation:
+def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any = 0) -> Evaluation:
     """Score labelled pictures and compare with the labels.
 
     Args:
         detector: What is judged; nothing of it is changed.
         pictures: Labelled ones, or a folder of them: `good` (`ok`, `normal`) against all other
-            subfolders, or a data set in MVTec layout, with masks where `ground_truth` has them.
+            subfolders, or a data set in MVTec layout, with masks where `ground_truth` has them;
+            or a `Dataset`, DataLoader or stream of `(picture, label)`.
+        labels: One for each picture; then `pictures` is whatever `ImageSource.of` takes.
+        normal: The label of normal pictures, or several of them; every other one is anomalous.
+            Folders have no use for it.
 
     Raises:
-        DataError: there are not both normal and anomalous pictures that can be read.
+        DataError: there are not both normal and anomalous pictures that can be read, or an item
+            has no picture or no label.
     """
-    data = pictures if isinstance(pictures, Labelled) else labelled(Path(pictures))
+    data = _labelled(pictures, labels, normal)
     began = time.perf_counter()
     results, pixels = _results(detector, data)
     seconds = time.perf_counter() - began
@@ -115,6 +121,14 @@ def evaluate(detector: Judge, pictures: str | Path | Labelled) -> Evaluation:
         labels=[bool(label) for label in data.labels],
         source=data.source,
     )
+
+
+def _labelled(pictures: Any, labels: Any, normal: Any) -> Labelled:
+    if isinstance(pictures, Labelled):
+        return pictures
+    if labels is None and isinstance(pictures, str | os.PathLike):
+        return labelled(Path(pictures))
+    return labelled_items(pictures, labels, normal)
 
 
 def _results(

@@ -4,7 +4,9 @@ The scale never depends on the picture, so a normal picture stays quiet and two 
 compared. The colours are `plasma`: even steps for the eye, and for colour-blind eyes.
 """
 
+import base64
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,13 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     """
     with replacing(Path(path)) as temporary:
         image.save(temporary, "PNG")
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as part of a page."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 @functools.cache

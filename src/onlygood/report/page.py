@@ -1,8 +1,6 @@
 """One HTML page that works offline: no script, no external resource, pictures inside."""
 
-import base64
 import functools
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from onlygood.core.files import replacing
 from onlygood.report import charts
 from onlygood.report.content import Item, ReportContent
-from onlygood.report.heatmap import TOP, colourise, fit_map
+from onlygood.report.heatmap import TOP, colourise, data_uri, fit_map
 
 MOST_ANOMALOUS = 24
 LEAST_ANOMALOUS = 12
@@ -204,20 +201,14 @@ def _thumbnail(item: Item) -> Thumbnail | None:
     photo = item.picture.convert("RGB")
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     x_hat = item.reconstruction
-    given = None if x_hat is None else _data_uri(x_hat.convert("RGB").resize(photo.size))
-    heat = None if item.map is None else _data_uri(colourise(fit_map(item.map, photo.size)))
-    return Thumbnail(photo.width, photo.height, _data_uri(photo), given, heat)
+    given = None if x_hat is None else data_uri(x_hat.convert("RGB").resize(photo.size))
+    heat = None if item.map is None else data_uri(colourise(fit_map(item.map, photo.size)))
+    return Thumbnail(photo.width, photo.height, data_uri(photo), given, heat)
 
 
 def _colour_bar() -> str:
     """The scale as `colourise` draws it."""
-    return _data_uri(colourise(np.tile(np.linspace(0, TOP, 256), (8, 1))))
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(colourise(np.tile(np.linspace(0, TOP, 256), (8, 1))))
 
 
 @functools.cache

@@ -1,0 +1,210 @@
+"""Pictures that somebody else holds: data sets, loaders, streams."""
+
+import itertools
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from onlygood.core.errors import DataError
+from onlygood.data.items import is_indexed, is_stream
+from onlygood.data.layout import labelled_items
+from onlygood.data.source import ImageSource, pictures_of
+from tests.data.pictures import GREY, RGB, encoded, write
+
+
+class Held(Dataset[Any]):
+    """What torchvision has: items by position."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+class Flowing(IterableDataset[Any]):
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def flow(*items: Any) -> Iterator[Any]:
+    yield from items
+
+
+FLOAT = torch.from_numpy(GREY)[None] / 255
+
+
+@pytest.mark.parametrize("hold", [Held, Flowing, flow])
+def test_items_in_every_form_are_the_same_pictures(
+    hold: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "rgb.png"
+    path.write_bytes(encoded(RGB))
+    source = ImageSource.of(
+        hold(
+            RGB,
+            (Image.fromarray(RGB), 3),
+            {"image": {"bytes": encoded(RGB), "path": None}, "label": 0},
+            [torch.from_numpy(RGB).permute(2, 0, 1), torch.tensor(1)],
+            {"img": str(path)},
+            RGB[None],
+        )
+    )
+    assert source.names[3] == f"{type(hold(RGB)).__name__}[3]"
+    assert len(source) == 6
+    for picture in [*source, *source]:  # again, also of what can be read once
+        np.testing.assert_array_equal(picture.load(), RGB)
+
+
+def test_a_loader_gives_batches() -> None:
+    held = Held(*[(FLOAT * level, 0) for level in (0.25, 0.5, 1)])
+    source = ImageSource.of(DataLoader(held, batch_size=2))
+    assert source.names == ["DataLoader[0]", "DataLoader[1]", "DataLoader[2]"]
+    np.testing.assert_array_equal(source[2].load(), GREY[:, :, None])
+
+
+def test_items_are_fetched_when_they_are_loaded() -> None:
+    asked: list[int] = []
+
+    class Asked(Held):
+        def __getitem__(self, index: int) -> Any:
+            asked.append(index)
+            return self.items[index]
+
+    source = ImageSource.of(Asked(GREY, GREY, GREY))
+    assert asked == [0]  # a look at what kind of items they are
+    source[2].load()
+    assert asked == [0, 2]
+
+
+def test_a_stream_does_not_fill_memory() -> None:
+    big = 2**20
+    tracemalloc.start()
+    source = ImageSource.of(np.full((1024, 1024), i, np.uint8) for i in range(64))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * big
+    assert [int(picture.load()[0, 0, 0]) for picture in source] == list(range(64))
+
+
+def test_a_stream_without_an_end_is_taken_as_it_is_needed() -> None:
+    taken = []
+
+    def forever() -> Iterator[Any]:
+        for i in itertools.count():
+            taken.append(i)
+            yield GREY, i
+
+    pictures = iter(pictures_of(forever()))
+    assert [next(pictures).name for _ in range(2)] == ["generator[0]", "generator[1]"]
+    assert taken == [0, 1]
+
+
+@pytest.mark.parametrize("hold", [Held, flow])
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, r"\[1\]: is None, no picture; an item is a picture, \(picture, label\), or"),
+        (7, r"\[1\]: is int 7, no picture"),
+        ((3, GREY), r"\[1\]: is int 3, no picture"),
+        (torch.tensor(7), r"\[1\]: is Tensor tensor\(7\), no picture"),
+        ({"text": "a"}, r"\[1\]: has no image, img, picture or pixel_values among \['text'\]"),
+        (FLOAT * 3 - 1, r"\[1\]: has the value .*floating point pictures must be .* in \[0, 1\]"),
+        (torch.zeros(3, 4, 5, 6, 7), r"\[1\]: pictures are tensors"),
+        (np.zeros((3, 8, 9)), r"\[1\]: an array of shape \(3, 8, 9\) is either"),
+    ],
+)
+def test_what_is_no_picture_is_named_by_its_position(
+    hold: Callable[..., Any], item: object, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        for picture in ImageSource.of(hold(GREY, item)):
+            picture.load()
+
+
+def test_the_first_item_is_looked_at_at_once() -> None:
+    with pytest.raises(DataError, match=r"Held\[0\]: is int 5, no picture"):
+        ImageSource.of(Held(5, GREY))
+    with pytest.raises(DataError, match=r"Held\[0\]: holds 2 pictures; an item of a data set is"):
+        ImageSource.of(Held(torch.zeros(2, 1, 8, 8)))
+
+
+def test_what_a_data_set_raises_is_told_with_the_position() -> None:
+    class Broken(Held):
+        def __getitem__(self, index: int) -> Any:
+            return {0: GREY}[index]
+
+    source = ImageSource.of(Broken(1, 2))
+    with pytest.raises(DataError, match=r"Broken\[1\]: its data set raised KeyError: 1"):
+        source[1].load()
+
+
+def test_what_a_stream_raises_is_told_with_the_position() -> None:
+    held = Held(*[torch.zeros(1, 8, 8)] * 2, torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))
+    message = r"DataLoader\[2\]: its stream raised RuntimeError: stack expects each tensor to be"
+    with pytest.raises(DataError, match=message):
+        ImageSource.of(DataLoader(held, batch_size=2))
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    with write(tmp_path / "a.png").open("rb") as file:
+        for anything in ({"a": GREY}, {1, 2}, file, 5):
+            assert not is_indexed(anything)
+            assert not is_stream(anything)
+            with pytest.raises(DataError, match="cannot take pictures from"):
+                ImageSource.of(anything)
+    with pytest.raises(DataError, match="empty generator"):
+        list(pictures_of(flow()))
+
+
+# Labels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hold", [Held, flow])
+def test_labels_tell_normal_from_anomalous(hold: Callable[..., Any]) -> None:
+    items = [(GREY, 1), (GREY, torch.tensor(0)), (GREY, np.int64(2)), (GREY, False)]
+    found = labelled_items(hold(*items))
+    name = type(hold()).__name__
+    assert found.source.names == [f"{name}[{i}]" for i in (1, 3, 0, 2)]
+    assert found.labels.tolist() == [False, False, True, True]
+    assert found.kinds == ["good", "good", "1", "2"]
+    assert labelled_items(hold(*items), normal=[0, 1]).labels.tolist() == [False] * 3 + [True]
+
+
+def test_labels_may_stand_beside_the_pictures() -> None:
+    found = labelled_items([GREY, RGB], labels=["bad", "fine"], normal="fine")
+    assert found.source.names == ["array[1]", "array[0]"]
+    with pytest.raises(DataError, match="got 1 labels for 2 pictures"):
+        labelled_items([GREY, RGB], labels=[1])
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (Held((GREY, 0), GREY), r"Held\[1\]: has no label; give \(picture, label\)"),
+        (flow((GREY, 0), (GREY, np.zeros(2))), r"generator\[1\]: has no label"),
+        (Held((GREY, 1), (GREY, 2)), r"Held: no normal pictures; labels are 1, 2, normal is 0"),
+        (Held((GREY, 0)), "Held: only normal pictures"),
+        ([GREY], "list holds no labels; give labels="),
+        (flow((torch.zeros(2, 1, 8, 8), [0])), r"batch of 2 pictures with 1 labels"),
+    ],
+)
+def test_labels_that_are_missing_are_named(pictures: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        labelled_items(pictures)

@@ -1,0 +1,154 @@
+"""Methods from elsewhere: of a file, and of packages."""
+
+import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from onlygood import Detector, registry, testing
+from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.methods import METHODS
+from onlygood.methods.pca import PCA
+from tests import parts
+from tests.command_line import Run
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "own-method.md"
+TINY = {"size": 16, "hidden": 2, "steps": 2, "batch_size": 4}
+
+
+def denoiser() -> str:
+    """The method of the guide."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
+    return str(code)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(registry, "_introduced", {})
+    path = tmp_path / "denoiser.py"
+    path.write_text(denoiser())
+    return path
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+
+
+def test_the_method_of_the_guide_learns_from_its_file(file: Path, run: Run) -> None:
+    folder = file.parent / "parts"
+    parts.write(parts.normal(6), folder)
+    model = file.parent / "m.safetensors"
+    settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    fitted = run("fit", f"{file}:Denoiser", folder, "-o", model, "--no-report", *settings)
+    assert fitted.status == 0, fitted.err
+    assert Detector.load(model).method == "denoiser.py:Denoiser"
+    assert "Denoising autoencoder" in run("methods", f"{file}:Denoiser").out
+
+
+def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = file.parent / "m.safetensors"
+    made = Detector.fit(f"{file}:Denoiser", list(parts.normal(6)), settings=TINY)
+    made.save(model)
+    registry._introduced.clear()
+    monkeypatch.chdir(file.parent)  # not even one that lies there
+    with pytest.raises(ModelFileError, match=r"needs the method denoiser\.py:Denoiser of a file"):
+        Detector.load(model)
+    monkeypatch.setenv(registry.VARIABLE, f"other.py:Other,{file}:Denoiser")
+    told = [result.score for result in Detector.load(model).score(list(parts.normal(3)))]
+    assert told == [result.score for result in made.score(list(parts.normal(3)))]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", r"mine\.py cannot be imported \(ZeroDivisionError: division by zero\); mend it"),
+        ("Other = 1", r"mine\.py has no Mine"),
+        ("Mine = 1", r"mine\.py:Mine is 1; it must be a class whose base is onlygood\.core"),
+        (
+            "from onlygood.core.method import Method\nclass Mine(Method):\n    localizes = True",
+            r"mine\.py:Mine lacks config_class, presets, __init__\(\), score\(\), stages\(\)",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_method_is_refused(tmp_path: Path, code: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(ConfigError, match=message):
+        registry.introduce(f"{tmp_path / 'mine.py'}:Mine")
+
+
+def test_a_file_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
+    done = run("fit", "no.py:Mine", tmp_path, "-o", tmp_path / "m.safetensors")
+    assert done.status == 1
+    assert "no.py:Mine: there is no file no.py; write path/to/file.py:Class" in done.err
+
+
+def test_packages_offer_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(
+        monkeypatch,
+        EntryPoint("mine", "onlygood.methods.pca:PCA", registry.GROUP),
+        EntryPoint("reflect", "onlygood.methods.pca:PCA", registry.GROUP),
+    )
+    assert registry.method_named("mine") is PCA
+    assert registry.method_named("reflect") is METHODS["reflect"]  # nobody takes a name away
+    assert [one.name for one in registry.listed()] == [*METHODS, "mine"]
+    with pytest.raises(ConfigError, match=r'unknown method "min"; did you mean "mine"\?'):
+        registry.method_named("min")
+
+
+def test_a_package_that_cannot_be_imported_spoils_no_other(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    offer(monkeypatch, EntryPoint("mine", "no_such_module:Mine", registry.GROUP))
+    words = 'method "mine" cannot be imported (ModuleNotFoundError: No module named'
+    assert words in run("methods").out
+    assert run("methods", "pca").status == 0
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        Detector.fit("mine", parts.normal(6))
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"package": "mine-pkg", "version": "1.0"}, "of the package mine-pkg 1.0, which is not"),
+        ({"module": "notebook"}, "which the module notebook has put into onlygood.METHODS"),
+    ],
+)
+def test_a_model_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: dict[str, str], message: str
+) -> None:
+    monkeypatch.setitem(METHODS, "mine", PCA)
+    made = Detector.fit("mine", list(parts.normal(6)), settings=parts.TINY)
+    monkeypatch.setattr(registry, "needs", lambda name: needs)
+    made.save(tmp_path / "m.safetensors")
+    monkeypatch.delitem(METHODS, "mine")
+    with pytest.raises(ModelFileError, match=message):
+        Detector.load(tmp_path / "m.safetensors")
+
+
+def test_needs_are_those_of_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    cls = registry.method_named(registry.introduce(f"{file}:Denoiser"))
+    monkeypatch.setitem(METHODS, "mine", cls)
+    assert registry.needs("pca") == {}
+    assert registry.needs("denoiser.py:Denoiser") == {"file": "denoiser.py:Denoiser"}
+    assert registry.needs("mine") == {"module": cls.__module__}
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "message"),
+    [
+        ("no_such_method", "a=1", 'unknown method "no_such_method"'),
+        ("pca", "components", "a setting is written field=value"),
+    ],
+)
+def test_the_plugin_says_what_is_wrong_with_its_options(
+    method: str, setting: str, message: str
+) -> None:
+    options = {"--onlygood-method": method, "--onlygood-set": [setting], "--onlygood-learn": []}
+    config = Mock(spec=pytest.Config)
+    config.getoption.side_effect = options.get
+    with pytest.raises(pytest.UsageError, match=message):
+        testing.pytest_configure(config)
