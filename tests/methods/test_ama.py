@@ -518,7 +518,7 @@ def test_all_updates_of_a_step_see_the_same_images() -> None:
 def test_lr_falls_three_times(drops: int, milestones: tuple[int, ...]) -> None:
     for update in ama(lr_drops=drops).stages()[0].updates:
         for adam in update.optimizers:
-            assert (adam.milestones, adam.factor) == (milestones, 0.1)
+            assert (adam.schedule.epochs, adam.schedule.factor) == (milestones, 0.1)
 
 
 def resolved(preset: str) -> settings.Resolved:

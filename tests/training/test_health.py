@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onlygood.core.stage import Adam, Stage
+from onlygood.core.optimizers import Adam
+from onlygood.core.stage import Stage
 from onlygood.training.health import Log, Record, names, series, verdict
 from onlygood.training.trainer import LOG
 from tests.training.toys import Toy, fit, numbered

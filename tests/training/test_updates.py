@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Training
-from onlygood.core.stage import Adam, Batch, Ema, Stage
+from onlygood.core.stage import Batch, Ema, Stage
 from onlygood.training import Trainer
 from onlygood.training.plan import Plan, seed_of
 from tests.training.toys import Pictures, Small, Toy, fit, numbered, numbers, textures
@@ -426,7 +427,7 @@ def test_the_average_is_what_a_pass_after_sees():
 
 
 def test_the_learning_rate_falls_when_the_passes_are_complete():
-    adam = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0), milestones=(1, 2), factor=0.5)
+    adam = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0), schedule=Schedule(epochs=(1, 2), factor=0.5))
     toy = Toy(lambda t: one_stage(t.update("one", t.one, adam=adam)))
     values = [toy.one.weight.item()]
     # Ten pictures in fours: batches 0 to 2 begin in pass 0, 3 and 4 in pass 1, the rest in pass 2.
@@ -495,7 +496,7 @@ def test_the_same_batch_has_the_same_noise(batch: str, equal: bool):
 
 
 def test_each_module_may_have_an_optimizer_of_its_own():
-    slow = Adam(lr=0.25, eps=1e-30, milestones=(1,), factor=0.1)
+    slow = Adam(lr=0.25, eps=1e-30, schedule=Schedule(epochs=(1,)))
     fast = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0))
 
     def term(batch: Batch) -> Tensor:

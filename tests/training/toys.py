@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from onlygood.core.images import Pick
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam, Optimizer
 from onlygood.core.settings import Training
-from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
+from onlygood.core.stage import Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.training import History, Trainer
 
@@ -86,7 +87,7 @@ class Toy(Method):
         name: str,
         *trains: nn.Module,
         term: Callable[[Batch], Tensor] | None = None,
-        adam: Adam | tuple[Adam, ...] | None = None,
+        adam: Optimizer | tuple[Optimizer, ...] | None = None,
         **settings: Any,
     ) -> Update:
         """An update that pulls its first module down, or minimises `term`."""

@@ -17,7 +17,12 @@ class Loss(NamedTuple):
     total: Scalar
     terms: dict[str, Tensor]
     balanced: Scalar | None = None
-    """A part that comes on top of `total`, with the weights that `Update.balance` finds."""
+    """A part that comes on top of `total`, with the weights that `Update.gradients` finds."""
+
+    @property
+    def whole(self) -> Scalar:
+        """`total`, and with weight 1 the part that is apart from it."""
+        return self.total if self.balanced is None else self.total + self.balanced
 
     @classmethod
     def weighted(cls, **terms: tuple[float, PerImage]) -> "Loss":
@@ -32,7 +37,7 @@ class Loss(NamedTuple):
         return cls(total, {name: term.detach().mean() for name, (_, term) in terms.items()})
 
     def balancing(self, **terms: tuple[float, PerImage]) -> "Loss":
-        """The same loss with a part apart, whose weight the update's `balance` sets."""
+        """The same loss with a part apart, whose weight the update's `Balance` sets."""
         part = Loss.weighted(**terms)
         return self._replace(terms={**self.terms, **part.terms}, balanced=part.total)
 

@@ -42,9 +42,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread
@@ -344,11 +345,8 @@ class AMA(Method):
     def stages(self) -> Sequence[Stage]:
         """The critic several times, then encoder and generator, on the same images; then R."""
         c = self.config
-        adam = Adam(
-            lr=c.lr,
-            betas=c.betas,
-            milestones=(c.lr_drops, 2 * c.lr_drops, 3 * c.lr_drops) if c.lr_drops else (),
-        )
+        drops = (c.lr_drops, 2 * c.lr_drops, 3 * c.lr_drops) if c.lr_drops else ()
+        adam = Adam(lr=c.lr, betas=c.betas, schedule=Schedule(epochs=drops))
         return [
             Stage(
                 name="adversarial",

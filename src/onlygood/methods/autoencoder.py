@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam
 from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l2_map, l2_mean, l2_sum, relative_spread
 from onlygood.networks.residual import Encoder, Generator, initialise

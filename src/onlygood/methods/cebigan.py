@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam
 from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread, spread

@@ -26,10 +26,12 @@ from typing import ClassVar, Literal, NamedTuple, final
 from jaxtyping import Float
 from torch import Tensor
 
+from onlygood.core.gradients import Balance
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam
 from onlygood.core.settings import Preset, on_a_cpu, require
 from onlygood.core.shapes import Images, Maps, PerImage
-from onlygood.core.stage import Adam, Balance, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import (
@@ -301,7 +303,7 @@ class PIAD(Method):
                     trains=(self.encoder, self.generator),
                     loss=self.generator_loss,
                     optimizer=Adam(lr=c.lr, betas=c.betas, weight_decay=c.weight_decay),
-                    balance=self.balance(),
+                    gradients=self.balance(),
                 ),
             ],
         )
