@@ -519,8 +519,11 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> None:
-        """Mean score parts of held-out normal pictures, for the log alone."""
-        if self.validation is None or not len(self.validation):
+        """Mean score parts of held-out normal pictures, for the log alone.
+
+        Not of a method that searches: a look would take longer than the steps between two.
+        """
+        if self.validation is None or not len(self.validation) or self.method.searches:
             return
         self.method.eval()
         sums: dict[str, float] = {}
