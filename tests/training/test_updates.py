@@ -405,6 +405,18 @@ def test_views_of_a_picture_differ():
     assert len(torch.cat(seen)[:, 0, 0, 0].unique()) == 15
 
 
+@pytest.mark.parametrize(
+    ("validation", "expected"), [(3, [20, 21, 22]), (0, [0, 1, 2, 3, 4]), (None, [0, 1, 2, 3, 4])]
+)
+def test_a_stage_may_visit_held_out_pictures_where_there_are_any(validation, expected):
+    seen: list[Tensor] = []
+    held_out = None if validation is None else Pictures(numbered(23).pixels[23 - validation :])
+    toy = Toy(lambda t: [Stage(name="look", visits="held_out", before=seen.extend)])
+    history = fit(toy, numbered(5), validation=held_out)
+    assert [n for images in seen for n in numbers(images)] == expected
+    assert history.images == len(expected)
+
+
 def test_a_method_without_updates_needs_no_budget():
     seen: list[Tensor] = []
     toy = Toy(lambda t: [Stage(name="look", before=seen.extend)])

@@ -24,6 +24,10 @@ class Progress:
     """Passes of this stage over the training pictures that are complete."""
 
 
+def _alone(rows: Tensor) -> Tensor:
+    return rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """The images of one update, and the randomness that belongs to them.
@@ -41,6 +45,8 @@ class Batch:
     progress: Progress = field(default_factory=Progress)
     rank: int = 0
     world: int = 1
+    gather: Callable[[Tensor], Tensor] = _alone
+    """Joins the rows of all processes; see `whole`."""
 
     def normals(self, *shape: int) -> Tensor:
         """Standard normal draws, `(B, *shape)`: a row for each normal image."""
@@ -53,6 +59,14 @@ class Batch:
         return self._mine(
             torch.rand(self._rows, *shape, generator=self.generator, device=self.generator.device)
         )
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, each with as many, in the order of a single process's batch.
+
+        For what a mean over images cannot say: quantiles and dispersions of a batch. Gradients flow
+        to the rows of every process, once: what is made of it cannot be differentiated twice.
+        """
+        return self.gather(rows)
 
     @property
     def _rows(self) -> int:
@@ -141,8 +155,11 @@ class Stage:
     """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
     A run of stages that all have one needs no budget; what is left over is not handed on."""
     ema: Ema | None = None
+    visits: Literal["training", "held_out"] = "training"
+    """Which pictures `before` and `after` see: those to learn from, or the normal ones kept aside
+    to watch training with, where there are any. Never those to calibrate or test with."""
     before: Callable[[Iterable[Images]], None] | None = None
-    """Sees every training view once, in batches, in eval mode, without gradients."""
+    """Sees every view of these once, in batches, in eval mode, without gradients."""
     after: Callable[[Iterable[Images]], None] | None = None
     """The same when the updates are done; results belong into buffers."""
 

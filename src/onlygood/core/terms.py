@@ -25,8 +25,11 @@ class Loss(NamedTuple):
         return self.total if self.balanced is None else self.total + self.balanced
 
     @classmethod
-    def weighted(cls, **terms: tuple[float, PerImage]) -> "Loss":
+    def weighted(cls, **terms: tuple[float, PerImage | Scalar]) -> "Loss":
         """`sum_k w_k mean_i t_k[i]` over terms given as `name=(weight, one number per image)`.
+
+        A term that only the batch as a whole has, a quantile for example, is a single number, made
+        of rows that `Batch.whole` gave.
 
         A term of weight 0 is logged but adds nothing to `total`, so its gradient is exactly none.
         """
@@ -41,7 +44,7 @@ class Loss(NamedTuple):
         part = Loss.weighted(**terms)
         return self._replace(terms={**self.terms, **part.terms}, balanced=part.total)
 
-    def watching(self, **observations: PerImage) -> "Loss":
+    def watching(self, **observations: PerImage | Scalar) -> "Loss":
         """The same loss with further numbers in the log, for example `real=` and `fake=`."""
         seen = {name: value.detach().mean() for name, value in observations.items()}
         return self._replace(terms={**self.terms, **seen})

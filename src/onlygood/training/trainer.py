@@ -140,7 +140,8 @@ class Trainer:
         Args:
             method: Fresh, or as it comes: weights are overwritten when resuming.
             images: Normal pictures to learn from.
-            validation: Normal pictures to look at now and then; they select nothing.
+            validation: Normal pictures to look at now and then; they select nothing. What a stage
+                measures on held-out pictures is measured on them.
             anomalous: Known anomalous pictures, for methods that use them.
             resume: Go on from the checkpoint in `run_dir`.
 
@@ -231,6 +232,10 @@ class _Run:
             distributed.world(),
         )
 
+    def _validation_plan(self, images: TrainingImages) -> Plan:
+        seed = seed_of(self.trainer.seed, 5)
+        return Plan(len(images), self.training.batch_size, images.draws, seed)
+
     # The run ---------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> History:
@@ -256,7 +261,7 @@ class _Run:
             stage = stages[number]
             self.at.stage = number
             if self.at.step == 0 and stage.before is not None:
-                self._pass(stage.name, stage.before)
+                self._pass(stage, stage.before)
             if stage.updates:
                 self._train(stage, saved)
                 self.at.bound |= self._used(stage, self.training) >= min(
@@ -264,7 +269,7 @@ class _Run:
                 )
             saved = None
             if stage.after is not None:
-                self._pass(stage.name, stage.after)
+                self._pass(stage, stage.after)
                 if stage.updates:
                     self._validate(stage)  # Of what the pass has changed, too.
             self.at.step = self.at.stage_batches = self.at.stage_images = 0
@@ -278,22 +283,26 @@ class _Run:
             at.seconds,
         )
 
-    def _pass(self, name: str, visit: Callable[[Iterable[Images]], None]) -> None:
-        """One pass over the training views, in eval mode and without gradients."""
+    def _pass(self, stage: Stage, visit: Callable[[Iterable[Images]], None]) -> None:
+        """One pass over the views that the stage visits, in eval mode and without gradients."""
+        name = stage.name
+        pictures, plan = self.images, self.plan
+        if stage.visits == "held_out" and self.validation is not None and len(self.validation):
+            pictures, plan = self.validation, self._validation_plan(self.validation)
         self.reporter.start(name)
         self.method.eval()
         began = time.perf_counter()
         with torch.no_grad():
-            visit(self._views(name))
+            visit(self._views(name, pictures.batches(plan.once(pictures.views))))
         self.at.seconds += time.perf_counter() - began
-        self.at.images += len(self.images) * self.images.views
+        self.at.images += len(pictures) * pictures.views
         self.log.add(
             {"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds}
         )
         self.reporter.finish()
 
-    def _views(self, name: str) -> Iterator[Images]:
-        for images in self.images.batches(self.plan.once(self.images.views)):
+    def _views(self, name: str, batches: Iterable[Images]) -> Iterator[Images]:
+        for images in batches:
             if self.trainer._interrupted:
                 raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
             yield images
@@ -468,6 +477,7 @@ class _Run:
             progress=Progress(step=at.step - 1, epoch=self._epoch()),
             rank=distributed.rank(),
             world=distributed.world(),
+            gather=distributed.whole,
         )
         # Dropout and the like draw from the global state: tie it to the place in the run too.
         _seed_globally(
@@ -527,12 +537,7 @@ class _Run:
             return
         self.method.eval()
         sums: dict[str, float] = {}
-        plan = Plan(
-            len(self.validation),
-            self.training.batch_size,
-            self.validation.draws,
-            seed_of(self.trainer.seed, 5),
-        )
+        plan = self._validation_plan(self.validation)
         with autocast(self.training, self.device):
             for images in self.validation.batches(plan.once()):
                 scores = self.method.score(images)
