@@ -35,7 +35,8 @@ from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_sum, relative_spread, spread
 from onlygood.losses.penalties import between, two_sided, zero_centred
-from onlygood.networks.residual import Encoder, Generator, Output, PairCritic, initialise
+from onlygood.networks.convolutional import Output
+from onlygood.networks.residual import Encoder, Generator, PairCritic, initialise
 
 
 @dataclass(frozen=True, kw_only=True)

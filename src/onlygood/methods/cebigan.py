@@ -30,12 +30,8 @@ from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread, spread
-from onlygood.networks.dcgan import (
-    ConcatenatingDiscriminator,
-    Encoder,
-    Generator,
-    ProjectionDiscriminator,
-)
+from onlygood.networks.convolutional import Encoder, Generator
+from onlygood.networks.dcgan import ConcatenatingDiscriminator, ProjectionDiscriminator
 from onlygood.networks.modes import recounting
 
 DISCRIMINATORS = {"projection": ProjectionDiscriminator, "concatenate": ConcatenatingDiscriminator}
