@@ -3,23 +3,23 @@
 from dataclasses import dataclass, field
 from typing import final
 
-from onlygood.core.settings import require
+from onlygood.core.settings import NOT_NEGATIVE, POSITIVE, SHARE, Settings, number
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(Settings):
     """What a learning rate is multiplied by as a stage goes on; all of it at once."""
 
-    epochs: tuple[int, ...] = ()
+    epochs: tuple[int, ...] = number((), NOT_NEGATIVE)
     """Passes of the stage after each of which the rate is multiplied by `factor`."""
-    shares: tuple[float, ...] = ()
+    shares: tuple[float, ...] = number((), SHARE)
     """Shares of the stage's budget from each of which on it is, too."""
-    factor: float | tuple[float, ...] = 0.1
+    factor: float | tuple[float, ...] = number(0.1, POSITIVE)
     """For all `epochs` and `shares`; or one for each of them, `epochs` first."""
-    per_step: float = 1.0
+    per_step: float = number(1.0, POSITIVE)
     """Factor of each step after the first."""
-    warmup: int = 0
+    warmup: int = number(0, NOT_NEGATIVE)
     """Steps in which the rate rises linearly, from a part of itself to the whole in the last."""
 
     def __post_init__(self) -> None:
@@ -29,9 +29,7 @@ class Schedule:
             ConfigError: a number is out of its range.
             ValueError: there are more or fewer factors than places for them.
         """
-        require(self, "epochs warmup", "0 or more", lambda v: v >= 0)
-        require(self, "shares", "in [0, 1]", lambda v: 0 <= v <= 1)
-        require(self, "factor per_step", "more than 0", lambda v: v > 0)
+        super().__post_init__()
         places = len(self.epochs) + len(self.shares)
         if isinstance(self.factor, tuple) and len(self.factor) != places:
             raise ValueError(f"a schedule of {places} places needs as many factors, not {self}")

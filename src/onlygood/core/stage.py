@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from onlygood.core.gradients import GradientRule, Plain
 from onlygood.core.optimizers import Optimizer
-from onlygood.core.settings import Budget, require
+from onlygood.core.settings import POSITIVE, Budget, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.terms import Loss
 
@@ -138,7 +138,7 @@ class Ema:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Settings):
     """A phase of training: its updates in order, and what happens before and after them.
 
     `simultaneous` takes the gradients of all updates first and then makes all steps;
@@ -149,7 +149,7 @@ class Stage:
     name: str
     updates: Sequence[Update] = ()
     order: Literal["alternating", "simultaneous"] = "alternating"
-    share: float = 1.0
+    share: float = number(1.0, POSITIVE)
     """Its part of the run's budget, relative to the other stages with updates."""
     budget: Budget | None = None
     """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
@@ -162,7 +162,3 @@ class Stage:
     """Sees every view of these once, in batches, in eval mode, without gradients."""
     after: Callable[[Iterable[Images]], None] | None = None
     """The same when the updates are done; results belong into buffers."""
-
-    def __post_init__(self) -> None:
-        """Refuse a share that ends before it begins."""
-        require(self, "share", "more than 0", lambda v: v > 0)
