@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from onlygood.core.errors import TrainingInterrupted
-from onlygood.core.gradients import Balance
-from onlygood.core.optimizers import Adam
+from onlygood.core.gradients import Balance, Plain
+from onlygood.core.optimizers import SGD, Adam
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training.balance import Balancer
-from tests.training.toys import Toy, fit, stop
+from tests.training.toys import Pictures, Toy, fit, stop
 
 SLOPES = torch.tensor([1.0, 3.0, -2.0])
 """Gradient of the total; that of the balanced part is `scale` times as large, and reversed."""
@@ -159,6 +159,20 @@ def test_the_trainer_measures_in_steps_that_the_interval_divides_and_logs_the_we
     changes = [a != b for a, b in zip([1.0, *weights], weights, strict=False)]
     assert changes == [False, False, True, False, False, True, False]
     assert "one/up" in history.records[0]
+
+
+def test_without_a_rule_a_part_apart_has_weight_one():
+    def stages(toy: Toy) -> list[Stage]:
+        (stage,) = balanced_stage(toy)
+        (update,) = stage.updates
+        plain = replace(update, gradients=Plain(), optimizer=SGD(lr=1.0))
+        return [replace(stage, updates=[plain])]
+
+    toy = Toy(stages)
+    black_and_white = Pictures(torch.tensor([0.0, 1.0]).view(-1, 1, 1, 1).expand(-1, 1, 2, 2))
+    fit(toy, black_and_white, steps=1, batch_size=2)
+    # Of (w - 3 w^2) times the mean grey, at w = 2.
+    assert toy.one.weight.item() == pytest.approx(2 - (1 - 6 * 2) / 2)
 
 
 def test_the_trainer_leaves_given_weights_alone():

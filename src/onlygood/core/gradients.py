@@ -20,7 +20,7 @@ class GradientRule:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plain(GradientRule):
-    """The gradients of `Loss.total`."""
+    """The gradients of the whole loss; a part that is apart in it has weight 1."""
 
 
 @final

@@ -17,7 +17,7 @@ class Loss(NamedTuple):
     total: Scalar
     terms: dict[str, Tensor]
     balanced: Scalar | None = None
-    """A part that comes on top of `total`, with the weights that `Update.gradients` finds."""
+    """A part that comes on top of `total`, with the weights that a `Balance` finds."""
 
     @property
     def whole(self) -> Scalar:

@@ -41,7 +41,7 @@ class Summed:
 
     def backward(self, loss: Loss, *, step: int, repetition: int) -> None:
         """Fill the parameters' gradients."""
-        loss.total.backward()
+        loss.whole.backward()
         distributed.average([p.grad for p in self.parameters if p.grad is not None])
 
     def logged(self) -> dict[str, float]:
