@@ -271,6 +271,16 @@ def test_scoring_changes_nothing(name: str) -> None:
     assert str(np.random.get_state(legacy=False)) == numpy_state
 
 
+def test_it_says_whether_it_searches(name: str) -> None:
+    method, x = trained(name), images()
+    with torch.inference_mode():
+        if METHODS[name].searches:
+            with pytest.raises(RuntimeError, match="a search needs gradients"):
+                method.score(x)
+        else:
+            torch.testing.assert_close(method.score(x).total, scored(name, x).total)
+
+
 # As a whole ----------------------------------------------------------------------------------
 
 

@@ -267,15 +267,15 @@ class ImageCritic(nn.Module):
         style = style or Style()
         self.trunk = trunk
         inputs = math.prod(trunk.form)
-        self.hidden = linear(inputs, features, style, inwards=True) if features else nn.Identity()
+        self.hidden = linear(inputs, features, style, inwards=True) if features else None
         self.value = linear(features or inputs, 1, style)
 
     def forward(self, x: Images) -> Judgement:
         """Judge images."""
-        maps = self.trunk(x)
-        hidden = self.hidden(maps.flatten(1))
-        features = maps if isinstance(self.hidden, nn.Identity) else hidden
-        return Judgement(self.value(hidden).flatten().float(), features.float())
+        features = self.trunk(x)
+        if self.hidden is not None:
+            features = self.hidden(features.flatten(1))
+        return Judgement(self.value(features.flatten(1)).flatten().float(), features.float())
 
 
 class MapCritic(nn.Module):
