@@ -169,8 +169,7 @@ class Plain:
                         batch = self.batch()
                     optimizer.zero_grad()
                     loss = update.loss(batch)
-                    total = loss.total if loss.balanced is None else loss.total + loss.balanced
-                    total.backward()
+                    loss.whole.backward()
                     optimizer.step()
 
     def batch(self) -> Batch:

@@ -241,6 +241,24 @@ def test_describe_reads_types_defaults_and_docs() -> None:
     assert fields["betas"].type == "tuple[float, float]"
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherDefault(ToyConfig):
+    """A field with another default, and one with another meaning."""
+
+    alpha: float = 0.25
+    width: int = 3
+    """Of another network."""
+
+
+def test_a_field_named_anew_keeps_its_meaning_where_it_says_no_other() -> None:
+    first, second = (
+        {field.name: field for field in describe(cls)} for cls in (ToyConfig, OtherDefault)
+    )
+    assert list(first) == list(second)
+    assert (second["alpha"].default, second["alpha"].doc) == (0.25, first["alpha"].doc)
+    assert (second["width"].default, second["width"].doc) == (3, "Of another network.")
+
+
 def test_json_round_trip() -> None:
     settings = ToyConfig(betas=(0.1, 0.2), clip=3.0, depth=4, fast=True)
     data = to_json(settings)

@@ -66,7 +66,7 @@ def learn(
         train: Normal pictures to learn from.
         seed: Fixes the weights drawn at first, and all of training.
         validation: Normal pictures to watch training with; they select nothing. A method that
-            takes no steps learns from them, too.
+            takes no steps learns from them, too, and one may measure something of them.
         anomalous: Known anomalous pictures, for methods that learn from them.
         device: Where to compute; by default the first GPU, else the processor.
         run_dir: Folder for checkpoints and the log of the run.
@@ -87,7 +87,8 @@ def learn(
     if anomalous is not None:
         require_uses_anomalous(method)
     network = new_network(cls, config, view, seed)
-    if validation is not None and not any(stage.updates for stage in network.stages()):
+    stages = network.stages()
+    if validation is not None and not any(stage.updates for stage in stages):
         train, validation = ImageSource([*train, *validation]), None
 
     def store(source: ImageSource | None) -> PictureStore | None:
@@ -116,6 +117,7 @@ def learn(
     reporter.finish()
     unreadable = list(filled.unreadable)
     unreadable += [p for other in (watching, known) if other for p in other.fill().unreadable]
+    measured = (watching,) if any(stage.visits == "held_out" for stage in stages) else ()
     facts = {
         "method": method,
         "config": asdict(config),
@@ -124,7 +126,7 @@ def learn(
         "batch_size": training.batch_size,
         "precision": training.precision,
         "decay_from": training.decay_from,
-        "pictures": [s.fill().digest if s else "" for s in (normal, known)],
+        "pictures": [s.fill().digest if s else "" for s in (normal, known, *measured)],
     }
     history = Trainer(
         training,

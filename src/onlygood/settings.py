@@ -138,8 +138,10 @@ def load_toml(path: Path) -> FileSettings:
 def describe(config_class: type[Any]) -> list[Field]:
     """The fields of a dataclass with the one-line docstring that follows each in the source."""
     written: dict[str, tuple[str, str]] = {}
-    for cls in config_class.__mro__[:-1]:
-        written |= _written(cls)
+    for cls in reversed(config_class.__mro__[:-1]):
+        for name, (annotation, doc) in _written(cls).items():
+            # A field that is named anew for another default means what it meant.
+            written[name] = annotation, doc or written.get(name, ("", ""))[1]
     return [
         Field(f.name, written[f.name][0], _default(f), written[f.name][1])
         for f in fields(config_class)

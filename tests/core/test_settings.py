@@ -1,9 +1,18 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
 
 import pytest
 
 from onlygood.core.errors import ConfigError
-from onlygood.core.settings import Preset, Training, View
+from onlygood.core.settings import (
+    BELOW_ONE,
+    SHARE,
+    Preset,
+    Settings,
+    Training,
+    View,
+    number,
+)
 
 
 def test_by_default_whole_pictures_are_seen_without_augmentation():
@@ -51,3 +60,26 @@ def test_what_no_machine_could_do_is_refused(beyond: dict[str, float], words: st
     View(size=2**14, smooth=1.0)
     with pytest.raises(ConfigError, match=words):
         View(**beyond)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates(Settings):
+    share: float = number(0.5, SHARE)
+    both: tuple[float, float] = number((0.0, 0.9), BELOW_ONE)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_ends_of_a_range_belong_to_it(share: float):
+    assert Rates(share=share).share == share
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"share": 1.01}, r"share must be in \[0, 1\], got 1.01"),
+        ({"both": (0.0, 1.0)}, r"both must be in \[0, 1\), got \(0.0, 1.0\)"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(given: dict[str, Any], words: str):
+    with pytest.raises(ConfigError, match=words):
+        Rates(**given)

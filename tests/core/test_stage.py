@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from onlygood.core.stage import Adam, Batch
+from onlygood.core.stage import Batch
 
 IMAGES = torch.rand(6, 1, 2, 2)
 
@@ -48,8 +48,3 @@ def test_draws_have_the_distribution_they_say():
     assert abs(normals.std() - 1) < 0.03
     assert 0 <= uniforms.min() < 0.001 < 0.999 < uniforms.max() < 1
     assert abs(uniforms.mean() - 0.5) < 0.01
-
-
-def test_milestones_lower_the_learning_rate():
-    adam = Adam(lr=0.8, milestones=(2, 4), factor=0.5)
-    assert [adam.lr_at(epoch) for epoch in (0, 1, 2, 3, 4)] == [0.8, 0.8, 0.4, 0.4, 0.2]

@@ -34,6 +34,12 @@ def test_a_loss_without_weight_is_refused(terms: dict[str, tuple[float, Tensor]]
         Loss.weighted(**terms)
 
 
+def test_a_term_of_the_whole_batch_is_a_single_number():
+    loss = Loss.weighted(first=(2.0, A), spread=(3.0, A.std(correction=0)))
+    assert loss.total == 2 * 2 + 3 * 1
+    assert loss.terms == {"first": 2, "spread": 1}
+
+
 def test_terms_are_detached():
     loss = Loss.weighted(only=(3.0, A.clone().requires_grad_())).watching(seen=B.requires_grad_())
     assert not any(term.requires_grad for term in loss.terms.values())

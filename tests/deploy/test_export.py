@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from onlygood import Detector
-from onlygood.core.errors import ModelFileError
+from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.deploy import file
 from onlygood.deploy.export import export
 from onlygood.deploy.runtime import Runtime
@@ -65,6 +65,15 @@ def test_it_says_what_the_detector_says(scene: Scene) -> None:
         assert b.parts == pytest.approx(a.parts, rel=1e-5)
         if a.map is not None and b.map is not None:
             np.testing.assert_allclose(a.map, b.map, rtol=1e-4, atol=1e-4)
+
+
+def test_a_method_that_searches_is_refused_at_once(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(scene.detector.scorer.network), "searches", True)
+    with pytest.raises(ConfigError, match='method "pca" takes gradient steps for each picture'):
+        export(scene.detector, tmp_path / "it.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from onlygood import settings
 from onlygood.core.errors import ConfigError, ShapeError
+from onlygood.core.gradients import Balance
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Batch
 from onlygood.core.terms import Loss
@@ -170,8 +171,8 @@ def test_encoder_and_generator_have_a_critic_each() -> None:
 def test_fixed_weights_are_those_of_equations_8_and_9() -> None:
     method = piad(weights="fixed", gamma_generator=100.0, gamma_encoder=10.0)
     trained = (method.generator, method.encoder)
-    balance = method.stages()[-1].updates[-1].balance
-    assert balance is not None
+    balance = method.stages()[-1].updates[-1].gradients
+    assert isinstance(balance, Balance)
     assert balance.every == 0
     of_generator, of_encoder, reconstruction = parts(method)
     expected = [
@@ -180,7 +181,7 @@ def test_fixed_weights_are_those_of_equations_8_and_9() -> None:
     ]
     own = [p for network in trained for p in network.parameters()]
     balancer = Balancer(balance, own)
-    balancer.backward(method.generator_loss(batch()), measure=balancer.due(100))
+    balancer.backward(method.generator_loss(batch()), step=100, repetition=0)
     assert equal([p.grad for p in own], expected)
 
 
@@ -188,8 +189,8 @@ def test_the_settings_of_normalised_weights_reach_the_trainer() -> None:
     method = piad(
         gamma_every=3, gamma_window=4, gamma_smoothing=0.5, gamma_size="l2", gamma_reduce="mean"
     )
-    balance = method.stages()[-1].updates[-1].balance
-    assert balance is not None
+    balance = method.stages()[-1].updates[-1].gradients
+    assert isinstance(balance, Balance)
     assert dict(balance.modules) == {"generator": method.generator, "encoder": method.encoder}
     assert not balance.initial
     assert (balance.every, balance.window, balance.smoothing) == (3, 4, 0.5)
@@ -199,9 +200,9 @@ def test_the_settings_of_normalised_weights_reach_the_trainer() -> None:
 def test_generator_and_encoder_get_weights_of_their_own() -> None:
     method = piad()
     update = method.stages()[-1].updates[-1]
-    assert update.balance is not None
-    balancer = Balancer(update.balance, [p for m in update.trains for p in m.parameters()])
-    balancer.backward(method.generator_loss(batch()), measure=True)
+    assert isinstance(update.gradients, Balance)
+    balancer = Balancer(update.gradients, [p for m in update.trains for p in m.parameters()])
+    balancer.fill(method.generator_loss(batch()), measure=True)
     of_generator, of_encoder, reconstruction = parts(method)
     for network, part in (("generator", of_generator), ("encoder", of_encoder)):
         kernels = [p for p in getattr(method, network).parameters() if p.ndim == 4]

@@ -7,14 +7,8 @@ from torch.nn.utils import parametrize
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
-from onlygood.networks.dcgan import (
-    ConcatenatingDiscriminator,
-    Encoder,
-    Generator,
-    ProjectionDiscriminator,
-    Trunk,
-    widths,
-)
+from onlygood.networks.convolutional import Encoder, Generator, Trunk, widths
+from onlygood.networks.dcgan import ConcatenatingDiscriminator, ProjectionDiscriminator
 
 DISCRIMINATORS = (ProjectionDiscriminator, ConcatenatingDiscriminator)
 NETWORKS = (Encoder, Generator, *DISCRIMINATORS)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from onlygood.core.method import InputShape
-from onlygood.networks.dcgan import Trunk
+from onlygood.networks.convolutional import Style, Trunk
 from onlygood.networks.modes import evaluating, recounting
 
 
@@ -38,7 +38,7 @@ def test_modes_come_back_after_an_error() -> None:
 
 def test_statistics_can_be_taken_anew() -> None:
     torch.manual_seed(0)
-    trunk = Trunk(InputShape(3, 32, 32), 2, spectral=True)
+    trunk = Trunk(InputShape(3, 32, 32), 2, Style(spectral=True))
     first, norm = trunk.blocks[0][0], trunk.blocks[0][1]
     for _ in range(3):
         trunk(5 * torch.rand(4, 3, 32, 32))

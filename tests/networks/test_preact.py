@@ -8,13 +8,14 @@ from torch.nn import functional as F
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
+from onlygood.networks.convolutional import ResidualBlock
 from onlygood.networks.preact import (
-    Block,
     Encoder,
     Generator,
     ImageCritic,
     LatentCritic,
     Trunk,
+    block,
     widths,
     with_spread,
 )
@@ -93,33 +94,34 @@ def test_outputs_are_float32_under_bf16():
 # Blocks ---------------------------------------------------------------------------------------
 
 
-def by_hand(block: Block, x: Tensor) -> Tensor:
+def by_hand(made: ResidualBlock, x: Tensor) -> Tensor:
     """The block in the order of the supplement's Figure 1."""
-    main, shortcut = x if block.bare else F.leaky_relu(x, 0.2), x
-    if block.up:
+    main, shortcut = x if made.bare else F.leaky_relu(x, 0.2), x
+    if made.resize == "up":
         main, shortcut = (t.repeat_interleave(2, 2).repeat_interleave(2, 3) for t in (main, x))
-    main = block.second(F.leaky_relu(block.first(main), 0.2))
-    if block.down:
+    main = made.second(F.leaky_relu(made.first(main), 0.2))
+    if made.resize == "down":
         main, shortcut = F.avg_pool2d(main, 2), F.avg_pool2d(shortcut, 2)
-    return block.shortcut(shortcut) + main
+    return made.shortcut(shortcut) + main
 
 
 @pytest.mark.parametrize("outputs", [2, 3])
 @pytest.mark.parametrize(
-    ("kind", "side"), [({}, 8), ({"up": True}, 16), ({"down": True}, 4), ({"bare": True}, 8)]
+    ("kind", "side"),
+    [({}, 8), ({"resize": "up"}, 16), ({"resize": "down"}, 4), ({"bare": True}, 8)],
 )
-def test_a_block_is_what_the_supplement_draws(kind: dict[str, bool], side: int, outputs: int):
-    block, x = drawn(Block, 2, outputs, **kind), noise(1, 2, 8, 8)
+def test_a_block_is_what_the_supplement_draws(kind: dict[str, Any], side: int, outputs: int):
+    made, x = drawn(block, 2, outputs, **kind), noise(1, 2, 8, 8)
     before = x.clone()
-    result = block(x)
+    result = made(x)
     assert result.shape == (1, outputs, side, side)
-    torch.testing.assert_close(result, by_hand(block, x))
+    torch.testing.assert_close(result, by_hand(made, x))
     assert torch.equal(x, before)
 
 
 def test_the_shortcut_has_weights_only_where_widths_differ():
-    assert not list(Block(2, 2).shortcut.parameters())
-    assert Block(2, 3).shortcut.weight.shape == (3, 2, 1, 1)
+    assert not list(block(2, 2).shortcut.parameters())
+    assert block(2, 3).shortcut.weight.shape == (3, 2, 1, 1)
 
 
 def test_a_code_enters_as_through_the_tables_padded_convolution():
@@ -177,8 +179,8 @@ def test_the_critic_sees_whether_images_are_alike():
 def test_convolutions_are_drawn_by_their_outputs():
     layers = [
         drawn(Trunk, square(32), width=64).blocks[0],
-        drawn(Block, 16, 64).first,
-        drawn(Block, 16, 64).shortcut,
+        drawn(block, 16, 64).first,
+        drawn(block, 16, 64).shortcut,
         drawn(Generator, square(32), latent=48, width=64).entry,
     ]
     for layer in layers:

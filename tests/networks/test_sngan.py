@@ -8,7 +8,8 @@ from torch.nn.utils import parametrize
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
-from onlygood.networks.sngan import Block, Critic, Encoder, Generator, UpBlock
+from onlygood.networks.convolutional import ResidualBlock
+from onlygood.networks.sngan import Critic, Encoder, Generator, block, up_block
 
 
 def square(size: int, channels: int = 3) -> InputShape:
@@ -48,15 +49,19 @@ def test_other_sizes_are_refused_in_words(network, height: int, width: int):
         network(InputShape(3, height, width))
 
 
-def outputs(network: nn.Module, kind: type[nn.Module]) -> list[int]:
-    return [m.first.out_channels for m in network.modules() if isinstance(m, kind)]
+def blocks(network: nn.Module) -> list[ResidualBlock]:
+    return [m for m in network.modules() if isinstance(m, ResidualBlock)]
+
+
+def outputs(network: nn.Module) -> list[int]:
+    return [block.first.out_channels for block in blocks(network)]
 
 
 def test_levels_above_32_pixels_are_half_as_wide_each():
-    assert outputs(Generator(square(32), width=4), UpBlock) == [16, 16, 16]
-    assert outputs(Generator(square(128), width=4), UpBlock) == [16, 16, 16, 8, 4]
-    assert outputs(Critic(square(32), width=4, spectral=True), Block) == [8, 8, 8, 8]
-    assert outputs(Critic(square(128), width=4, spectral=True), Block) == [2, 4, 8, 8, 8, 8]
+    assert outputs(Generator(square(32), width=4)) == [16, 16, 16]
+    assert outputs(Generator(square(128), width=4)) == [16, 16, 16, 8, 4]
+    assert outputs(Critic(square(32), width=4, spectral=True)) == [8, 8, 8, 8]
+    assert outputs(Critic(square(128), width=4, spectral=True)) == [2, 4, 8, 8, 8, 8]
 
 
 def test_widths_of_the_encoder_end_at_8_units():
@@ -83,36 +88,36 @@ def test_pictures_stay_in_range():
 
 def test_an_up_block_doubles_both_ways_first():
     torch.manual_seed(0)
-    block, x = UpBlock(2, 3).eval(), torch.randn(2, 2, 4, 4)
-    before, between = block.norms
+    up, x = up_block(2, 3).eval(), torch.randn(2, 2, 4, 4)
+    before, between = up.norms
     for norm in (before, between):
         norm.running_mean.uniform_()
 
     def doubled(x: Tensor) -> Tensor:
         return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
-    main = block.second(F.relu(between(block.first(doubled(F.relu(before(x)))))))
-    torch.testing.assert_close(block(x), block.shortcut(doubled(x)) + main)
+    main = up.second(F.relu(between(up.first(doubled(F.relu(before(x)))))))
+    torch.testing.assert_close(up(x), up.shortcut(doubled(x)) + main)
 
 
 @pytest.mark.parametrize("first", [False, True])
 def test_a_halving_block_halves_both_ways_last(first: bool):
     torch.manual_seed(0)
-    block, x = Block(2, 3, halve=True, first=first, spectral=False), torch.randn(2, 2, 4, 4)
+    down, x = block(2, 3, halve=True, first=first, spectral=False), torch.randn(2, 2, 4, 4)
     before = x.clone()
-    main = block.second(F.relu(block.first(x if first else F.relu(x))))
-    expected = F.avg_pool2d(block.shortcut(x), 2) + F.avg_pool2d(main, 2)
-    torch.testing.assert_close(block(x), expected)
+    main = down.second(F.relu(down.first(x if first else F.relu(x))))
+    expected = F.avg_pool2d(down.shortcut(x), 2) + F.avg_pool2d(main, 2)
+    torch.testing.assert_close(down(x), expected)
     assert torch.equal(x, before)
 
 
 def test_a_block_that_keeps_the_side_adds_to_its_input():
-    block, x = Block(2, 2, spectral=False), torch.randn(2, 2, 4, 4)
-    torch.testing.assert_close(block(x), x + block.second(F.relu(block.first(F.relu(x)))))
+    same, x = block(2, 2, spectral=False), torch.randn(2, 2, 4, 4)
+    torch.testing.assert_close(same(x), x + same.second(F.relu(same.first(F.relu(x)))))
 
 
 def test_only_the_first_block_sees_negative_pixels():
-    bare = [m.bare for m in Critic(square(64), 2, spectral=True).modules() if isinstance(m, Block)]
+    bare = [block.bare for block in blocks(Critic(square(64), 2, spectral=True))]
     assert bare == [True, False, False, False, False]
 
 
@@ -179,8 +184,8 @@ def test_scoring_leaves_the_power_iteration_alone():
 @pytest.mark.parametrize(("layer", "gain"), [("first", 2**0.5), ("shortcut", 1.0)])
 def test_layers_are_drawn_by_glorots_rule(layer: str, gain: float):
     torch.manual_seed(0)
-    for block in (UpBlock(40, 60), Block(40, 60, halve=True, spectral=False)):
-        convolution = getattr(block, layer)
+    for made in (up_block(40, 60), block(40, 60, halve=True, spectral=False)):
+        convolution = getattr(made, layer)
         fans = (40 + 60) * math.prod(convolution.kernel_size)
         bound = gain * math.sqrt(6 / fans)
         assert 0.99 * bound < convolution.weight.abs().max() <= bound

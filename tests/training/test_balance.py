@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from onlygood.core.errors import TrainingInterrupted
-from onlygood.core.stage import Adam, Balance, Batch, Stage, Update
+from onlygood.core.gradients import Balance, Plain
+from onlygood.core.optimizers import SGD, Adam
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training.balance import Balancer
-from tests.training.toys import Toy, fit, stop
+from tests.training.toys import Pictures, Toy, fit, stop
 
 SLOPES = torch.tensor([1.0, 3.0, -2.0])
 """Gradient of the total; that of the balanced part is `scale` times as large, and reversed."""
@@ -46,7 +48,7 @@ def test_a_balanced_part_is_not_in_the_total_but_in_the_log():
 
 def test_until_the_first_measurement_the_weight_is_one():
     row = Row()
-    balancer(row).backward(parted(row, 4.0), measure=False)
+    balancer(row).fill(parted(row, 4.0), measure=False)
     assert torch.equal(row.weight.grad, SLOPES + 4 * SLOPES.flip(0))
     assert torch.equal(row.bias.grad, torch.tensor([6.0]))
 
@@ -57,10 +59,9 @@ def test_weights_can_be_given_for_each_module_and_hold_where_nothing_is_measured
         Balance(modules={"one": one, "two": two}, initial={"two": 100.0}, every=0),
         [*one.parameters(), *two.parameters()],
     )
-    assert not any(rule.due(step) for step in range(1, 10))
     loss, other = parted(one, 4.0), parted(two, 4.0)
     both = Loss(loss.total + other.total, {}, loss.balanced + other.balanced)
-    rule.backward(both, measure=rule.due(5))
+    rule.backward(both, step=100, repetition=0)
     assert torch.equal(one.weight.grad, SLOPES + 4 * SLOPES.flip(0))
     assert torch.equal(two.weight.grad, SLOPES + 400 * SLOPES.flip(0))
     assert torch.equal(two.bias.grad, torch.tensor([501.0]))
@@ -69,7 +70,7 @@ def test_weights_can_be_given_for_each_module_and_hold_where_nothing_is_measured
 def test_a_weight_that_was_given_ends_with_the_first_measurement():
     row = Row()
     rule = balancer(row, initial={"row": 7.0})
-    rule.backward(parted(row, 4.0), measure=True)
+    rule.fill(parted(row, 4.0), measure=True)
     assert rule.weights["row"] == pytest.approx(1 / 4)
 
 
@@ -77,7 +78,7 @@ def test_a_weight_that_was_given_ends_with_the_first_measurement():
 def test_the_weight_is_the_ratio_of_sizes_of_weight_tensors_and_holds_for_all_parameters(size: str):
     row = Row()
     rule = balancer(row, size=size)
-    rule.backward(parted(row, 4.0), measure=True)
+    rule.fill(parted(row, 4.0), measure=True)
     # SLOPES and its reverse are of the same size, in either sense; the bias does not count.
     assert rule.weights["row"] == pytest.approx(1 / 4)
     torch.testing.assert_close(row.weight.grad, SLOPES + SLOPES.flip(0))
@@ -87,8 +88,8 @@ def test_the_weight_is_the_ratio_of_sizes_of_weight_tensors_and_holds_for_all_pa
 def test_a_part_that_is_multiplied_gets_a_weight_that_is_divided():
     one, two = Row(), Row()
     a, b = balancer(one), balancer(two)
-    a.backward(parted(one, 0.7), measure=True)
-    b.backward(parted(two, 70.0), measure=True)
+    a.fill(parted(one, 0.7), measure=True)
+    b.fill(parted(two, 70.0), measure=True)
     assert a.weights["row"] == pytest.approx(100 * b.weights["row"])
     torch.testing.assert_close(one.weight.grad, two.weight.grad)
 
@@ -101,7 +102,7 @@ def test_each_module_has_a_weight_of_its_own():
     loss = parted(one, 2.0)
     other = parted(two, 8.0)
     both = Loss(loss.total + other.total, {}, loss.balanced + other.balanced)
-    rule.backward(both, measure=True)
+    rule.fill(both, measure=True)
     assert rule.weights == pytest.approx({"one": 1 / 2, "two": 1 / 8})
 
 
@@ -121,7 +122,7 @@ def test_histories_are_smoothed_and_the_oldest_measurements_forgotten(
     rule = balancer(row, window=window, smoothing=0.25, reduce=reduce.__name__)
     scales = [100.0, 1.0, 2.0, 8.0]
     for scale in scales:
-        rule.backward(parted(row, scale), measure=True)
+        rule.fill(parted(row, scale), measure=True)
     ratios = [1 / value for value in smoothed(scales[-window:], 0.25)]
     assert rule.weights["row"] == pytest.approx(reduce(ratios))
 
@@ -129,7 +130,7 @@ def test_histories_are_smoothed_and_the_oldest_measurements_forgotten(
 def test_a_gradient_of_nothing_gives_a_finite_weight():
     row = Row()
     rule = balancer(row)
-    rule.backward(parted(row, 0.0), measure=True)
+    rule.fill(parted(row, 0.0), measure=True)
     assert math.isfinite(rule.weights["row"])
     assert torch.isfinite(row.weight.grad).all()
 
@@ -147,7 +148,7 @@ def balanced_stage(toy: Toy, at: int = 0) -> list[Stage]:
         trains=(toy.one,),
         loss=loss,
         optimizer=Adam(lr=0.1),
-        balance=Balance(modules={"one": toy.one}, every=3, window=2, size="l2"),
+        gradients=Balance(modules={"one": toy.one}, every=3, window=2, size="l2"),
     )
     return [Stage(name="stage", updates=[update])]
 
@@ -160,12 +161,26 @@ def test_the_trainer_measures_in_steps_that_the_interval_divides_and_logs_the_we
     assert "one/up" in history.records[0]
 
 
+def test_without_a_rule_a_part_apart_has_weight_one():
+    def stages(toy: Toy) -> list[Stage]:
+        (stage,) = balanced_stage(toy)
+        (update,) = stage.updates
+        plain = replace(update, gradients=Plain(), optimizer=SGD(lr=1.0))
+        return [replace(stage, updates=[plain])]
+
+    toy = Toy(stages)
+    black_and_white = Pictures(torch.tensor([0.0, 1.0]).view(-1, 1, 1, 1).expand(-1, 1, 2, 2))
+    fit(toy, black_and_white, steps=1, batch_size=2)
+    # Of (w - 3 w^2) times the mean grey, at w = 2.
+    assert toy.one.weight.item() == pytest.approx(2 - (1 - 6 * 2) / 2)
+
+
 def test_the_trainer_leaves_given_weights_alone():
     def stages(toy: Toy) -> list[Stage]:
         (stage,) = balanced_stage(toy)
         (update,) = stage.updates
         balance = Balance(modules={"one": toy.one}, initial={"one": 0.25}, every=0)
-        return [replace(stage, updates=[replace(update, balance=balance)])]
+        return [replace(stage, updates=[replace(update, gradients=balance)])]
 
     history = fit(Toy(stages), steps=4, log_every=1)
     assert [record["one/weight_one"] for record in history.records] == [0.25] * 4

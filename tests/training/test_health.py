@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from onlygood.core.stage import Adam, Stage
+from onlygood.core.optimizers import Adam
+from onlygood.core.stage import Stage
 from onlygood.training.health import Log, Record, names, series, verdict
 from onlygood.training.trainer import LOG
-from tests.training.toys import Toy, fit, numbered
+from tests.training.toys import Searching, Toy, fit, numbered
 
 
 def run(**curves: list[float]) -> list[Record]:
@@ -201,6 +203,18 @@ def test_a_stage_with_a_pass_at_its_end_is_looked_at_before_and_after_it():
     looks = [record for record in history.records if "validation/total" in record]
     assert [record["step"] for record in looks] == [2, 2]
     assert [record["validation/total"] for record in looks] == pytest.approx([0.02, 0.07])
+
+
+def test_a_method_that_searches_is_not_watched_but_scores():
+    toy = Searching(lambda t: [Stage(name="s", updates=[t.update("one", t.one)], after=list)])
+    history = fit(toy, validation=numbered(3), steps=4, validate_every=1)
+    assert toy.searched == 0
+    assert not any(name.startswith("validation/") for name in names(history.records))
+    pictures = numbered(5).pixels
+    with torch.no_grad():
+        together, alone = toy.score(pictures).total, toy.score(pictures[3:4]).total
+    assert len(together.unique()) == 5
+    torch.testing.assert_close(together[3:4], alone)
 
 
 def test_all_complaints_are_told():

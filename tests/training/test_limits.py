@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError, TrainingDiverged
+from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Budget
-from onlygood.core.stage import Adam, Batch, Stage
+from onlygood.core.stage import Batch, Stage
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT
 from tests.training.toys import Toy, fit, numbered, staged, steps_of, stop
@@ -255,7 +256,7 @@ def test_where_the_learning_rate_begins_to_fall(share: float, expected: list[flo
 
 
 def test_each_stage_has_its_own_shares_and_milestones():
-    once = {"milestones": (3,), "factor": 0.5}
+    once = {"schedule": Schedule(epochs=(3,), factor=0.5)}
     toy, places = paced({}, once, {})
     fit(toy, steps=24, decay_from=0.5)
     # What a stage ends with, the next one begins with.

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Training
-from onlygood.core.stage import Adam, Batch, Ema, Stage
+from onlygood.core.stage import Batch, Ema, Stage
 from onlygood.training import Trainer
 from onlygood.training.plan import Plan, seed_of
 from tests.training.toys import Pictures, Small, Toy, fit, numbered, numbers, textures
@@ -404,6 +405,18 @@ def test_views_of_a_picture_differ():
     assert len(torch.cat(seen)[:, 0, 0, 0].unique()) == 15
 
 
+@pytest.mark.parametrize(
+    ("validation", "expected"), [(3, [20, 21, 22]), (0, [0, 1, 2, 3, 4]), (None, [0, 1, 2, 3, 4])]
+)
+def test_a_stage_may_visit_held_out_pictures_where_there_are_any(validation, expected):
+    seen: list[Tensor] = []
+    held_out = None if validation is None else Pictures(numbered(23).pixels[23 - validation :])
+    toy = Toy(lambda t: [Stage(name="look", visits="held_out", before=seen.extend)])
+    history = fit(toy, numbered(5), validation=held_out)
+    assert [n for images in seen for n in numbers(images)] == expected
+    assert history.images == len(expected)
+
+
 def test_a_method_without_updates_needs_no_budget():
     seen: list[Tensor] = []
     toy = Toy(lambda t: [Stage(name="look", before=seen.extend)])
@@ -426,7 +439,7 @@ def test_the_average_is_what_a_pass_after_sees():
 
 
 def test_the_learning_rate_falls_when_the_passes_are_complete():
-    adam = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0), milestones=(1, 2), factor=0.5)
+    adam = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0), schedule=Schedule(epochs=(1, 2), factor=0.5))
     toy = Toy(lambda t: one_stage(t.update("one", t.one, adam=adam)))
     values = [toy.one.weight.item()]
     # Ten pictures in fours: batches 0 to 2 begin in pass 0, 3 and 4 in pass 1, the rest in pass 2.
@@ -495,7 +508,7 @@ def test_the_same_batch_has_the_same_noise(batch: str, equal: bool):
 
 
 def test_each_module_may_have_an_optimizer_of_its_own():
-    slow = Adam(lr=0.25, eps=1e-30, milestones=(1,), factor=0.1)
+    slow = Adam(lr=0.25, eps=1e-30, schedule=Schedule(epochs=(1,)))
     fast = Adam(lr=1.0, eps=1e-30, betas=(0.0, 0.0))
 
     def term(batch: Batch) -> Tensor:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from onlygood.core.images import Pick
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam, Optimizer
 from onlygood.core.settings import Training
-from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
+from onlygood.core.stage import Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
+from onlygood.networks.search import Aim, descended, starts
 from onlygood.training import History, Trainer
 
 
@@ -86,7 +88,7 @@ class Toy(Method):
         name: str,
         *trains: nn.Module,
         term: Callable[[Batch], Tensor] | None = None,
-        adam: Adam | tuple[Adam, ...] | None = None,
+        adam: Optimizer | tuple[Optimizer, ...] | None = None,
         **settings: Any,
     ) -> Update:
         """An update that pulls its first module down, or minimises `term`."""
@@ -100,6 +102,24 @@ class Toy(Method):
         return Update(
             name=name, trains=trains, loss=loss, optimizer=adam or Adam(lr=0.1), **settings
         )
+
+
+class Searching(Toy):
+    """Finds for each picture by what `one` must be multiplied to give its grey."""
+
+    searches = True
+    searched = 0
+
+    def score(self, x: Tensor) -> Scores:
+        self.searched += 1
+        grey = x.mean((1, 2, 3))
+
+        def distance(z: Tensor) -> Tensor:
+            return (self.one.weight * z[:, 0] - grey).square()
+
+        (start,) = starts(x, 1, seed=0)
+        (z,) = descended(lambda z: Aim(distance(z)), [start], Adam(lr=0.1), steps=3)
+        return Scores.weighted(distance=(1.0, distance(z)))
 
 
 def staged(*settings: dict[str, Any]) -> Toy:

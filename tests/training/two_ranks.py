@@ -16,8 +16,10 @@ from torch import distributed as dist
 
 from onlygood.core.errors import ConfigError, TrainingDiverged
 from onlygood.core.method import InputShape
+from onlygood.core.optimizers import SGD
 from onlygood.core.settings import Training
-from onlygood.core.stage import Batch, Stage
+from onlygood.core.stage import Batch, Stage, Update
+from onlygood.core.terms import Loss
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 from onlygood.training import History, Trainer, distributed
 from tests.training.toys import Toy, fit, textures
@@ -44,6 +46,31 @@ def diverging() -> None:
     fit(Toy(build))
 
 
+def of_the_whole_batch() -> tuple[Toy, History]:
+    """Terms that a mean over images cannot say, and one of images that depends on them."""
+
+    def build(t: Toy) -> list[Stage]:
+        def loss(batch: Batch) -> Loss:
+            grey = batch.normal.mean((1, 2, 3))
+            codes = t.one.weight * grey + t.two.weight * batch.uniforms()
+            codes_of_all = batch.whole(codes)
+            dispersion = (codes_of_all - codes_of_all.mean()).square().mean()
+            radius = codes_of_all.quantile(0.7)
+            return Loss.weighted(
+                radius=(1.0, radius),
+                crowding=(0.01, 1 / dispersion),
+                outside=(1.0, (codes - radius).relu() / dispersion),
+            )
+
+        # Unlike Adam it takes notice of the scale of gradients.
+        sgd = SGD(lr=1e-3, momentum=0.5)
+        both = Update(name="both", trains=(t.one, t.two), loss=loss, optimizer=sgd)
+        return [Stage(name="only", updates=[both])]
+
+    toy = Toy(build)
+    return toy, fit(toy, steps=5, log_every=1)
+
+
 def said(error: type[Exception], run: Callable[[], object]) -> str:
     """What the error says that `run` ends with."""
     try:
@@ -65,9 +92,11 @@ def main(folder: Path) -> None:
         words["refused"] = said(ConfigError, lambda: fitted(batch_size=3))
         words["diverged"] = said(TrainingDiverged, diverging)
     method, history = fitted(batch_size=4)
-    curves = [{k: v for k, v in record.items() if "/" in k} for record in history.records]
-    words["curves"] = json.dumps(curves)
-    tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
+    toy, other = of_the_whole_batch()
+    records = [*history.records, *other.records]
+    words["curves"] = json.dumps([{k: v for k, v in r.items() if "/" in k} for r in records])
+    trained = {**method.state_dict(), **toy.state_dict(prefix="toy.")}
+    tensors = {name: tensor.contiguous() for name, tensor in trained.items()}
     save_file(tensors, folder / f"{distributed.rank()}-of-{distributed.world()}", words)
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What the trainer needs of training pictures; the data room provides it."""
+"""Pixel values, and what the trainer needs of training pictures, which the data room provides."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -39,3 +39,13 @@ class TrainingImages(Protocol):
         The result is a function of the pick alone.
         """
         ...
+
+
+def symmetric(x: Images) -> Images:
+    """Pixels in [-1, 1] of pixels in [0, 1], for networks that end in a tanh."""
+    return 2 * x - 1
+
+
+def unit(x: Images) -> Images:
+    """Pixels in [0, 1] of pixels in [-1, 1]; what lies beyond is not cut off."""
+    return (x + 1) / 2

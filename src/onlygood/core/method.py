@@ -34,6 +34,9 @@ class Method(nn.Module, ABC):
     """Whether `Scores.map` is there."""
     uses_anomalous: ClassVar[bool] = False
     """Whether losses use `Batch.anomalous` where there are known anomalous images."""
+    searches: ClassVar[bool] = False
+    """Whether `score` takes gradient steps for each image, see `onlygood.networks.search`: then
+    training does not watch held-out pictures, and there is no file to export."""
 
     @abstractmethod
     def __init__(self, config: Any, shape: InputShape) -> None:
@@ -47,7 +50,8 @@ class Method(nn.Module, ABC):
     def score(self, x: Images) -> Scores:
         """Score each image, in eval mode: deterministic, and independent of the rest of the batch.
 
-        Leaves parameters, buffers and the global random state as they are.
+        Leaves parameters, buffers and the global random state as they are. Called under
+        `torch.no_grad`, never under `torch.inference_mode`, where no method could search.
         """
 
     def reconstruct(self, x: Images) -> Images | None:

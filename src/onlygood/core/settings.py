@@ -4,8 +4,8 @@ Plain data without torch, so that the command line can read it fast.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, final
 
 from onlygood.core.errors import ConfigError
 
@@ -13,11 +13,74 @@ LARGEST_SIZE = 2**14
 """Pixels a side; one RGB picture of it takes 3 GiB as network input."""
 
 
+def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
+    """Refuse numbers among the fields of a dataclass, or in their tuples, that break a rule.
+
+    Args:
+        settings: The dataclass.
+        names: Fields, parted by spaces.
+        rule: What holds for them, in words: `width must be {rule}`.
+        holds: Whether it does for a number.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for name in names.split():
+        value = getattr(settings, name)
+        if not all(map(holds, value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(f"{name} must be {rule}, got {value}")
+
+
+@final
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a field takes."""
+
+    words: str
+    """What holds for them: `width must be {words}`."""
+    holds: Callable[[float], bool]
+
+
+ONE_OR_MORE = Range("1 or more", lambda v: v >= 1)
+TWO_OR_MORE = Range("2 or more", lambda v: v >= 2)
+NOT_NEGATIVE = Range("0 or more", lambda v: v >= 0)
+POSITIVE = Range("more than 0", lambda v: v > 0)
+SHARE = Range("in [0, 1]", lambda v: 0 <= v <= 1)
+BELOW_ONE = Range("in [0, 1)", lambda v: 0 <= v < 1)
+PART = Range("in (0, 1]", lambda v: 0 < v <= 1)
+BETWEEN = Range("in (0, 1)", lambda v: 0 < v < 1)
+
+
+def number(default: Any, within: Range) -> Any:
+    """A field of numbers, or of tuples of them, that `Settings` keeps in a range."""
+    return field(default=default, metadata={"within": within})
+
+
+def range_of(f: Field[Any]) -> Range | None:
+    """The range that `number` gave a field."""
+    return f.metadata.get("within")
+
+
 @dataclass(frozen=True, kw_only=True)
-class View:
+class Settings:
+    """What all dataclasses of settings are: frozen, and with numbers in their ranges."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range.
+
+        Raises:
+            ConfigError: a field is.
+        """
+        for f in fields(self):
+            if within := range_of(f):
+                require(self, f.name, within.words, within.holds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View(Settings):
     """How pictures reach a method, in training and in scoring alike."""
 
-    size: int = 128
+    size: int = number(128, Range(f"{LARGEST_SIZE} or less", lambda v: v <= LARGEST_SIZE))
     """Side in pixels of the resized picture (square, bilinear); 0: 48 for up to 64 px, else 224."""
     crop: int = 0
     """Side in pixels of the square that is cut out of a picture's centre first; 0: none is."""
@@ -33,17 +96,8 @@ class View:
     """Range in degrees, clockwise, of a random rotation in training; edges are repeated."""
     flip: bool = False
     """Random horizontal mirroring in training."""
-    smooth: float = 0.015
+    smooth: float = number(0.015, SHARE)
     """Standard deviation of the Gaussian that smooths heat maps, as a share of the side; 0: no."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no machine could do.
-
-        Raises:
-            ConfigError: a field is beyond its upper limit.
-        """
-        require(self, "size", f"{LARGEST_SIZE} or less", lambda v: v <= LARGEST_SIZE)
-        require(self, "smooth", "in [0, 1]", lambda v: 0 <= v <= 1)
 
     @property
     def side(self) -> int:
@@ -52,21 +106,17 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(Settings):
     """How long to train: until the first of these is used up."""
 
-    steps: int = 0
+    steps: int = number(0, NOT_NEGATIVE)
     """Budget in steps (one run of a stage's updates); 0: no such budget."""
-    images: int = 0
+    images: int = number(0, NOT_NEGATIVE)
     """Budget in images consumed by updates; 0: no such budget."""
-    epochs: int = 0
+    epochs: int = number(0, NOT_NEGATIVE)
     """Budget in passes over the training pictures; 0: no such budget."""
-    minutes: float = 0.0
+    minutes: float = number(0.0, NOT_NEGATIVE)
     """Budget in minutes of training time; 0: no such budget."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "steps images epochs minutes", "0 or more", lambda v: v >= 0)
 
     @property
     def ends(self) -> bool:
@@ -78,32 +128,39 @@ class Budget:
 class Training(Budget):
     """How long and how to train. The first budget that is used up ends the run."""
 
-    batch_size: int = 32
+    batch_size: int = number(32, ONE_OR_MORE)
     """Images of one update, summed over all processes."""
-    decay_from: float = 1.0
+    decay_from: float = number(1.0, SHARE)
     """Share of each stage's budget from which all learning rates fall to 0 at its end; 1: none."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 autocast where the processor has it in hardware, else float32."""
-    checkpoint_every: int = 100
+    checkpoint_every: int = number(100, ONE_OR_MORE)
     """Steps between two checkpoints; written when there is a run folder, and when a stage ends."""
-    log_every: int = 20
+    log_every: int = number(20, ONE_OR_MORE)
     """Steps between two lines of the health log."""
-    validate_every: int = 200
+    validate_every: int = number(200, ONE_OR_MORE)
     """Steps between two looks at the validation pictures (normal ones, never used to select)."""
     cache_gib: float = 1.0
     """Memory for decoded training pictures; larger data stream from disk."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        super().__post_init__()
-        counts = "batch_size checkpoint_every log_every validate_every"
-        require(self, counts, "1 or more", lambda v: v >= 1)
-        require(self, "decay_from", "in [0, 1]", lambda v: 0 <= v <= 1)
 
     @property
     def budget(self) -> Budget:
         """How long, without how."""
         return Budget(**{f.name: getattr(self, f.name) for f in fields(Budget)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """Fields that most methods of networks have; one with another default names it anew."""
+
+    width: int = number(64, ONE_OR_MORE)
+    """Channels behind the first halving of the side."""
+    latent: int = number(128, ONE_OR_MORE)
+    """Size of the code z."""
+    lr: float = number(2e-4, POSITIVE)
+    """Learning rate of all networks."""
+    betas: tuple[float, float] = number((0.5, 0.999), BELOW_ONE)
+    """Adam's betas of all networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,21 +204,3 @@ def on_a_cpu(
             training=training,
         ),
     }
-
-
-def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
-    """Refuse numbers among the fields of a dataclass, or in their tuples, that break a rule.
-
-    Args:
-        settings: The dataclass; calls this in its `__post_init__`.
-        names: Fields, parted by spaces.
-        rule: What holds for them, in words: `width must be {rule}`.
-        holds: Whether it does for a number.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    for name in names.split():
-        value = getattr(settings, name)
-        if not all(map(holds, value if isinstance(value, tuple) else (value,))):
-            raise ConfigError(f"{name} must be {rule}, got {value}")

@@ -1,13 +1,15 @@
 """Training as data: a method returns stages made of updates, one trainer runs any such list."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from onlygood.core.settings import Budget, require
+from onlygood.core.gradients import GradientRule, Plain
+from onlygood.core.optimizers import Optimizer
+from onlygood.core.settings import POSITIVE, Budget, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.terms import Loss
 
@@ -20,6 +22,10 @@ class Progress:
     """Steps of this stage that are complete."""
     epoch: int = 0
     """Passes of this stage over the training pictures that are complete."""
+
+
+def _alone(rows: Tensor) -> Tensor:
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,8 @@ class Batch:
     progress: Progress = field(default_factory=Progress)
     rank: int = 0
     world: int = 1
+    gather: Callable[[Tensor], Tensor] = _alone
+    """Joins the rows of all processes; see `whole`."""
 
     def normals(self, *shape: int) -> Tensor:
         """Standard normal draws, `(B, *shape)`: a row for each normal image."""
@@ -52,6 +60,14 @@ class Batch:
             torch.rand(self._rows, *shape, generator=self.generator, device=self.generator.device)
         )
 
+    def whole(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, each with as many, in the order of a single process's batch.
+
+        For what a mean over images cannot say: quantiles and dispersions of a batch. Gradients flow
+        to the rows of every process, once: what is made of it cannot be differentiated twice.
+        """
+        return self.gather(rows)
+
     @property
     def _rows(self) -> int:
         return len(self.normal) * self.world
@@ -59,52 +75,6 @@ class Batch:
     def _mine(self, draws: Tensor) -> Tensor:
         n = len(self.normal)
         return draws[self.rank * n : (self.rank + 1) * n].to(self.normal.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Settings of Adam; the trainer builds the optimiser."""
-
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    """Strength of the L2 penalty that is added to gradients."""
-    milestones: tuple[int, ...] = ()
-    """Passes of the stage after each of which `lr` is multiplied by `factor`."""
-    factor: float = 0.1
-
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate when so many passes of the stage are complete."""
-        return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balance:
-    """Weights that make two parts of a loss pull equally hard on each network.
-
-    For each module, the gradient of `Loss.balanced` is multiplied by the ratio of the sizes of the
-    gradients of `Loss.total` and of `Loss.balanced`, and the two are added. Ratios are measured
-    now and then, for each weight tensor; their recent histories are smoothed and summed up to one
-    number a module. Until the first measurement it is what `initial` says.
-
-    Source: Tuluptceva et al. 2019, arXiv:1909.05904, Algorithms 2 and 3.
-    """
-
-    modules: Mapping[str, nn.Module]
-    """Which have weights of their own, by the name under which the log shows them."""
-    initial: Mapping[str, float] = field(default_factory=dict)
-    """Weights before the first measurement, by the same names; 1 for those that are left out."""
-    every: int = 100
-    """Steps between two measurements; 0: none is made, and `initial` holds to the end."""
-    window: int = 200
-    """Measurements that are kept."""
-    smoothing: float = 0.05
-    """Share of the newest measurement in the exponential average."""
-    size: Literal["std", "l2"] = "std"
-    """Size of a gradient: standard deviation of its entries, or Euclidean norm."""
-    reduce: Literal["median", "mean"] = "median"
-    """How the ratios of all tensors and kept measurements become one number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +87,10 @@ class Update:
     name: str
     trains: tuple[nn.Module, ...]
     loss: Callable[[Batch], Loss]
-    optimizer: Adam | tuple[Adam, ...]
-    """One for all, or one for each of `trains`."""
-    balance: Balance | None = None
-    """How to weigh the part of the loss that is `Loss.balanced`."""
+    optimizer: Optimizer | tuple[Optimizer, ...]
+    """One for all, or one of the same kind for each of `trains`."""
+    gradients: GradientRule = field(default_factory=Plain)
+    """How gradients come of the loss."""
     every: int = 1
     """Runs in steps whose number, counted from 1, this divides."""
     repeat: int = 1
@@ -129,10 +99,23 @@ class Update:
     """`shared`: uses the images that the step drew last, also in every repetition, with noise of
     its own; `same`: with the same noise, too."""
 
+    def __post_init__(self) -> None:
+        """Refuse optimisers that cannot move together.
+
+        Raises:
+            ValueError: they are of several kinds, or more or fewer than what is trained.
+        """
+        kinds = {type(optimizer) for optimizer in self.optimizers}
+        if len(kinds) != 1 or len(self.optimizers) != len(self.trains):
+            raise ValueError(
+                f"update {self.name!r} needs one optimiser, or one of the same kind for each of "
+                f"the {len(self.trains)} modules it trains; got {self.optimizer}"
+            )
+
     @property
-    def optimizers(self) -> tuple[Adam, ...]:
+    def optimizers(self) -> tuple[Optimizer, ...]:
         """Settings for each of `trains`."""
-        if isinstance(self.optimizer, Adam):
+        if isinstance(self.optimizer, Optimizer):
             return (self.optimizer,) * len(self.trains)
         return self.optimizer
 
@@ -155,7 +138,7 @@ class Ema:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Settings):
     """A phase of training: its updates in order, and what happens before and after them.
 
     `simultaneous` takes the gradients of all updates first and then makes all steps;
@@ -166,17 +149,16 @@ class Stage:
     name: str
     updates: Sequence[Update] = ()
     order: Literal["alternating", "simultaneous"] = "alternating"
-    share: float = 1.0
+    share: float = number(1.0, POSITIVE)
     """Its part of the run's budget, relative to the other stages with updates."""
     budget: Budget | None = None
     """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
     A run of stages that all have one needs no budget; what is left over is not handed on."""
     ema: Ema | None = None
+    visits: Literal["training", "held_out"] = "training"
+    """Which pictures `before` and `after` see: those to learn from, or the normal ones kept aside
+    to watch training with, where there are any. Never those to calibrate or test with."""
     before: Callable[[Iterable[Images]], None] | None = None
-    """Sees every training view once, in batches, in eval mode, without gradients."""
+    """Sees every view of these once, in batches, in eval mode, without gradients."""
     after: Callable[[Iterable[Images]], None] | None = None
     """The same when the updates are done; results belong into buffers."""
-
-    def __post_init__(self) -> None:
-        """Refuse a share that ends before it begins."""
-        require(self, "share", "more than 0", lambda v: v > 0)

@@ -17,11 +17,19 @@ class Loss(NamedTuple):
     total: Scalar
     terms: dict[str, Tensor]
     balanced: Scalar | None = None
-    """A part that comes on top of `total`, with the weights that `Update.balance` finds."""
+    """A part that comes on top of `total`, with the weights that a `Balance` finds."""
+
+    @property
+    def whole(self) -> Scalar:
+        """`total`, and with weight 1 the part that is apart from it."""
+        return self.total if self.balanced is None else self.total + self.balanced
 
     @classmethod
-    def weighted(cls, **terms: tuple[float, PerImage]) -> "Loss":
+    def weighted(cls, **terms: tuple[float, PerImage | Scalar]) -> "Loss":
         """`sum_k w_k mean_i t_k[i]` over terms given as `name=(weight, one number per image)`.
+
+        A term that only the batch as a whole has, a quantile for example, is a single number, made
+        of rows that `Batch.whole` gave.
 
         A term of weight 0 is logged but adds nothing to `total`, so its gradient is exactly none.
         """
@@ -32,11 +40,11 @@ class Loss(NamedTuple):
         return cls(total, {name: term.detach().mean() for name, (_, term) in terms.items()})
 
     def balancing(self, **terms: tuple[float, PerImage]) -> "Loss":
-        """The same loss with a part apart, whose weight the update's `balance` sets."""
+        """The same loss with a part apart, whose weight the update's `Balance` sets."""
         part = Loss.weighted(**terms)
         return self._replace(terms={**self.terms, **part.terms}, balanced=part.total)
 
-    def watching(self, **observations: PerImage) -> "Loss":
+    def watching(self, **observations: PerImage | Scalar) -> "Loss":
         """The same loss with further numbers in the log, for example `real=` and `fake=`."""
         seen = {name: value.detach().mean() for name, value in observations.items()}
         return self._replace(terms={**self.terms, **seen})

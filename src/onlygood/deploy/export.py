@@ -45,10 +45,15 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
             since scores change. None: float32.
 
     Raises:
-        ConfigError: the extra `onnx` is not installed.
+        ConfigError: the extra `onnx` is not installed, or the method searches at test time.
         DataError: too few pictures for 8 bits, or some that cannot be read.
         ModelFileError: the file would be too large, or cannot be written.
     """
+    if detector.scorer.network.searches:
+        raise ConfigError(
+            f'method "{detector.method}" takes gradient steps for each picture that it scores, '
+            "which no exported file can; score with the model file, or export another method"
+        )
     facts: dict[str, Any] = {"precision": "float32"}
     calibration = detector.calibration
     if int8 is None:

@@ -35,16 +35,29 @@ Departures from the authors' code:
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, on_a_cpu, require
+from onlygood.core.optimizers import Adam, Schedule
+from onlygood.core.settings import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    PART,
+    POSITIVE,
+    Preset,
+    Settings,
+    number,
+    on_a_cpu,
+)
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread
@@ -59,12 +72,12 @@ CONTRIBUTORS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class AMAConfig:
+class AMAConfig(Settings):
     """Settings of AMA; the defaults are the paper's, and the code's where it gives none."""
 
     mirrored: bool = True
     """Critic of pairs, Eq. 1; without, of x against x_hat, each by itself."""
-    interpolation: float = 0.2
+    interpolation: float = number(0.2, NOT_NEGATIVE)
     """Weight lambda_inter of interpolations of three codes, Eq. 3; 0: none are made."""
     simplex: Literal["normalised", "remainder"] = "normalised"
     """Third weight of an interpolation: divided by the sum like the others, or what 1 leaves."""
@@ -76,49 +89,40 @@ class AMAConfig:
     """Random directions, uniform in radius; or, as in the code, the images' own codes, scaled."""
     atypical_radius: Literal["sqrt_d", "empirical"] = "sqrt_d"
     """Radius of the normal codes: root of the code's size, or their mean norm in the batch."""
-    atypical_ratio: float = 0.5
+    atypical_ratio: float = number(0.5, PART)
     """Thickness delta of the shell as a share of its radius; scaling: largest factor, or 1 / it."""
-    atypical_start: int = 10
+    atypical_start: int = number(10, NOT_NEGATIVE)
     """Passes over the training images before synthetic negatives come in."""
-    negatives: float = 0.1
+    negatives: float = number(0.1, BELOW_ONE)
     """Share of the batch that negatives take, known anomalous or synthetic: at least one image."""
-    negative_weight: float = 1.0
+    negative_weight: float = number(1.0, NOT_NEGATIVE)
     """Weight lambda_neg of negatives, Eq. 2."""
-    norm_weight: float = 1.0
+    norm_weight: float = number(1.0, NOT_NEGATIVE)
     """Weight lambda_reg of the norm of codes, Eq. 3."""
     penalty: Literal["two_sided", "per_pixel"] = "two_sided"
     """Gradient penalty: of the second image as a whole, or of each pixel of both (code)."""
-    penalty_weight: float = 10.0
+    penalty_weight: float = number(10.0, NOT_NEGATIVE)
     """Weight of the gradient penalty (of the plain squared distance; no factor 1/2)."""
     spectral: bool = True
     """Spectral normalisation of the critic."""
-    critic_steps: int = 5
+    critic_steps: int = number(5, ONE_OR_MORE)
     """Updates of the critic before each of encoder and generator, all on the same images."""
-    width: int = 64
+    width: int = number(64, ONE_OR_MORE)
     """Unit of channel widths: E has 1, 2, 4, 8 times as many, D twice, G four times."""
-    latent: int = 128
+    latent: int = number(128, ONE_OR_MORE)
     """Size d of the code."""
-    lr: float = 3e-4
+    lr: float = number(3e-4, POSITIVE)
     """Learning rate of all networks."""
-    lr_drops: int = 30
+    lr_drops: int = number(30, NOT_NEGATIVE)
     """Passes over the training images until lr falls to a tenth, three times in all; 0: never."""
-    betas: tuple[float, float] = (0.0, 0.9)
+    betas: tuple[float, float] = number((0.0, 0.9), BELOW_ONE)
     """Adam's betas of critic and generator."""
-    encoder_betas: tuple[float, float] = (0.5, 0.9)
+    encoder_betas: tuple[float, float] = number((0.5, 0.9), BELOW_ONE)
     """Adam's betas of the encoder."""
     statistics: Literal["training", "normal"] = "training"
     """Batch statistics to score with: running ones of all passes, or those of scoring normals."""
     score: Literal["a", "r"] = "a"
     """A-score: how far R is from that of normal images, both ways; or the R-score of Eq. 5."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "width latent critic_steps", "1 or more", lambda v: v >= 1)
-        weights = "interpolation negative_weight norm_weight penalty_weight atypical_start lr_drops"
-        require(self, weights, "0 or more", lambda v: v >= 0)
-        require(self, "negatives betas encoder_betas", "in [0, 1)", lambda v: 0 <= v < 1)
-        require(self, "atypical_ratio", "more than 0, up to 1", lambda v: 0 < v <= 1)
-        require(self, "lr", "more than 0", lambda v: v > 0)
 
 
 class Pass(NamedTuple):
@@ -157,8 +161,7 @@ _OURS = {
     "atypical_radius": "empirical",
     "atypical_start": 0,
 }
-_PAPER_VIEW = {"size": 32}
-_PAPER_LENGTH = {"epochs": 100, "batch_size": 256}
+_paper = partial(Preset, view={"size": 32}, training={"epochs": 100, "batch_size": 256})
 
 
 @final
@@ -170,36 +173,18 @@ class AMA(Method):
     uses_anomalous = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
-        "paper": Preset(
-            summary="as in the paper, lengths as in the code",
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
+        "paper": _paper(summary="as in the paper, lengths as in the code"),
+        "without-mirror": _paper(
+            summary="Table 1: without mirrored Wasserstein loss", config={"mirrored": False}
         ),
-        "without-mirror": Preset(
-            summary="Table 1: without mirrored Wasserstein loss",
-            config={"mirrored": False},
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
+        "without-interpolation": _paper(
+            summary="Table 1: without simplex interpolation", config={"interpolation": 0.0}
         ),
-        "without-interpolation": Preset(
-            summary="Table 1: without simplex interpolation",
-            config={"interpolation": 0.0},
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
+        "without-atypical": _paper(
+            summary="Table 1: without atypical selection", config={"atypical": "none"}
         ),
-        "without-atypical": Preset(
-            summary="Table 1: without atypical selection",
-            config={"atypical": "none"},
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
-        ),
-        "r-score": Preset(
-            summary="Table 1: without new anomaly scoring",
-            config={"score": "r"},
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
-        ),
-        "code": Preset(
+        "r-score": _paper(summary="Table 1: without new anomaly scoring", config={"score": "r"}),
+        "code": _paper(
             summary="as the code's README runs it; known anomalous pictures are given as well",
             config={
                 "interpolation": 0.0,
@@ -210,8 +195,6 @@ class AMA(Method):
                 "negative_weight": 5.0,
                 "penalty": "per_pixel",
             },
-            view=_PAPER_VIEW,
-            training=_PAPER_LENGTH,
         ),
     }
     mu: Tensor
@@ -228,7 +211,7 @@ class AMA(Method):
 
     def forward(self, batch: Batch) -> Pass:
         """Put negatives at the end of the batch, and give all images back."""
-        x, negatives = _scaled(batch.normal), self.negatives(batch)
+        x, negatives = symmetric(batch.normal), self.negatives(batch)
         normals = len(x) - len(negatives)
         x = torch.cat([x[:normals], negatives])
         z = self.encoder(x)
@@ -249,11 +232,11 @@ class AMA(Method):
         # Drawn also where they are not needed: the noise of what follows stays the same.
         direction, u = batch.normals(c.latent), batch.uniforms()
         if batch.anomalous is not None:
-            return _scaled(batch.anomalous[:wanted])
+            return symmetric(batch.anomalous[:wanted])
         if c.atypical == "none" or batch.progress.epoch < c.atypical_start:
             return batch.normal[:0]
         with torch.no_grad(), evaluating(self.encoder, self.generator):
-            z = self.encoder(_scaled(batch.normal))
+            z = self.encoder(symmetric(batch.normal))
             return self.generator(self.atypical(z, direction, u)[:wanted])
 
     def atypical(self, z: Latents, direction: Latents, u: PerImage) -> Latents:
@@ -344,11 +327,8 @@ class AMA(Method):
     def stages(self) -> Sequence[Stage]:
         """The critic several times, then encoder and generator, on the same images; then R."""
         c = self.config
-        adam = Adam(
-            lr=c.lr,
-            betas=c.betas,
-            milestones=(c.lr_drops, 2 * c.lr_drops, 3 * c.lr_drops) if c.lr_drops else (),
-        )
+        drops = (c.lr_drops, 2 * c.lr_drops, 3 * c.lr_drops) if c.lr_drops else ()
+        adam = Adam(lr=c.lr, betas=c.betas, schedule=Schedule(epochs=drops))
         return [
             Stage(
                 name="adversarial",
@@ -391,11 +371,11 @@ class AMA(Method):
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
-        return (self.generator(self.encoder(_scaled(x))) + 1) / 2
+        return unit(self.generator(self.encoder(symmetric(x))))
 
     def score(self, x: Images) -> Scores:
         """R of Eq. 5, the distance of the critic's features of (x, x) and (x, x_hat); A from it."""
-        x = _scaled(x)
+        x = symmetric(x)
         x_hat = self.generator(self.encoder(x))
         r = l1_sum(self.judged(x, x).features, self.judged(x, x_hat).features)
         return Scores.weighted(
@@ -403,7 +383,3 @@ class AMA(Method):
             a=(float(self.config.score == "a"), (r - self.mu).abs() / self.sigma),
             r=(float(self.config.score == "r"), r),
         )
-
-
-def _scaled(x: Images) -> Images:
-    return 2 * x - 1

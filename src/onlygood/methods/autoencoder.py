@@ -10,37 +10,38 @@ Departures from the authors' code: none known; none was published.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, on_a_cpu, require
+from onlygood.core.optimizers import Adam
+from onlygood.core.settings import (
+    BELOW_ONE,
+    ONE_OR_MORE,
+    POSITIVE,
+    NetworkSettings,
+    Preset,
+    number,
+    on_a_cpu,
+)
 from onlygood.core.shapes import Images
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l2_map, l2_mean, l2_sum, relative_spread
+from onlygood.networks.convolutional import Output
 from onlygood.networks.residual import Encoder, Generator, initialise
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(NetworkSettings):
     """Settings of the autoencoder."""
 
-    width: int = 16
+    width: int = number(16, ONE_OR_MORE)
     """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
-    latent: int = 64
-    """Size of the code z."""
-    output: Literal["sigmoid", "linear"] = "sigmoid"
+    latent: int = number(64, ONE_OR_MORE)
+    lr: float = number(3e-4, POSITIVE)
+    betas: tuple[float, float] = number((0.9, 0.999), BELOW_ONE)
+    output: Output = "sigmoid"
     """Last activation of G, or none: `linear`."""
-    lr: float = 3e-4
-    """Learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's betas."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "width latent", "1 or more", lambda v: v >= 1)
-        require(self, "betas", "in [0, 1)", lambda v: 0 <= v < 1)
-        require(self, "lr", "more than 0", lambda v: v > 0)
 
 
 # A sigmoid never learnt scanned digits: with a dark background it saturates and stays so.

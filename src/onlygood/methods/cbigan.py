@@ -26,46 +26,59 @@ from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 
+from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, on_a_cpu, require
+from onlygood.core.optimizers import Adam
+from onlygood.core.settings import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    POSITIVE,
+    SHARE,
+    Preset,
+    Settings,
+    number,
+    on_a_cpu,
+)
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.core.stage import Adam, Batch, Ema, Stage, Update
+from onlygood.core.stage import Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_sum, relative_spread, spread
 from onlygood.losses.penalties import between, two_sided, zero_centred
-from onlygood.networks.residual import Encoder, Generator, Output, PairCritic, initialise
+from onlygood.networks.convolutional import Output
+from onlygood.networks.residual import Encoder, Generator, PairCritic, initialise
 
 
 @dataclass(frozen=True, kw_only=True)
-class CBiGANConfig:
+class CBiGANConfig(Settings):
     """Settings of CBiGAN; the defaults are the paper's."""
 
-    alpha: float = 3.2e-3
+    alpha: float = number(3.2e-3, SHARE)
     """Weight of consistency against the adversarial loss, Eq. 13; per-image sums, [0, 1] pixels."""
-    width: int = 16
+    width: int = number(16, ONE_OR_MORE)
     """Unit k of the channel widths k, 2k, 3k, 4k, 8k, 16k."""
-    latent: int = 64
+    latent: int = number(64, ONE_OR_MORE)
     """Size of the code z."""
     game: Literal["wasserstein", "hinge", "non_saturating"] = "wasserstein"
     """Adversarial losses, Eq. 5 and 6."""
     penalty: Literal["two_sided", "zero_centred_fake"] = "two_sided"
     """Gradient penalty: on pairs between real and fake, or on the image of fake pairs alone."""
-    penalty_weight: float = 10.0
+    penalty_weight: float = number(10.0, NOT_NEGATIVE)
     """Weight of the gradient penalty (of the plain squared norm; no factor 1/2)."""
     crossed_penalty: bool = False
     """Repeat the tf2 code's slip: interpolate (x, z) with (G(z), E(x))."""
-    critic_steps: int = 1
+    critic_steps: int = number(1, ONE_OR_MORE)
     """Critic updates before each update of encoder and generator, each on a fresh batch."""
-    generator_steps: int = 1
+    generator_steps: int = number(1, ONE_OR_MORE)
     """Updates of encoder and generator after those of the critic, each on a fresh batch."""
-    lr: float = 1e-4
+    lr: float = number(1e-4, POSITIVE)
     """Learning rate of all networks."""
-    critic_betas: tuple[float, float] = (0.0, 0.9)
+    critic_betas: tuple[float, float] = number((0.0, 0.9), BELOW_ONE)
     """Adam's betas of the critic."""
-    generator_betas: tuple[float, float] = (0.0, 0.9)
+    generator_betas: tuple[float, float] = number((0.0, 0.9), BELOW_ONE)
     """Adam's betas of encoder and generator (one optimiser); both authors' codes use (0, 0.1)."""
-    ema_decay: float = 0.0
+    ema_decay: float = number(0.0, BELOW_ONE)
     """Decay of an average of encoder and generator, every 10 steps from 100 on; 0: no average."""
     output: Output = "sigmoid"
     """Last activation of G, or none; tanh makes the networks work on [-1, 1]."""
@@ -73,16 +86,8 @@ class CBiGANConfig:
     """How weights are drawn at first."""
     biases: Literal["all", "closing"] = "all"
     """Which layers have biases; `closing` repeats the tf2 code."""
-    score_features: float = 0.1
+    score_features: float = number(0.1, SHARE)
     """Weight lambda of the feature distance in the score, Eq. 9; 1 - lambda for pixels."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "width latent critic_steps generator_steps", "1 or more", lambda v: v >= 1)
-        require(self, "alpha score_features", "in [0, 1]", lambda v: 0 <= v <= 1)
-        require(self, "critic_betas generator_betas ema_decay", "in [0, 1)", lambda v: 0 <= v < 1)
-        require(self, "penalty_weight", "0 or more", lambda v: v >= 0)
-        require(self, "lr", "more than 0", lambda v: v > 0)
 
 
 class Pass(NamedTuple):
@@ -262,7 +267,7 @@ class CBiGAN(Method):
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
         x_hat = self.generator(self.encoder(self._scaled(x)))
-        return (x_hat + 1) / 2 if self.config.output == "tanh" else x_hat
+        return unit(x_hat) if self.config.output == "tanh" else x_hat
 
     def score(self, x: Images) -> Scores:
         """Eq. 7 to 9: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
@@ -278,4 +283,4 @@ class CBiGAN(Method):
         )
 
     def _scaled(self, x: Images) -> Images:
-        return 2 * x - 1 if self.config.output == "tanh" else x
+        return symmetric(x) if self.config.output == "tanh" else x

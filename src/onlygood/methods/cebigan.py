@@ -22,19 +22,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
+from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, on_a_cpu, require
+from onlygood.core.optimizers import Adam
+from onlygood.core.settings import (
+    BELOW_ONE,
+    ONE_OR_MORE,
+    POSITIVE,
+    SHARE,
+    Preset,
+    Settings,
+    number,
+    on_a_cpu,
+)
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.core.stage import Adam, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread, spread
-from onlygood.networks.dcgan import (
-    ConcatenatingDiscriminator,
-    Encoder,
-    Generator,
-    ProjectionDiscriminator,
-)
+from onlygood.networks.convolutional import Encoder, Generator
+from onlygood.networks.dcgan import ConcatenatingDiscriminator, ProjectionDiscriminator
 from onlygood.networks.modes import recounting
 
 DISCRIMINATORS = {"projection": ProjectionDiscriminator, "concatenate": ConcatenatingDiscriminator}
@@ -42,36 +49,29 @@ DISTANCES = {"mean": l1_mean, "sum": l1_sum}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CEBiGANConfig:
+class CEBiGANConfig(Settings):
     """Settings of CE-BiGAN; the defaults are the paper's, and for 128 px where it gives none."""
 
     discriminator: Literal["projection", "concatenate"] = "projection"
     """How the code joins the image in D: by inner product, Eq. 13, or as further feature maps."""
-    alpha: float = 0.9
+    alpha: float = number(0.9, SHARE)
     """Weight of consistency, Algorithm 1; 1 - alpha for the game; 0: none at all, plain BiGAN."""
     consistency_reduction: Literal["mean", "sum"] = "mean"
     """L1 of Eq. 11 and 12: mean or sum over pixels, in [-1, 1], and over entries of the code."""
-    width: int = 64
+    width: int = number(64, ONE_OR_MORE)
     """Channels behind the first convolution; 2, 4, 8, 8... times as many behind the next ones."""
-    latent: int = 128
+    latent: int = number(128, ONE_OR_MORE)
     """Size of the code z."""
-    lr: float = 1e-4
+    lr: float = number(1e-4, POSITIVE)
     """Learning rate of all networks."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = number((0.9, 0.999), BELOW_ONE)
     """Adam's betas of all networks."""
     statistics: Literal["training", "normal"] = "training"
     """Batch statistics to score with: running ones of all passes, or those of scoring normals."""
-    score_features: float = 0.1
+    score_features: float = number(0.1, SHARE)
     """Weight lambda of the feature distance in the score, Eq. 16; 1 - lambda for pixels."""
     feature_layer: Literal["h", "phi"] = "h"
     """Features f of Eq. 15: the last hidden layer of D, or its feature maps of the image."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "width latent", "1 or more", lambda v: v >= 1)
-        require(self, "alpha score_features", "in [0, 1]", lambda v: 0 <= v <= 1)
-        require(self, "betas", "in [0, 1)", lambda v: 0 <= v < 1)
-        require(self, "lr", "more than 0", lambda v: v > 0)
 
 
 class Pass(NamedTuple):
@@ -154,7 +154,7 @@ class CEBiGAN(Method):
 
     def forward(self, batch: Batch) -> Pass:
         """Encode the images, and generate as many from fresh codes."""
-        x, z = _scaled(batch.normal), batch.normals(self.config.latent)
+        x, z = symmetric(batch.normal), batch.normals(self.config.latent)
         return Pass(x, self.encoder(x), z, self.generator(z))
 
     def judged(self, p: Pass) -> tuple[PerImage, PerImage]:
@@ -234,12 +234,12 @@ class CEBiGAN(Method):
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
-        return (self.generator(self.encoder(_scaled(x))) + 1) / 2
+        return unit(self.generator(self.encoder(symmetric(x))))
 
     def score(self, x: Images) -> Scores:
         """Eq. 14 to 16: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
         c = self.config
-        x = _scaled(x)
+        x = symmetric(x)
         z = self.encoder(x)
         x_hat = self.generator(z)
         real, fake = self.discriminator(x, z), self.discriminator(x_hat, z)
@@ -249,7 +249,3 @@ class CEBiGAN(Method):
             pixels=(1 - c.score_features, l1_sum(x, x_hat)),
             features=(c.score_features, l1_sum(f, f_hat)),
         )
-
-
-def _scaled(x: Images) -> Images:
-    return 2 * x - 1

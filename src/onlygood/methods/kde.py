@@ -21,7 +21,7 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import NOT_NEGATIVE, PART, TWO_OR_MORE, Preset, Settings, number
 from onlygood.core.shapes import Images, PerImage
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -35,23 +35,17 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDEConfig:
+class KDEConfig(Settings):
     """Settings of kernel density estimation."""
 
-    bandwidth: float = 0.0
+    bandwidth: float = number(0.0, NOT_NEGATIVE)
     """Standard deviation h of the Gaussian kernel; 0: chosen by cross-validation."""
-    variance: float = 1.0
+    variance: float = number(1.0, PART)
     """Share of the variance of training pictures that principal axes keep; 1: all pixels."""
     contrast: bool = False
     """Normalise the contrast of each picture, and stretch what training pictures span to [0, 1]."""
-    limit: int = 10_000
+    limit: int = number(10_000, TWO_OR_MORE)
     """Training pictures that are kept, at most; of more, a random sample."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "bandwidth", "0 or more", lambda v: v >= 0)
-        require(self, "variance", "in (0, 1]", lambda v: 0 < v <= 1)
-        require(self, "limit", "2 or more", lambda v: v >= 2)
 
 
 @final

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import ONE_OR_MORE, Preset, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -26,19 +26,15 @@ from onlygood.networks.pixels import pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class KNNConfig:
+class KNNConfig(Settings):
     """Settings of nearest neighbours."""
 
-    k: int = 5
+    k: int = number(5, ONE_OR_MORE)
     """Neighbours that count; fewer where fewer pictures are kept."""
     of: Literal["mean", "kth"] = "mean"
     """Which distance is the score: the mean of all k, or that of the k-th alone."""
-    limit: int = 10_000
+    limit: int = number(10_000, ONE_OR_MORE)
     """Training pictures that are kept, at most; of more, a random sample."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "k limit", "1 or more", lambda v: v >= 1)
 
 
 @final

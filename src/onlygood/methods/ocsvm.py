@@ -23,7 +23,15 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import (
+    BETWEEN,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    PART,
+    Preset,
+    Settings,
+    number,
+)
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -32,26 +40,19 @@ from onlygood.networks.pixels import Preparation
 
 
 @dataclass(frozen=True, kw_only=True)
-class OCSVMConfig:
+class OCSVMConfig(Settings):
     """Settings of the one-class support vector machine."""
 
-    nu: float = 0.1
+    nu: float = number(0.1, BETWEEN)
     """Share of training pictures that may lie outside, at most."""
-    gamma: float = 0.0
+    gamma: float = number(0.0, NOT_NEGATIVE)
     """Inverse squared width of the kernel; 0: 1 / (numbers of a picture, times their variance)."""
-    variance: float = 1.0
+    variance: float = number(1.0, PART)
     """Share of the variance of training pictures that principal axes keep; 1: all pixels."""
     contrast: bool = False
     """Normalise the contrast of each picture, and stretch what training pictures span to [0, 1]."""
-    limit: int = 10_000
+    limit: int = number(10_000, ONE_OR_MORE)
     """Training pictures that are used, at most; of more, a random sample. Time is quadratic."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "nu", "in (0, 1)", lambda v: 0 < v < 1)
-        require(self, "variance", "in (0, 1]", lambda v: 0 < v <= 1)
-        require(self, "gamma", "0 or more", lambda v: v >= 0)
-        require(self, "limit", "1 or more", lambda v: v >= 1)
 
 
 @final

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import ONE_OR_MORE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -34,24 +34,19 @@ POOL = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchKNNConfig:
+class PatchKNNConfig(Settings):
     """Settings of nearest neighbours on features."""
 
     backbone: str = "efficientnet-lite0"
     """Frozen network; see `onlygood.networks.backbones` for others."""
     layers: tuple[str, ...] = ("stride8", "stride16")
     """Where its features are taken; the finer one has the grid."""
-    limit: int = 10_000
+    limit: int = number(10_000, ONE_OR_MORE)
     """Patches that are kept, at most."""
     keep: Literal["random", "coreset"] = "random"
     """Which patches: a random sample, or one that leaves none far away, which takes minutes."""
-    top: float = 0.01
+    top: float = number(0.01, SHARE)
     """Share of positions, the most unusual ones, whose mean is the score; 0: the maximum."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "limit", "1 or more", lambda v: v >= 1)
-        require(self, "top", "in [0, 1]", lambda v: 0 <= v <= 1)
 
 
 @final

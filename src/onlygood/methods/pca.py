@@ -20,7 +20,7 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import ONE_OR_MORE, Preset, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -34,15 +34,11 @@ NO_VARIANCE, LITTLE_VARIANCE = 1e-10, 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCAConfig:
+class PCAConfig(Settings):
     """Settings of PCA."""
 
-    components: int = 30
+    components: int = number(30, ONE_OR_MORE)
     """Dimensions of the normal subspace; fewer are used when there are fewer images."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "components", "1 or more", lambda v: v >= 1)
 
 
 @final

@@ -21,15 +21,28 @@ Departures from the authors' code:
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 from jaxtyping import Float
 from torch import Tensor
 
+from onlygood.core.gradients import Balance
+from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, on_a_cpu, require
+from onlygood.core.optimizers import Adam
+from onlygood.core.settings import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    PART,
+    POSITIVE,
+    Preset,
+    Settings,
+    number,
+    on_a_cpu,
+)
 from onlygood.core.shapes import Images, Maps, PerImage
-from onlygood.core.stage import Adam, Balance, Batch, Stage, Update
+from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import (
@@ -76,7 +89,7 @@ STANDARDISED = ("rel_perc_l1", "perc_l1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PIADConfig:
+class PIADConfig(Settings):
     """Settings of PIAD; the defaults are the paper's for MNIST, but for the backbone."""
 
     distance: Literal["rel_perc_l1", "perc_l1", "perceptual", "mse"] = "rel_perc_l1"
@@ -87,67 +100,48 @@ class PIADConfig:
     """Layer of the backbone."""
     statistics: Literal["training", "imagenet"] = "training"
     """Pictures that mu and sigma of Eq. 3 are of; VGG-19 does not tell those of ImageNet."""
-    width: int = 32
+    width: int = number(32, ONE_OR_MORE)
     """Channels of E and G at full size."""
-    critic_width: int = 32
+    critic_width: int = number(32, ONE_OR_MORE)
     """Channels of D_X at full size."""
-    latent_critic_width: int = 128
+    latent_critic_width: int = number(128, ONE_OR_MORE)
     """Units of the hidden layers of D_Z."""
-    doublings: int = 0
+    doublings: int = number(0, NOT_NEGATIVE)
     """How many halvings from the first on double the channels of E, G and D_X."""
-    latent: int = 32
+    latent: int = number(32, ONE_OR_MORE)
     """Channels of the code z."""
     latent_side: CodeSide = 1
     """Side of the code: 1 for a vector, 4 for maps of 4x4."""
-    critic_steps: int = 2
+    critic_steps: int = number(2, ONE_OR_MORE)
     """Updates n_dis of each critic before one of encoder and generator, each on a fresh batch."""
-    penalty_weight: float = 10.0
+    penalty_weight: float = number(10.0, NOT_NEGATIVE)
     """Weight lambda of the gradient penalty, Eq. 5, of both critics."""
-    drift_weight: float = 1e-3
+    drift_weight: float = number(1e-3, NOT_NEGATIVE)
     """Weight of the squared values of both critics, on real and on fake."""
     weights: Literal["normalised", "fixed"] = "normalised"
     """Weights gamma of Eq. 8 and 9: from the sizes of gradients, or as given."""
-    gamma_generator: float = 100.0
+    gamma_generator: float = number(100.0, POSITIVE)
     """Weight gamma_G of Eq. 8 with `weights=fixed`."""
-    gamma_encoder: float = 10.0
+    gamma_encoder: float = number(10.0, POSITIVE)
     """Weight gamma_E of Eq. 9 with `weights=fixed`."""
-    gamma_every: int = 100
+    gamma_every: int = number(100, ONE_OR_MORE)
     """Steps n_weight between two measurements of gradients; until the first one, gamma is 1."""
-    gamma_window: int = 200
+    gamma_window: int = number(200, ONE_OR_MORE)
     """Measurements N that are kept, Algorithm 3."""
-    gamma_smoothing: float = 0.05
+    gamma_smoothing: float = number(0.05, PART)
     """Share of the newest measurement in the exponential smoothing of Algorithm 3."""
     gamma_size: Literal["std", "l2"] = "std"
     """Size of a gradient: standard deviation (supplement), or Euclidean norm (Algorithm 2)."""
     gamma_reduce: Literal["median", "mean"] = "median"
     """How ratios over layers and time become one: their median (code), or mean (Algorithm 3)."""
-    critic_lr: float = 5e-4
+    critic_lr: float = number(5e-4, POSITIVE)
     """Learning rate of the critics."""
-    lr: float = 2e-4
+    lr: float = number(2e-4, POSITIVE)
     """Learning rate of encoder and generator; 1e-4 in the authors' code."""
-    betas: tuple[float, float] = (0.5, 0.99)
+    betas: tuple[float, float] = number((0.5, 0.99), BELOW_ONE)
     """Adam's betas of all networks."""
-    weight_decay: float = 0.0
+    weight_decay: float = number(0.0, NOT_NEGATIVE)
     """L2 penalty of all networks; 1e-8 in the authors' code."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        counts = "width critic_width latent_critic_width latent critic_steps gamma_every"
-        require(self, f"{counts} gamma_window", "1 or more", lambda v: v >= 1)
-        require(
-            self,
-            "doublings penalty_weight drift_weight weight_decay",
-            "0 or more",
-            lambda v: v >= 0,
-        )
-        require(
-            self,
-            "gamma_generator gamma_encoder critic_lr lr",
-            "more than 0",
-            lambda v: v > 0,
-        )
-        require(self, "gamma_smoothing", "in (0, 1]", lambda v: 0 < v <= 1)
-        require(self, "betas", "in [0, 1)", lambda v: 0 <= v < 1)
 
 
 # By how well held-out normal pictures were given back in short runs; see the method's page.
@@ -164,6 +158,30 @@ _CIFAR10 = {"width": 64, "doublings": 2, "latent": 256, "latent_critic_width": 1
 _LARGE = {"width": 64, "critic_width": 64, "critic_steps": 3}
 _LSUN = {**_LARGE, "latent_side": 4, "latent_critic_width": 2048}
 _CELEBA = {**_LARGE, "latent": 64, "latent_critic_width": 256}
+_MSE = {"distance": "mse"}
+
+
+class _Data(NamedTuple):
+    """What the supplement says of a data set."""
+
+    title: str
+    steps: int
+    config: Mapping[str, Any]
+    view: Mapping[str, Any]
+
+    def preset(self, summary: str, **config: Any) -> Preset:
+        """Its settings behind others."""
+        whole = {**config, **self.config}
+        return Preset(summary=summary, config=whole, view=self.view, training={"steps": self.steps})
+
+
+_DATA = {
+    "mnist": _Data("MNIST and Fashion-MNIST", 50_000, {}, {"size": 32}),
+    "coil-100": _Data("COIL-100", 20_000, {}, {"size": 32}),
+    "cifar10": _Data("CIFAR-10", 100_000, _CIFAR10, {"size": 32}),
+    "lsun": _Data("LSUN bedrooms", 200_000, _LSUN, {"crop": 256, "size": 64}),
+    "celeba": _Data("CelebA", 200_000, _CELEBA, {"crop": 140, "size": 64}),
+}
 
 
 @final
@@ -174,88 +192,28 @@ class PIAD(Method):
     localizes = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
-        "mnist": Preset(
-            summary="MNIST and Fashion-MNIST as in the supplement, but for the backbone",
-            view={"size": 32},
-            training={"steps": 50_000},
-        ),
-        "coil-100": Preset(
-            summary="COIL-100 as in the supplement, but for the backbone",
-            view={"size": 32},
-            training={"steps": 20_000},
-        ),
-        "cifar10": Preset(
-            summary="CIFAR-10 as in the supplement, but for the backbone",
-            config=_CIFAR10,
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
-        "lsun": Preset(
-            summary="LSUN bedrooms as in the supplement, but for the backbone",
-            config=_LSUN,
-            view={"crop": 256, "size": 64},
-            training={"steps": 200_000},
-        ),
-        "celeba": Preset(
-            summary="CelebA as in the supplement, but for the backbone",
-            config=_CELEBA,
-            view={"crop": 140, "size": 64},
-            training={"steps": 200_000},
-        ),
-        "paper-mnist": Preset(
-            summary="MNIST and Fashion-MNIST as in the paper",
-            config=_VGG,
-            view={"size": 32},
-            training={"steps": 50_000},
-        ),
-        "paper-coil-100": Preset(
-            summary="COIL-100 as in the paper",
-            config=_VGG,
-            view={"size": 32},
-            training={"steps": 20_000},
-        ),
-        "paper-cifar10": Preset(
-            summary="CIFAR-10 as in the paper",
-            config={**_VGG, **_CIFAR10},
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
-        "paper-lsun": Preset(
-            summary="LSUN bedrooms as in the paper",
-            config={**_VGG, **_LSUN},
-            view={"crop": 256, "size": 64},
-            training={"steps": 200_000},
-        ),
-        "paper-celeba": Preset(
-            summary="CelebA as in the paper",
-            config={**_VGG, **_CELEBA},
-            view={"crop": 140, "size": 64},
-            training={"steps": 200_000},
-        ),
-        "ablation-mse-fixed": Preset(
-            summary="Table 3: CIFAR-10, squared error, weights by hand",
-            config={**_VGG, **_CIFAR10, "distance": "mse", "weights": "fixed"},
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
-        "ablation-mse": Preset(
-            summary="Table 3: CIFAR-10, squared error, normalised weights",
-            config={**_VGG, **_CIFAR10, "distance": "mse"},
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
-        "ablation-perceptual": Preset(
-            summary="Table 3: CIFAR-10, perceptual loss",
-            config={**_VGG, **_CIFAR10, "distance": "perceptual"},
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
-        "ablation-perc-l1": Preset(
-            summary="Table 3: CIFAR-10, L1 of standardised features",
-            config={**_VGG, **_CIFAR10, "distance": "perc_l1"},
-            view={"size": 32},
-            training={"steps": 100_000},
-        ),
+        **{
+            name: data.preset(f"{data.title} as in the supplement, but for the backbone")
+            for name, data in _DATA.items()
+        },
+        **{
+            f"paper-{name}": data.preset(f"{data.title} as in the paper", **_VGG)
+            for name, data in _DATA.items()
+        },
+        **{
+            f"ablation-{name}": Preset(
+                summary=f"Table 3: CIFAR-10, {title}",
+                config={**_VGG, **_CIFAR10, **changes},
+                view={"size": 32},
+                training={"steps": 100_000},
+            )
+            for name, title, changes in (
+                ("mse-fixed", "squared error, weights by hand", _MSE | {"weights": "fixed"}),
+                ("mse", "squared error, normalised weights", _MSE),
+                ("perceptual", "perceptual loss", {"distance": "perceptual"}),
+                ("perc-l1", "L1 of standardised features", {"distance": "perc_l1"}),
+            )
+        },
     }
 
     def __init__(self, config: PIADConfig, shape: InputShape) -> None:
@@ -301,7 +259,7 @@ class PIAD(Method):
                     trains=(self.encoder, self.generator),
                     loss=self.generator_loss,
                     optimizer=Adam(lr=c.lr, betas=c.betas, weight_decay=c.weight_decay),
-                    balance=self.balance(),
+                    gradients=self.balance(),
                 ),
             ],
         )
@@ -332,11 +290,11 @@ class PIAD(Method):
     def image_critic_loss(self, batch: Batch) -> Loss:
         """Eq. 5 for D_X: raise images, lower what G makes of codes from the prior."""
         x_z = self.generator(batch.normals(self.code))
-        return self.critic_loss(self.image_critic, _scaled(batch.normal), x_z, batch.uniforms())
+        return self.critic_loss(self.image_critic, symmetric(batch.normal), x_z, batch.uniforms())
 
     def latent_critic_loss(self, batch: Batch) -> Loss:
         """Eq. 5 for D_Z: raise codes from the prior, lower what E makes of images."""
-        z_x = self.encoder(_scaled(batch.normal))
+        z_x = self.encoder(symmetric(batch.normal))
         return self.critic_loss(self.latent_critic, batch.normals(self.code), z_x, batch.uniforms())
 
     def critic_loss(
@@ -359,11 +317,11 @@ class PIAD(Method):
     def generator_loss(self, batch: Batch) -> Loss:
         """Eq. 6 for G and for E, and Eq. 7, which gets a weight for each: Eq. 8 and 9."""
         game, distance = GAMES["wasserstein"], DISTANCES[self.config.distance]
-        x, z = _scaled(batch.normal), batch.normals(self.code)
+        x, z = symmetric(batch.normal), batch.normals(self.code)
         x_z, z_x = self.generator(z), self.encoder(x)
         x_hat = self.generator(z_x)
         f = self.features(batch.normal) if batch.prepared is None else batch.prepared
-        f_hat = self.features(_unscaled(x_hat))
+        f_hat = self.features(unit(x_hat))
         return (
             Loss.weighted(
                 generator=(1.0, game.generator(self.image_critic(x_z))),
@@ -395,7 +353,7 @@ class PIAD(Method):
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
-        return _unscaled(self.generator(self.encoder(_scaled(x))))
+        return unit(self.generator(self.encoder(symmetric(x))))
 
     def score(self, x: Images) -> Scores:
         """Eq. 1: the distance between x and G(E(x)); that of each position as the map."""
@@ -405,12 +363,3 @@ class PIAD(Method):
             map=enlarged(distance.of_position(f, f_hat), x.shape[2], x.shape[3]),
             distance=(1.0, distance.of_image(f, f_hat)),
         )
-
-
-def _scaled(x: Images) -> Images:
-    return 2 * x - 1
-
-
-def _unscaled(x: Images) -> Images:
-    # Not cut off to [0, 1], where the generator is linear: a gradient brings it back.
-    return (x + 1) / 2

@@ -15,22 +15,15 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.convolutional import SIDE, FeatureMaps, ResidualBlock
 from onlygood.networks.sizes import power_of_two
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
-
-SIDE = 4
-"""Side of the smallest feature maps."""
-
-FeatureMaps = Float[Tensor, "B _ _ _"]
-"""`(B, c, h, w)`; c, h and w differ from block to block."""
 
 CodeSide = Literal[1, 4]
 """Side of a code before it is flattened: a point, or a map."""
@@ -46,40 +39,23 @@ def widths(shape: InputShape, width: int, doublings: int = 0) -> list[int]:
     return [width * 2 ** min(i, doublings) for i in range(int(math.log2(side // SIDE)))]
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions behind a leaky ReLU each, beside a shortcut: `shortcut(x) + main(x)`.
-
-    `up` doubles the side (nearest) before the convolutions, `down` halves it (average) after them.
-    The shortcut has a 1x1 convolution where widths differ. A `bare` block has no leaky ReLU before
-    its first convolution.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        up: bool = False,
-        down: bool = False,
-        bare: bool = False,
-    ) -> None:
-        super().__init__()
-        self.up, self.down, self.bare = up, down, bare
-        self.first = _convolution(inputs, outputs, 3, 1)
-        self.second = _convolution(outputs, outputs, 3, 1)
-        self.shortcut = nn.Identity() if inputs == outputs else _convolution(inputs, outputs, 1)
-
-    def forward(self, x: FeatureMaps) -> FeatureMaps:
-        """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
-        main = x if self.bare else F.leaky_relu(x, SLOPE)
-        if self.up:
-            main = F.interpolate(main, scale_factor=2.0)
-        main = self.second(F.leaky_relu(self.first(main), SLOPE, inplace=True))
-        if self.down:
-            x, main = F.avg_pool2d(x, 2), F.avg_pool2d(main, 2)
-        x = self.shortcut(x)
-        # A 1x1 convolution may as well come before the doubling: a quarter of the work.
-        return (F.interpolate(x, scale_factor=2.0) if self.up else x) + main
+def block(
+    inputs: int,
+    outputs: int,
+    resize: Literal["up", "down", "none"] = "none",
+    *,
+    bare: bool = False,
+) -> ResidualBlock:
+    """The shortcut has a convolution where widths differ."""
+    return ResidualBlock(
+        inputs,
+        outputs,
+        convolution=lambda a, b: _convolution(a, b, 3, 1),
+        shortcut=None if inputs == outputs else lambda a, b: _convolution(a, b, 1),
+        slope=SLOPE,
+        resize=resize,
+        bare=bare,
+    )
 
 
 class Trunk(nn.Module):
@@ -90,9 +66,10 @@ class Trunk(nn.Module):
         channels = widths(shape, width, doublings)
         self.blocks = nn.Sequential(
             _convolution(shape.channels, channels[0], 3, 1),
-            *(Block(a, b, down=True) for a, b in pairwise([channels[0], *channels])),
+            *(block(a, b, "down") for a, b in pairwise([channels[0], *channels])),
         )
         self.channels = channels[-1]
+        self.form = (self.channels, SIDE, SIDE)
 
     def forward(self, x: Images) -> FeatureMaps:
         """`(B, C, H, W)` to `(B, channels, 4, 4)`."""
@@ -116,7 +93,7 @@ class Encoder(nn.Module):
         to_code = (
             (nn.LeakyReLU(SLOPE), _convolution(channels, channels, SIDE))
             if side == 1
-            else (Block(channels, channels),)
+            else (block(channels, channels),)
         )
         self.code = nn.Sequential(*to_code, nn.LeakyReLU(SLOPE), _convolution(channels, latent, 1))
 
@@ -144,11 +121,11 @@ class Generator(nn.Module):
         self.entry = (
             _drawn(nn.ConvTranspose2d(latent, channels[0], SIDE))
             if side == 1
-            else Block(latent, channels[0], bare=True)
+            else block(latent, channels[0], bare=True)
         )
         self.blocks = nn.Sequential(
-            *(Block(a, b, up=True) for a, b in pairwise([channels[0], *channels])),
-            Block(channels[-1], channels[-1]),
+            *(block(a, b, "up") for a, b in pairwise([channels[0], *channels])),
+            block(channels[-1], channels[-1]),
             nn.LeakyReLU(SLOPE),
         )
         self.image = _convolution(channels[-1], shape.channels, 1)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.convolutional import Output, bounded
 from onlygood.networks.sizes import power_of_two
 
 SLOPE = 0.2
@@ -21,9 +22,6 @@ SLOPE = 0.2
 
 Biases = Literal["all", "closing"]
 """`closing`: only in each block's last convolution and the last layer of a network."""
-
-Output = Literal["sigmoid", "tanh", "linear"]
-"""Last activation of the generator."""
 
 
 def multipliers(shape: InputShape) -> list[int]:
@@ -139,15 +137,7 @@ class Generator(nn.Module):
     def forward(self, z: Latents) -> Images:
         """Generate images from codes."""
         x = self.blocks(self.dense(z).unflatten(1, self.start))
-        # Bounded in float32: bf16 has steps of 1/256 near 1, as coarse as the pixels themselves.
-        image = self.image(x).float()
-        match self.output:
-            case "sigmoid":
-                return torch.sigmoid(image)
-            case "tanh":
-                return torch.tanh(image)
-            case "linear":
-                return image
+        return bounded(self.image(x), self.output)
 
 
 class Judgement(NamedTuple):

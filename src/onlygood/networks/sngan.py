@@ -12,21 +12,14 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.networks.convolutional import SIDE, ResidualBlock, Style, Trunk, bounded
 from onlygood.networks.sizes import power_of_two
-
-SLOPE = 0.2
-"""Negative slope of the encoder's leaky ReLU."""
-
-SIDE = 4
-"""Side of the smallest feature maps of encoder and generator; the critic's is twice that."""
-
-FeatureMaps = Float[Tensor, "B _ _ _"]
 
 
 def levels(shape: InputShape) -> int:
@@ -47,39 +40,25 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: InputShape, latent: int = 128, width: int = 64) -> None:
         super().__init__()
-        widths = [width * min(2**i, 8) for i in range(levels(shape))]
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE)
-                )
-                for a, b in pairwise([shape.channels, *widths])
-            )
-        )
-        self.code = nn.Conv2d(widths[-1], latent, SIDE, bias=False)
+        trunk = Trunk(shape, width, Style(std=0.0))
+        self.blocks = trunk.blocks
+        self.code = nn.Conv2d(trunk.channels, latent, SIDE, bias=False)
 
     def forward(self, x: Images) -> Latents:
         """Encode images."""
         return self.code(self.blocks(x)).flatten(1).float()
 
 
-class UpBlock(nn.Module):
-    """Doubles the side: `shortcut(x) + main(x)`, the main way with batch normalisation."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)])
-        self.first = _drawn(nn.Conv2d(inputs, outputs, 3, padding=1), math.sqrt(2))
-        self.second = _drawn(nn.Conv2d(outputs, outputs, 3, padding=1), math.sqrt(2))
-        self.shortcut = _drawn(nn.Conv2d(inputs, outputs, 1))
-
-    def forward(self, x: FeatureMaps) -> FeatureMaps:
-        """`(B, inputs, h, w)` to `(B, outputs, 2h, 2w)`."""
-        before, between = self.norms
-        main = self.first(_doubled(F.relu(before(x))))
-        main = self.second(F.relu(between(main)))
-        # A 1x1 convolution may as well come before the doubling: a quarter of the work.
-        return _doubled(self.shortcut(x)) + main
+def up_block(inputs: int, outputs: int) -> ResidualBlock:
+    """Doubles the side, the main way with batch normalisation."""
+    return ResidualBlock(
+        inputs,
+        outputs,
+        convolution=lambda a, b: _drawn(nn.Conv2d(a, b, 3, padding=1), math.sqrt(2)),
+        shortcut=lambda a, b: _drawn(nn.Conv2d(a, b, 1)),
+        norm=nn.BatchNorm2d,
+        resize="up",
+    )
 
 
 class Generator(nn.Module):
@@ -91,56 +70,46 @@ class Generator(nn.Module):
         widths = [_halved(4 * width, i - 2) for i in range(levels(shape))]
         self.start = (widths[0], SIDE, SIDE)
         self.dense = _drawn(nn.Linear(latent, math.prod(self.start)))
-        self.blocks = nn.Sequential(*(UpBlock(a, b) for a, b in pairwise([widths[0], *widths])))
+        self.blocks = nn.Sequential(*(up_block(a, b) for a, b in pairwise([widths[0], *widths])))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.image = _drawn(nn.Conv2d(widths[-1], shape.channels, 3, padding=1))
 
     def forward(self, z: Latents) -> Images:
         """Generate images from codes."""
         x = self.blocks(self.dense(z).unflatten(1, self.start))
-        # Bounded in float32: bf16 has steps of 1/256 near 1, as coarse as the pixels themselves.
-        return torch.tanh(self.image(F.relu(self.norm(x))).float())
+        return bounded(self.image(F.relu(self.norm(x))), "tanh")
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions behind a ReLU each, beside a shortcut: `shortcut(x) + main(x)`.
+def block(
+    inputs: int, outputs: int, *, halve: bool = False, first: bool = False, spectral: bool = True
+) -> ResidualBlock:
+    """May halve the side.
 
-    `halve` averages over 2x2 pixels at the end. The first block of a network sees the image as it
-    is, without a ReLU; a block that does not halve has no convolution in its shortcut.
+    The first block of a network sees the image as it is, without a ReLU; a block that does not
+    halve has no convolution in its shortcut.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        halve: bool = False,
-        first: bool = False,
-        spectral: bool = True,
-    ) -> None:
-        super().__init__()
-        self.halve, self.bare = halve, first
-        gain = math.sqrt(2)
-        self.first = _normalised(_drawn(nn.Conv2d(inputs, outputs, 3, padding=1), gain), spectral)
-        self.second = _normalised(_drawn(nn.Conv2d(outputs, outputs, 3, padding=1), gain), spectral)
-        self.shortcut = (
-            _normalised(_drawn(nn.Conv2d(inputs, outputs, 1)), spectral) if halve else nn.Identity()
-        )
+    def convolution(a: int, b: int) -> nn.Module:
+        return _normalised(_drawn(nn.Conv2d(a, b, 3, padding=1), math.sqrt(2)), spectral)
 
-    def forward(self, x: FeatureMaps) -> FeatureMaps:
-        """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
-        main = self.second(F.relu(self.first(x if self.bare else F.relu(x))))
-        if self.halve:
-            # Averaging and a 1x1 convolution commute: a quarter of the work.
-            x, main = F.avg_pool2d(x, 2), F.avg_pool2d(main, 2)
-        return self.shortcut(x) + main
+    def shortcut(a: int, b: int) -> nn.Module:
+        return _normalised(_drawn(nn.Conv2d(a, b, 1)), spectral)
+
+    return ResidualBlock(
+        inputs,
+        outputs,
+        convolution=convolution,
+        shortcut=shortcut if halve else None,
+        resize="down" if halve else "none",
+        bare=first,
+    )
 
 
 class Judgement(NamedTuple):
     """What a critic says: its value, and the features that it is a linear function of."""
 
     value: PerImage
-    features: Float[Tensor, "B features"]
+    features: Float[torch.Tensor, "B features"]
     """`(B, 2 width)`, after the last ReLU, summed over all positions."""
 
 
@@ -161,10 +130,10 @@ class Critic(nn.Module):
         channels = [stacked * shape.channels, *widths]
         self.blocks = nn.Sequential(
             *(
-                Block(a, b, halve=True, first=i == 0, spectral=spectral)
+                block(a, b, halve=True, first=i == 0, spectral=spectral)
                 for i, (a, b) in enumerate(pairwise(channels))
             ),
-            *(Block(widths[-1], widths[-1], spectral=spectral) for _ in range(2)),
+            *(block(widths[-1], widths[-1], spectral=spectral) for _ in range(2)),
         )
         self.value = _normalised(_drawn(nn.Linear(widths[-1], 1, bias=False)), spectral)
 
@@ -176,10 +145,6 @@ class Critic(nn.Module):
 
 def _halved(width: int, times: int) -> int:
     return max(1, width >> max(0, times))
-
-
-def _doubled(x: FeatureMaps) -> FeatureMaps:
-    return F.interpolate(x, scale_factor=2.0)
 
 
 def _drawn(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:

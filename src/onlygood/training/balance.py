@@ -1,11 +1,11 @@
-"""Weights for a part of a loss, from the sizes of gradients; see `core.stage.Balance`."""
+"""Weights for a part of a loss, from the sizes of gradients; see `core.gradients.Balance`."""
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from onlygood.core.stage import Balance
+from onlygood.core.gradients import Balance
 from onlygood.core.terms import Loss
 from onlygood.training import distributed
 
@@ -14,6 +14,7 @@ Sizes = list[list[float]]
 """For each measurement kept, oldest first: a number for each weight tensor of a module."""
 
 
+@final
 class Balancer:
     """Takes the gradients of an update in two parts, and adds them in balance."""
 
@@ -33,13 +34,13 @@ class Balancer:
             for name, module in balance.modules.items()
         }
 
-    def due(self, step: int) -> bool:
-        """Whether sizes are measured in this step, counted from 1."""
-        every = self.balance.every
-        return every > 0 and step % every == 0
-
-    def backward(self, loss: Loss, measure: bool) -> None:
+    def backward(self, loss: Loss, *, step: int, repetition: int) -> None:
         """Fill the parameters' gradients; measures their sizes first when it is time to."""
+        every = self.balance.every
+        self.fill(loss, measure=every > 0 and step % every == 0 and repetition == 0)
+
+    def fill(self, loss: Loss, *, measure: bool) -> None:
+        """Fill the parameters' gradients; `measure` their sizes first."""
         assert loss.balanced is not None
         balanced = self._gradients(loss.balanced, retain_graph=True)
         total = self._gradients(loss.total, retain_graph=False)
@@ -91,6 +92,10 @@ class Balancer:
         for now in range(1, len(rows)):
             rows[now] = torch.lerp(rows[now - 1], rows[now], self.balance.smoothing)
         return rows
+
+    def logged(self) -> dict[str, float]:
+        """The weight of each module, by `Balance.logged`."""
+        return dict(zip(self.balance.logged, self.weights.values(), strict=True))
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as JSON data."""

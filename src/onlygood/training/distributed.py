@@ -5,10 +5,12 @@ Started by `torchrun`; without it everything here does nothing. No module is wra
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.autograd.function import once_differentiable
 
 from onlygood.core.errors import ConfigError
 
@@ -67,6 +69,32 @@ def average(tensors: list[Tensor]) -> None:
         parts = flat.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+def whole(rows: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their numbers; gradients reach those of each."""
+    if world() == 1:
+        return rows
+    gathered: Tensor = _Whole.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Whole(torch.autograd.Function):
+    """All processes make something of all rows; what each makes has a part in every gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Their sum, as gradients of weights are averaged over the processes in the end.
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world())[rank()]
 
 
 def agreed(number: float | bool) -> float | bool:

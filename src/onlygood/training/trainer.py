@@ -34,8 +34,9 @@ from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
-from onlygood.training.balance import Balancer
 from onlygood.training.ema import Averager
+from onlygood.training.gradients import Backward, rule_of
+from onlygood.training.optimizers import Place, built, set_rates
 from onlygood.training.plan import Plan, generator_at, seed_of
 from onlygood.training.precision import autocast
 from onlygood.training.reporting import Reporter, Silent
@@ -86,19 +87,13 @@ class _Mover:
     update: Update
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
-    balancer: Balancer | None
+    rule: Backward
     first: list[float] = field(default_factory=list)
     """Sizes of its first losses, to tell a runaway by."""
 
-    def move(self, epoch: int, factor: float) -> None:
-        """Step with the gradients that the parameters have, which are then gone.
-
-        Learning rates are those of the update in this epoch, times `factor`.
-        """
-        for group, settings in zip(
-            self.optimizer.param_groups, self.update.optimizers, strict=True
-        ):
-            group["lr"] = factor * settings.lr_at(epoch)
+    def move(self, at: Place) -> None:
+        """Step with the gradients that the parameters have, which are then gone."""
+        set_rates(self.optimizer, self.update, at)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -145,7 +140,8 @@ class Trainer:
         Args:
             method: Fresh, or as it comes: weights are overwritten when resuming.
             images: Normal pictures to learn from.
-            validation: Normal pictures to look at now and then; they select nothing.
+            validation: Normal pictures to look at now and then; they select nothing. What a stage
+                measures on held-out pictures is measured on them.
             anomalous: Known anomalous pictures, for methods that use them.
             resume: Go on from the checkpoint in `run_dir`.
 
@@ -236,6 +232,10 @@ class _Run:
             distributed.world(),
         )
 
+    def _validation_plan(self, images: TrainingImages) -> Plan:
+        seed = seed_of(self.trainer.seed, 5)
+        return Plan(len(images), self.training.batch_size, images.draws, seed)
+
     # The run ---------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> History:
@@ -261,15 +261,15 @@ class _Run:
             stage = stages[number]
             self.at.stage = number
             if self.at.step == 0 and stage.before is not None:
-                self._pass(stage.name, stage.before)
+                self._pass(stage, stage.before)
             if stage.updates:
                 self._train(stage, saved)
                 self.at.bound |= self._used(stage, self.training) >= min(
-                    WHOLE, self.training.decay_from
+                    WHOLE, self._budgeted_from(stage)
                 )
             saved = None
             if stage.after is not None:
-                self._pass(stage.name, stage.after)
+                self._pass(stage, stage.after)
                 if stage.updates:
                     self._validate(stage)  # Of what the pass has changed, too.
             self.at.step = self.at.stage_batches = self.at.stage_images = 0
@@ -283,22 +283,26 @@ class _Run:
             at.seconds,
         )
 
-    def _pass(self, name: str, visit: Callable[[Iterable[Images]], None]) -> None:
-        """One pass over the training views, in eval mode and without gradients."""
+    def _pass(self, stage: Stage, visit: Callable[[Iterable[Images]], None]) -> None:
+        """One pass over the views that the stage visits, in eval mode and without gradients."""
+        name = stage.name
+        pictures, plan = self.images, self.plan
+        if stage.visits == "held_out" and self.validation is not None and len(self.validation):
+            pictures, plan = self.validation, self._validation_plan(self.validation)
         self.reporter.start(name)
         self.method.eval()
         began = time.perf_counter()
         with torch.no_grad():
-            visit(self._views(name))
+            visit(self._views(name, pictures.batches(plan.once(pictures.views))))
         self.at.seconds += time.perf_counter() - began
-        self.at.images += len(self.images) * self.images.views
+        self.at.images += len(pictures) * pictures.views
         self.log.add(
             {"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds}
         )
         self.reporter.finish()
 
-    def _views(self, name: str) -> Iterator[Images]:
-        for images in self.images.batches(self.plan.once(self.images.views)):
+    def _views(self, name: str, batches: Iterable[Images]) -> Iterator[Images]:
+        for images in batches:
             if self.trainer._interrupted:
                 raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
             yield images
@@ -323,7 +327,7 @@ class _Run:
             )
         clock = _Clock(self.at)
         while (spent := distributed.agreed(self._spent(stage))) < WHOLE:
-            terms = self._step(stage, _falling(self.training.decay_from, spent))
+            terms = self._step(stage, spent)
             clock.tick()
             at, training = self.at, self.training
             if self.averager is not None:
@@ -350,24 +354,12 @@ class _Run:
         self.movers = []
         for update in stage.updates:
             parameters = [p for module in update.trains for p in module.parameters()]
-            groups = [
-                {
-                    "params": list(module.parameters()),
-                    "lr": adam.lr,
-                    "betas": adam.betas,
-                    "eps": adam.eps,
-                    "weight_decay": adam.weight_decay,
-                }
-                for module, adam in zip(update.trains, update.optimizers, strict=True)
-            ]
-            optimizer = torch.optim.Adam(groups, fused=True)
-            balancer = Balancer(update.balance, parameters) if update.balance else None
-            mover = _Mover(update, optimizer, parameters, balancer)
+            optimizer = built(update)
+            mover = _Mover(update, optimizer, parameters, rule_of(update, parameters))
             if saved is not None:
                 checkpoints.load_optimizer(optimizer, saved.part(f"optimizer.{update.name}"))
                 mover.first += saved.facts["first"][update.name]
-                if balancer is not None:
-                    balancer.load(saved.facts["balance"][update.name])
+                mover.rule.load(saved.facts["balance"].get(update.name, {}))
             self.movers.append(mover)
         self.averager = Averager(stage.ema) if stage.ema is not None else None
         if saved is not None and self.averager is not None:
@@ -401,8 +393,8 @@ class _Run:
 
     # One step --------------------------------------------------------------------------------
 
-    def _step(self, stage: Stage, factor: float) -> dict[str, Tensor]:
-        """Run the updates that are due, with learning rates times `factor`.
+    def _step(self, stage: Stage, spent: float) -> dict[str, Tensor]:
+        """Run the updates that are due, when a share `spent` of the stage's budget is over.
 
         Gives their terms, by `UPDATE/TERM`.
         """
@@ -411,7 +403,7 @@ class _Run:
         self.current = None
         logged = self.at.step == 1 or self.at.step % self.training.log_every == 0
         terms: dict[str, Tensor] = {}
-        waiting: list[tuple[_Mover, list[Tensor | None], int]] = []
+        waiting: list[tuple[_Mover, list[Tensor | None], Place]] = []
         for number, mover in enumerate(self.movers):
             if self.at.step % mover.update.every:
                 continue
@@ -422,21 +414,23 @@ class _Run:
                 if logged:
                     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
                     terms[f"{mover.update.name}/gradient_norm"] = norm
-                if mover.balancer is not None:
-                    for name, weight in mover.balancer.weights.items():
-                        terms[f"{mover.update.name}/weight_{name}"] = torch.tensor(
-                            weight, device=self.device
-                        )
+                for name, value in mover.rule.logged().items():
+                    terms[f"{mover.update.name}/{name}"] = torch.tensor(value, device=self.device)
                 if stage.order == "alternating":
-                    mover.move(self._epoch(), factor)
+                    mover.move(self._place(spent))
                 else:
-                    waiting.append((mover, gradients, self._epoch()))
+                    waiting.append((mover, gradients, self._place(spent)))
                     mover.optimizer.zero_grad()
-        for mover, gradients, epoch in waiting:
+        for mover, gradients, place in waiting:
             for parameter, gradient in zip(mover.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            mover.move(epoch, factor)
+            mover.move(place)
         return terms
+
+    def _place(self, spent: float) -> Place:
+        """Where the step that is running began, with the passes complete by now."""
+        factor = _falling(self.training.decay_from, spent)
+        return Place(self.at.step - 1, self._epoch(), spent, factor)
 
     def _epoch(self) -> int:
         """Passes of this stage that were complete before the newest batch."""
@@ -452,12 +446,7 @@ class _Run:
         with autocast(self.training, self.device):
             loss = mover.update.loss(batch)
         self._guard(mover, loss)
-        if mover.balancer is not None:
-            due = mover.balancer.due(self.at.step)
-            mover.balancer.backward(loss, measure=due and repetition == 0)
-        else:
-            loss.total.backward()
-            distributed.average([p.grad for p in mover.parameters if p.grad is not None])
+        mover.rule.backward(loss, step=self.at.step, repetition=repetition)
         self.at.images += self.training.batch_size
         self.at.stage_images += self.training.batch_size
         return loss
@@ -488,6 +477,7 @@ class _Run:
             progress=Progress(step=at.step - 1, epoch=self._epoch()),
             rank=distributed.rank(),
             world=distributed.world(),
+            gather=distributed.whole,
         )
         # Dropout and the like draw from the global state: tie it to the place in the run too.
         _seed_globally(
@@ -501,9 +491,7 @@ class _Run:
         """Stop before a loss that is not finite, or has run away, reaches the weights."""
         if self.device.type == "cuda" and self.at.step % self.training.log_every:
             return  # Looking at the number would make the processor wait for the GPU.
-        total = loss.total.detach().clone()
-        if loss.balanced is not None:
-            total += loss.balanced.detach()
+        total = loss.whole.detach().clone()
         distributed.average([total])  # All processes stop, or none.
         value = total.item()
         settled = len(mover.first) == 10
@@ -541,17 +529,15 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> None:
-        """Mean score parts of held-out normal pictures, for the log alone."""
-        if self.validation is None or not len(self.validation):
+        """Mean score parts of held-out normal pictures, for the log alone.
+
+        Not of a method that searches: a look would take longer than the steps between two.
+        """
+        if self.validation is None or not len(self.validation) or self.method.searches:
             return
         self.method.eval()
         sums: dict[str, float] = {}
-        plan = Plan(
-            len(self.validation),
-            self.training.batch_size,
-            self.validation.draws,
-            seed_of(self.trainer.seed, 5),
-        )
+        plan = self._validation_plan(self.validation)
         with autocast(self.training, self.device):
             for images in self.validation.batches(plan.once()):
                 scores = self.method.score(images)
@@ -595,10 +581,15 @@ class _Run:
         )
         return max((d / (whole * share) for d, whole in done if whole), default=0.0)
 
+    def _budgeted_from(self, stage: Stage) -> float:
+        """Share of the budget from which on a stage's learning rates depend on it; 1: none."""
+        schedules = [o.schedule.budgeted_from for u in stage.updates for o in u.optimizers]
+        return min(self.training.decay_from, *schedules) if schedules else 1.0
+
     def _check_budget(self, before: Budget, path: Path) -> None:
         """Refuse another budget than that of the run before, where its weights depend on it."""
         now, stage = self.training.budget, self.stages[self.at.stage]
-        start = self.training.decay_from
+        start = self._budgeted_from(stage)
         falls = start < 1 and max(self._used(stage, before), self._used(stage, now)) > start
         if now != before and (self.at.bound or falls):
             words = " and ".join(f"{k}={v}" for k, v in asdict(before).items() if v) or "none"
@@ -625,7 +616,7 @@ class _Run:
             "budget": asdict(self.training.budget),
             "position": vars(self.at),
             "first": {mover.update.name: mover.first for mover in self.movers},
-            "balance": {m.update.name: m.balancer.state() for m in self.movers if m.balancer},
+            "balance": {m.update.name: state for m in self.movers if (state := m.rule.state())},
             "log": self.log.records,
         }
         checkpoints.save(path, checkpoints.Checkpoint(tensors, facts))
