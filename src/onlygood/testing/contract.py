@@ -276,7 +276,7 @@ def told_and_loaded(
     """Scores before saving, and after loading in one fresh process for all methods of this run."""
     asking = test_a_fresh_process_gives_equal_scores.__name__
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    names = [item.callspec.params["name"] for item in items if item.originalname == asking]
+    names = [str(item.callspec.params["name"]) for item in items if item.originalname == asking]
     folder = tmp_path_factory.mktemp("models")
     np.save(folder / "pictures.npy", cases.pictures())
     told: dict[str, list[float]] = {}
