@@ -83,3 +83,17 @@ def test_a_defect_stands_out_where_it_is(keep: str) -> None:
     for peak in scores.map.flatten(1).argmax(1):
         assert int(peak) // 96 > 48
         assert int(peak) % 96 > 48
+
+
+def test_what_is_usual_is_the_distance_from_patches_of_other_pictures() -> None:
+    train = images(6)
+    method = fitted(train)
+    with torch.no_grad():
+        method.gauge(iter(train.split(4)))
+        patches = method.features(train).flatten(1, 2)
+    total = torch.zeros(24)
+    for own, others in ((patches[::2], patches[1::2]), (patches[1::2], patches[::2])):
+        nearest = torch.cdist(own.flatten(0, 1).double(), others.flatten(0, 1).double()).amin(1)
+        total += nearest.float().view(3, 24).sum(0)
+    expected = (total + total.mean() / 6) / 7
+    torch.testing.assert_close(method.usual.distances.rows, expected, rtol=1e-3, atol=1e-4)

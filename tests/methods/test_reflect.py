@@ -10,7 +10,7 @@ from onlygood.methods.reflect import Reflect, ReflectConfig, aligned
 from onlygood.networks.patches import side_by_side
 from tests.methods.pattern import SHAPE, assert_a_defect_stands_out, images
 
-FINE, COARSE = 40, 80 + 112
+FINE, COARSE = 40, 80
 KEPT = {"light": "kept"}
 
 
@@ -28,6 +28,15 @@ def standardised(method: Reflect, x: Tensor) -> list[Tensor]:
 def test_layers_of_one_stride_are_one_grid() -> None:
     shapes = [tuple(f.shape) for f in Reflect(ReflectConfig(), SHAPE).features(images(2))]
     assert shapes == [(2, 6, 4, FINE), (2, 3, 2, COARSE)]
+
+
+def test_features_are_averaged_over_neighbouring_positions() -> None:
+    x = images(2)
+    plain, averaged = (
+        Reflect(ReflectConfig(averaged=on), SHAPE).features(x)[0] for on in (False, True)
+    )
+    torch.testing.assert_close(averaged[:, 2, 1], plain[:, 1:4, :3].mean((1, 2)))
+    torch.testing.assert_close(averaged[:, 0, 3], plain[:, :2, 2:].mean((1, 2)))
 
 
 def test_light_is_evened_of_all_but_tiny_pictures() -> None:
@@ -156,7 +165,7 @@ def test_the_usual_distance_is_about_that_of_pictures_left_out() -> None:
         unseen.append(method.mahalanobis(standardised(method, train[i : i + 1])).mean())
     method = fitted(train, **config)
     seen = method.mahalanobis(standardised(method, train)).mean()
-    usual, expected = method.usual.rows.mean(), torch.stack(unseen).mean()
+    usual, expected = method.usual.distances.rows.mean(), torch.stack(unseen).mean()
     assert seen < 0.85 * expected
     assert abs(usual - expected) < 0.3 * (expected - seen)
 
@@ -164,9 +173,8 @@ def test_the_usual_distance_is_about_that_of_pictures_left_out() -> None:
 def test_distances_are_told_in_what_is_usual_at_a_position() -> None:
     method, new = fitted(images(40), light="evened"), images(2, seed=1)
     rest = standardised(method, new)
-    expected = method.mahalanobis(rest) / method.usual.rows.view(6, 4)
-    torch.testing.assert_close(method.distances(rest), expected)
-    assert len(fitted(images(40), positions="all").usual.rows) == 1
+    expected = method.mahalanobis(rest) / method.usual.distances.rows.view(6, 4)
+    torch.testing.assert_close(method.usual(method.mahalanobis(rest)), expected)
     totals = fitted(images(200)).score(images(8, seed=1)).total
     assert 0.8 < float(totals.min()) < float(totals.max()) < 1.5
 
@@ -180,7 +188,7 @@ def test_the_score_is_the_mean_of_the_worst_positions() -> None:
 
 
 def test_a_defect_stands_out_where_it_is() -> None:
-    assert_a_defect_stands_out(fitted(images(200), worst=1, block=1), 1.5)
+    assert_a_defect_stands_out(fitted(images(200), worst=1, block=1, averaged=False), 1.5)
 
 
 def test_whether_parts_are_aligned_shows_in_their_features() -> None:

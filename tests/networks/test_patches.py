@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
-from onlygood.networks.patches import PatchFeatures, top_mean
+from onlygood.networks.patches import PatchFeatures, Usual, top_mean
 
 LITE, LAYERS = "efficientnet-lite0", ("stride8", "stride16")
 
@@ -51,3 +51,14 @@ def test_maps_are_as_large_as_the_images() -> None:
     assert found.shape == (2, 48, 32)
     expected = F.interpolate(positions[:, None], (48, 32), mode="bilinear", align_corners=False)
     assert torch.equal(found, expected[:, 0])
+
+
+def test_distances_are_told_in_what_is_usual_where_they_are() -> None:
+    usual, distances = Usual(), torch.tensor([[[2.0, 6.0], [8.0, 1.0]]])
+    assert torch.equal(usual(distances), distances)
+    # Sums over three images; the mean of all positions, 2, is the fourth.
+    usual.store(torch.tensor([[6.0, 10.0], [2.0, 6.0]]), 3)
+    expected = torch.tensor([[[2.0 / 2, 6.0 / 3], [8.0 / 1, 1.0 / 2]]])
+    torch.testing.assert_close(usual(distances), expected)
+    usual.store(torch.zeros(2, 2), 3)
+    assert torch.equal(usual(distances), distances)

@@ -8,6 +8,8 @@ Departures from the paper:
   weights come with a package, and it is meant for processors.
 - All channels of two layers are used, instead of some that are drawn at random from three.
 - Coarse layers are interpolated bilinearly, not repeated.
+- One Gaussian for all positions (`positions=all`) tells distances in units of what is usual at each
+  position: next to an edge the network sees its own padding, and all distances are larger.
 - The score is the mean over the most unusual hundredth of positions; `top=0` gives the maximum.
 
 Departures from the authors' code: they did not publish any.
@@ -29,7 +31,7 @@ from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import PatchFeatures, top_mean
+from onlygood.networks.patches import PatchFeatures, Positions, Usual, top_mean
 from onlygood.networks.whitening import whitening
 
 
@@ -76,10 +78,14 @@ class Gaussian(Method):
         channels = self.features.channels
         self.mean = Memory(channels)
         self.whitening = Memory(channels, channels, triangular=True)
+        self.usual = Usual()
 
     def stages(self) -> Sequence[Stage]:
-        """One stage without updates: `before` sees the training images once."""
-        return [Stage(name="statistics", before=self.measure)]
+        """Stages without updates: each sees the training images once."""
+        statistics = Stage(name="statistics", before=self.measure)
+        if self.config.positions == "each":
+            return [statistics]
+        return [statistics, Stage(name="usual", before=self.gauge)]
 
     def measure(self, images: Iterable[Images]) -> None:
         """Mean and covariance of the features of the training images; fills the buffers.
@@ -99,18 +105,30 @@ class Gaussian(Method):
         covariances = moments.squares.div_(moments.count - 1)
         self.whitening.store(whitening(covariances, self.config.regularisation))
 
+    def gauge(self, images: Iterable[Images]) -> None:
+        """Take the distance that is usual at each position, where one Gaussian is for all."""
+        found = [distances for x in images for distances in self.mahalanobis(x)]
+        self.usual.store(torch.stack(found).sum(0), len(found))
+
     def _groups(self, x: Images) -> Tensor:
         """Features as `(Gaussians, rows, channels)`; rows are images, or images times positions."""
         features = self.features(x).flatten(1, 2).transpose(0, 1)
         return features if self.config.positions == "each" else features.flatten(0, 1)[None]
 
-    def score(self, x: Images) -> Scores:
-        """Mean over the top positions of `sqrt((f - mu)^T (Sigma + epsilon 1)^-1 (f - mu))`."""
+    def mahalanobis(self, x: Images) -> Positions:
+        """`sqrt((f - mu)^T (Sigma + epsilon 1)^-1 (f - mu))` at each position."""
         features = self.features(x)
         rows = features.flatten(1, 2)
         centred = (rows - self.mean.rows).permute(1, 2, 0)
         white = self.whitening.rows @ centred
-        distances = white.square().sum(1).sqrt().T.unflatten(1, features.shape[1:3])
+        return white.square().sum(1).sqrt().T.unflatten(1, features.shape[1:3])
+
+    def score(self, x: Images) -> Scores:
+        """Mean over the top positions of Mahalanobis' distance.
+
+        That of one Gaussian for all positions is in units of what is usual at each.
+        """
+        distances = self.usual(self.mahalanobis(x))
         return Scores.weighted(
             map=enlarged(distances, *x.shape[2:]),
             distance=(1.0, top_mean(distances, self.config.top)),

@@ -11,6 +11,8 @@ Departures from the paper:
 - The score is the mean over the most unusual hundredth of positions, and the maximum is not
   weighed by how lonely its neighbour is; `top=0` gives the plain maximum.
 - Features are averaged over 3 x 3 positions, at edges over those that are there.
+- Distances are told in units of what is usual at their position: next to an edge the network sees
+  its own padding, and all distances are larger.
 
 Departures from the authors' code: it also averages over channels until 1024 are left; here there
 are 152.
@@ -20,6 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
+import torch
+
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import ONE_OR_MORE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Images
@@ -27,10 +31,12 @@ from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory, coreset, sample
-from onlygood.networks.patches import PatchFeatures, top_mean
+from onlygood.networks.patches import PatchFeatures, Usual, top_mean
 
 POOL = 10
 """Patches to choose a coreset from, for each that is kept."""
+LOOKED_AT = 64
+"""Training pictures that usual distances are taken from, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +75,11 @@ class PatchKNN(Method):
         c = self.config = config
         self.features = PatchFeatures(c.backbone, c.layers, averaged=True)
         self.memory = Memory(self.features.channels)
+        self.usual = Usual()
 
     def stages(self) -> Sequence[Stage]:
-        """One stage without updates: `before` sees the training images once."""
-        return [Stage(name="keeping", before=self.keep)]
+        """Two stages without updates: each sees the training images once."""
+        return [Stage(name="keeping", before=self.keep), Stage(name="usual", before=self.gauge)]
 
     def keep(self, images: Iterable[Images]) -> None:
         """Keep patches of the training images; fills the memory."""
@@ -83,11 +90,31 @@ class PatchKNN(Method):
         else:
             self.memory.store(coreset(sample(patches, POOL * c.limit), c.limit))
 
+    def gauge(self, images: Iterable[Images]) -> None:
+        """Take the distance that is usual at each position.
+
+        Each half of some training images is compared with the other: within an image, patches
+        overlap, so that distances would be too small.
+        """
+        some = [self.features(x) for x in sample(images, LOOKED_AT).split(1)]
+        found = []
+        for half in (0, 1):
+            others = torch.cat(some[1 - half :: 2] or some)
+            memory = Memory(self.features.channels)
+            memory.store(sample([others.flatten(0, 2)], self.config.limit))
+            for features in some[half::2]:
+                nearest = memory.nearest(features.flatten(0, 2), 1)
+                found.append(nearest.view(features.shape[1:3]))
+        self.usual.store(torch.stack(found).sum(0), len(found))
+
     def score(self, x: Images) -> Scores:
-        """Mean over the top positions of the Euclidean distance from the nearest kept patch."""
+        """Mean over the top positions of the distance from the nearest kept patch.
+
+        Euclidean, and in units of what is usual at each position.
+        """
         features = self.features(x)
         nearest = self.memory.nearest(features.flatten(0, 2), 1)
-        distances = nearest.view(features.shape[:3])
+        distances = self.usual(nearest.view(features.shape[:3]))
         return Scores.weighted(
             map=enlarged(distances, *x.shape[2:]),
             distance=(1.0, top_mean(distances, self.config.top)),

@@ -40,7 +40,7 @@ from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
 from onlygood.networks.memory import Memory, sample
-from onlygood.networks.patches import Positions, side_by_side
+from onlygood.networks.patches import Positions, Usual, averages, side_by_side
 from onlygood.networks.whitening import whitening
 
 Grid = Float[Tensor, "B _ _ _"]
@@ -74,8 +74,10 @@ class ReflectConfig:
 
     backbone: str = "efficientnet-lite0"
     """Frozen network; see `onlygood.networks.backbones` for others."""
-    layers: tuple[str, ...] = ("stride8", "stride16a", "stride16")
+    layers: tuple[str, ...] = ("stride8", "stride16a")
     """Where its features are taken; those of one stride are taken together, as one grid."""
+    averaged: bool = True
+    """Replace features by their mean over 3 x 3 positions (at edges, over those that are there)."""
     positions: Literal["auto", "each", "all"] = "auto"
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
     latent: int = 16
@@ -88,7 +90,7 @@ class ReflectConfig:
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
     regularisation: float = 0.01
     """Added to the variances of standardised features (epsilon)."""
-    worst: int = 24
+    worst: int = 12
     """Positions of the finest grid, the most unusual ones, whose mean is the score."""
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ class Reflect(Method):
         self.statistics = nn.ModuleList(self.grids)
         whole = sum(grid.channels for grid in self.grids)
         self.whitening = Memory(whole, whole, compact=True, triangular=True)
-        self.usual = Memory()
+        self.usual = Usual()
         numbers = sum(
             math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels
             for stride, channels in layers
@@ -164,7 +166,10 @@ class Reflect(Method):
             std = (x - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
             light = [torch.cat([mean, std], 3)]
             x = 0.5 + CONTRAST * (x - mean) / (std + FAINT)
-        maps = zip(self.backbone.strides, self.backbone(x), strict=True)
+        found = self.backbone(x)
+        if self.config.averaged:
+            found = tuple(map(averages, found))
+        maps = zip(self.backbone.strides, found, strict=True)
         grids = [
             torch.cat([features for _, features in group], 1).permute(0, 2, 3, 1)
             for _, group in groupby(maps, key=lambda layer: layer[0])
@@ -237,22 +242,20 @@ class Reflect(Method):
         self.whitening.store(whitening(covariances, c.regularisation))
 
     def gauge(self, rest: Sequence[Grid], each: bool) -> None:
-        """Take the distance that is usual at each position, or one for all, with the same prior.
+        """Take the distance that is usual at each position.
 
         An image that a covariance was learned from lies nearer than it would otherwise. One of the
         `N = n + n_0` that make it, at distance d, would be at `d / sqrt(1 - d^2 / N)` without it
         (Sherman and Morrison 1950).
         """
         n, height, width, _ = rest[0].shape
-        makers = self.weight + (n if each else n * height * width)
+        makers = self.weight + n if each else n * height * width
         total = rest[0].new_zeros(height, width)
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
             squares = self.mahalanobis(part).square()
             own = (squares / makers).clamp_max(OWN)
             total += (squares / (1 - own)).sqrt().sum(0)
-        mean = total.mean()
-        usual = (total + self.weight * mean / n) / (n + self.weight) if each else mean / n
-        self.usual.store(torch.where(usual > 0, usual, 1.0).flatten())
+        self.usual.store(total, n)
 
     def score(self, x: Images) -> Scores:
         """Mean over the worst positions p of `||W_p (f - G(E(f)))_p|| / u_p`; f is standardised."""
@@ -265,15 +268,10 @@ class Reflect(Method):
         rest = [
             own - grid.generated(code, own) for grid, own in zip(self.grids, grids, strict=True)
         ]
-        distances = self.distances(rest)
+        distances = self.usual(self.mahalanobis(rest))
         return Scores.weighted(
             map=enlarged(distances, *x.shape[2:]), distance=(1.0, self.pooled(distances))
         )
-
-    def distances(self, rest: Sequence[Grid]) -> Positions:
-        """`||W_p r_p|| / u_p` of what is left: 1 is what is usual there, u of normal images."""
-        found = self.mahalanobis(rest)
-        return (found.flatten(1) / self.usual.rows).view_as(found)
 
     def mahalanobis(self, rest: Sequence[Grid]) -> Positions:
         """`||W_p r_p||` of what is left, at each position of the finest grid."""

@@ -120,7 +120,7 @@ def squared_distances(x: Rows, rows: Rows) -> Rows:
     return torch.addmm(squares, x, rows.T, alpha=-2).clamp_min(0)
 
 
-def sample(batches: Iterable[Rows], limit: int) -> Rows:
+def sample(batches: Iterable[Tensor], limit: int) -> Tensor:
     """At most `limit` of all rows, in their order, each with the same chance; always the same ones.
 
     Holds at most a quarter more, and a batch. How the rows are batched makes no difference.

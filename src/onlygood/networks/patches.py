@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlygood.core.shapes import Images, PerImage
-from onlygood.networks.backbones import backbone
+from onlygood.networks.backbones import FeatureMaps, backbone
+from onlygood.networks.memory import Memory
 
 Patches = Float[Tensor, "B _ _ _"]
 """`(B, h, w, c)`: c features at each of h x w positions."""
@@ -40,8 +41,40 @@ class PatchFeatures(nn.Module):
         """Features of each position; those of coarser layers are interpolated bilinearly."""
         maps = self.backbone(x)
         if self.averaged:
-            maps = tuple(F.avg_pool2d(m, 3, 1, 1, count_include_pad=False) for m in maps)
+            maps = tuple(map(averages, maps))
         return side_by_side([m.permute(0, 2, 3, 1) for m in maps])
+
+
+@final
+class Usual(nn.Module):
+    """Distances in units of what is usual where they are: 1 is what normal images have there.
+
+    Next to an edge a network sees its own padding, which is unlike any picture, and there distances
+    are larger in all images alike. Empty until `store`; until then it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distances = Memory()
+
+    def store(self, total: Float[Tensor, "h w"], n: int) -> None:
+        """Take the sum over `n` normal images at each position.
+
+        The mean of all positions counts as one image more, for where there are few.
+        """
+        usual = (total + total.mean() / n) / (n + 1)
+        self.distances.store(torch.where(usual > 0, usual, 1.0).flatten())
+
+    def forward(self, distances: Positions) -> Positions:
+        """Distances at each position, told in what is usual there."""
+        if not len(self.distances.rows):
+            return distances
+        return (distances.flatten(1) / self.distances.rows).view_as(distances)
+
+
+def averages(maps: FeatureMaps) -> FeatureMaps:
+    """Means over 3 x 3 positions; at edges over those that are there."""
+    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
 
 
 def side_by_side(grids: Sequence[Patches]) -> Patches:
