@@ -291,7 +291,8 @@ def auroc(
         method.whiten(rest["train"], True)
         method.gauge(rest["train"], True)
         for part, own in rest.items():
-            found = method.distances(own) if variant.usual else method.mahalanobis(own)
+            found = method.mahalanobis(own)
+            found = method.usual(found) if variant.usual else found
             score[part] = method.pooled(found)
     else:  # in units of what is usually left at each position
         lengths = {part: side_by_side(own).norm(dim=3) for part, own in rest.items()}
