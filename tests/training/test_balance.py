@@ -106,6 +106,19 @@ def test_each_module_has_a_weight_of_its_own():
     assert rule.weights == pytest.approx({"one": 1 / 2, "two": 1 / 8})
 
 
+def test_a_module_without_gradients_is_passed_over_and_what_is_in_none_weighs_one():
+    silent, row, free = Row(), Row(), Row()
+    modules = {"silent": silent, "row": row}
+    parameters = [p for one in (silent, row, free) for p in one.parameters()]
+    loss, other = parted(row, 1e-6), parted(free, 4.0)
+    both = Loss(loss.total + other.total, {}, loss.balanced + other.balanced)
+    rule = Balancer(Balance(modules=modules), parameters)
+    rule.fill(both, measure=True)
+    assert rule.weights == pytest.approx({"silent": 1.0, "row": 1e6})
+    assert silent.weight.grad is None
+    assert torch.equal(free.weight.grad, SLOPES + 4 * SLOPES.flip(0))
+
+
 def smoothed(values: list[float], share: float) -> list[float]:
     result = values[:1]
     for value in values[1:]:

@@ -359,6 +359,7 @@ def test_running_statistics_are_averaged_with_the_weights_they_belong_to():
     # With this momentum the running mean is that of the last batch; it begins at 0.
     first, second = (sum(seen.numbers) / 400 for seen in toy.seen)
     assert averaged.running_mean.item() == pytest.approx(first / 4 + second / 2, abs=1e-6)
+    assert averaged.running_var.item() != last.running_var.item()
     assert averaged.num_batches_tracked == 2
     assert last.running_mean.item() == pytest.approx(second, abs=1e-6)
 
