@@ -35,13 +35,15 @@ def evaluation_report(detector: Detector, evaluation: Evaluation) -> ReportConte
     Pictures that the page shows are read and scored once more, for their heat maps.
     """
     figures = evaluation.to_json()
-    summary = {f.name: figures[f.name] for f in fields(EvaluationSummary)}
+    summary = {f.name: figures[f.name] for f in fields(EvaluationSummary) if f.name in figures}
+    promise = evaluation.promise
+    told = {"promise": promise.words, "promise_broken": promise.broken}
     parts = {name: value for name, value in evaluation.parts.items() if value is not None}
     return _content(
         detector,
         "evaluation on labelled pictures",
         items=_items(detector, evaluation),
-        evaluation=EvaluationSummary(**{**summary, "parts": parts}),
+        evaluation=EvaluationSummary(**{**summary, **told, "parts": parts}),
     )
 
 

@@ -24,6 +24,22 @@ def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
     assert (good / "r.html").read_text() == "evaluated"
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_broken_promise_is_said_in_red(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    promise = {"broken": broken, "words": "22 of 40"}
+    monkeypatch.setattr(
+        FakeEvaluation,
+        "to_json",
+        lambda self, of=FakeEvaluation.to_json: of(self) | {"promise": promise},
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = run("evaluate", model, good.parent, "--quiet")
+    assert ("\x1b[1;31m22 of 40" in done.out) == broken
+    assert "22 of 40" in done.out
+
+
 def test_evaluate_needs_its_folder(run: Run, model: Path) -> None:
     assert "there is no nowhere" in run("evaluate", model, "nowhere").err
 

@@ -366,3 +366,12 @@ def test_write_is_atomic_and_takes_names_that_are_not_text(tmp_path, monkeypatch
         page.write_report(BARE, target)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert target.read_text("utf-8") == written
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_broken_promise_stands_where_the_promise_does(broken: bool) -> None:
+    found = dataclasses.replace(EVALUATION, promise="22 of 40 are above", promise_broken=broken)
+    html = page.render(dataclasses.replace(_full(), evaluation=found))
+    decision = html[html.index('id="decision"') : html.index('id="scores"')]
+    assert "22 of 40 are above." in decision
+    assert ('class="lead void"' in decision, 'class="alarm"' in decision) == (broken, broken)
