@@ -20,7 +20,7 @@ from onlygood.deploy.export import export
 from onlygood.deploy.runtime import Runtime
 from onlygood.deploy.server import PAGE
 from onlygood.deploy.service_settings import ServiceSettings
-from onlygood.report.heatmap import PLASMA
+from onlygood.report.heatmap import FAINT, PLASMA
 from tests.deploy.stream import serving
 from tests.parts import TINY, normal, scratched, write
 
@@ -135,6 +135,26 @@ def test_three_dropped_pictures_are_three_results_sorted_by_score(
     # A thumbnail and its map, both drawn; 300 x 150 is a canvas that nobody has touched.
     for kind in ("picture", "heat"):
         expect(tiles(page).first.locator(f"canvas.{kind}")).to_have_js_property("width", 20)
+
+
+def test_a_region_is_outlined_only_where_the_setting_calls_it_anomalous(
+    page: Any, three: list[Path]
+) -> None:
+    drop(page, three[1:])
+    bad, good = tiles(page).first, tiles(page).last
+    for tile, quiet in ((bad, False), (good, True)):
+        expect(tile.locator("canvas.quiet")).to_have_js_property("width", 20)
+        expect(tile.locator("canvas.quiet")).to_be_visible(visible=quiet)
+        expect(tile.locator("canvas.heat")).to_be_visible(visible=not quiet)
+    opacity = """canvas => Math.max(...canvas.getContext("2d")
+        .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 3))"""
+    seen = [bad.locator(f"canvas.{kind}").evaluate(opacity) for kind in ("heat", "quiet")]
+    assert seen == [255, FAINT]
+    page.get_by_role("slider", name="Threshold").press("Home")
+    expect(good.locator(".decision")).to_have_text("anomalous")
+    expect(good.locator("canvas.heat")).to_be_visible()
+    expect(good.locator(".whole")).to_be_visible()
+    expect(bad.locator(".whole")).to_be_hidden()
 
 
 def test_the_threshold_is_moved_without_the_service(

@@ -14,9 +14,7 @@ CALIBRATION = Calibration.fit(np.arange(45.0), target_fpr=0.05, confidence=0.9)
 
 @pytest.mark.parametrize(("found", "total"), [(0, 40), (2, 40), (7, 40), (1, 1)])
 def test_the_p_value_is_the_binomial_tail(found: int, total: int) -> None:
-    tail = sum(
-        math.comb(total, x) * 0.05**x * 0.95 ** (total - x) for x in range(found, total + 1)
-    )
+    tail = sum(math.comb(total, x) * 0.05**x * 0.95 ** (total - x) for x in range(found, total + 1))
     test = check_promise(CALIBRATION, found, total)
     assert test.p_value == pytest.approx(tail)
     assert test.broken == (tail < RISK)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from onlygood.core.errors import ShapeError
-from onlygood.report.heatmap import colourise, fit_map, overlay, save_png, strip
+from onlygood.report.heatmap import colourise, fit_map, found_in, overlay, save_png, strip
 
 
 def _flat(value: float, side: int = 9) -> np.ndarray:
@@ -18,7 +18,31 @@ def test_quiet_up_to_half_and_clearly_marked_from_the_threshold_on() -> None:
     ]
     assert opacity[:2] == [0, 0]
     assert 0 < opacity[2] < opacity[3] < opacity[4] / 1.5
-    assert opacity[4] == opacity[5]
+    assert opacity[4] == opacity[5] < 255 / 2  # what is marked can still be seen
+
+
+def test_nothing_is_marked_in_a_normal_picture() -> None:
+    map = _flat(0.0)
+    map[3:6, 3:6] = 1.5
+    just_below = np.minimum(map, np.float32(0.9999))
+    normal = np.asarray(colourise(map, outline=False))
+    assert (normal == np.asarray(colourise(just_below))).all()
+    assert (normal != np.asarray(colourise(map))).any()
+
+
+@pytest.mark.parametrize(
+    ("decision", "value", "place"),
+    [
+        ("anomalous", 1.0, "region"),
+        ("unsure", 1.0, "region"),
+        ("anomalous", 0.99, "whole picture"),
+        ("normal", 1.5, None),
+        ("error", 1.5, None),
+    ],
+)
+def test_a_region_is_found_where_the_decision_asks_for_one(decision, value, place) -> None:
+    assert found_in(decision, _flat(value)) == place
+    assert found_in(decision, None) is None
 
 
 def test_colour_depends_on_the_value_alone_not_on_the_rest_of_the_map() -> None:

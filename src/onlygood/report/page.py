@@ -17,7 +17,7 @@ from PIL import Image
 from onlygood.core.files import replacing
 from onlygood.report import charts
 from onlygood.report.content import Item, ReportContent
-from onlygood.report.heatmap import TOP, colourise, fit_map
+from onlygood.report.heatmap import TOP, colourise, fit_map, found_in
 
 MOST_ANOMALOUS = 24
 LEAST_ANOMALOUS = 12
@@ -49,6 +49,8 @@ class Thumbnail(NamedTuple):
     photo: str
     reconstruction: str | None
     heat: str | None
+    whole: bool
+    """The picture is not called normal, and no region of its map is outlined."""
 
 
 def shown(items: Sequence[Item]) -> set[int]:
@@ -205,8 +207,12 @@ def _thumbnail(item: Item) -> Thumbnail | None:
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     x_hat = item.reconstruction
     given = None if x_hat is None else _data_uri(x_hat.convert("RGB").resize(photo.size))
-    heat = None if item.map is None else _data_uri(colourise(fit_map(item.map, photo.size)))
-    return Thumbnail(photo.width, photo.height, _data_uri(photo), given, heat)
+    heat, whole = None, False
+    if item.map is not None:
+        map = fit_map(item.map, photo.size)
+        heat = _data_uri(colourise(map, outline=item.decision != "normal"))
+        whole = found_in(item.decision or "", map) == "whole picture"
+    return Thumbnail(photo.width, photo.height, _data_uri(photo), given, heat, whole)
 
 
 def _colour_bar() -> str:
