@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from onlygood.core.errors import ConfigError, DataError, ModelFileError, Onlygoo
 from onlygood.core.result import Result
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
+from onlygood.data.leave_out import without
 from onlygood.data.resize import restored
 from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
@@ -42,6 +43,16 @@ HIGHEST_SEED = 2**63 - 1
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
 
+MOST_UNUSUAL = 12
+"""Calibration pictures whose names a model file keeps: enough to look at, and few to give away."""
+
+
+class Unusual(NamedTuple):
+    """A calibration picture with one of the highest scores."""
+
+    name: str
+    score: float
+
 
 class CalibratedOn(NamedTuple):
     """What the calibration came from, for reports; decisions do not depend on it."""
@@ -50,12 +61,17 @@ class CalibratedOn(NamedTuple):
     """Of each part of the score, that of every calibration picture; none in older model files."""
     pictures: ImageSource | None = None
     """Highest score first; None in a detector that was loaded."""
+    unusual: tuple[Unusual, ...] = ()
+    """The first `MOST_UNUSUAL` of them; none in older model files, and never in exported ones."""
 
     @classmethod
     def of(cls, survey: Survey) -> "CalibratedOn":
         """Of the pictures that a calibration has just been made from."""
         order = np.argsort(-survey.totals, kind="stable")
-        return cls(survey.parts, survey.pictures.subset(order))
+        pictures = survey.pictures.subset(order)
+        scores = survey.totals[order][:MOST_UNUSUAL].tolist()
+        unusual = tuple(map(Unusual, pictures.names[:MOST_UNUSUAL], scores))
+        return cls(survey.parts, pictures, unusual)
 
 
 @final
@@ -101,6 +117,7 @@ class Detector:
         target_fpr: float = 0.05,
         confidence: float = 0.9,
         group_by: str | None = None,
+        leave_out: Iterable[str | os.PathLike[str]] = (),
         run_dir: Path | None = None,
         resume: bool = False,
         reporter: Reporter | None = None,
@@ -122,6 +139,9 @@ class Detector:
             confidence: Probability that the threshold keeps this promise, in [0.5, 1).
             group_by: Pattern in a picture's name that tells the part it shows; pictures of one
                 part are never on both sides of the split, and the promise is about parts.
+            leave_out: Names or paths of pictures to learn nothing from, as a report has them:
+                such as turned out not to be normal. Good pictures that are merely unusual belong
+                in; without them the promise would be about other pictures than will come.
             run_dir: Folder for checkpoints and the log of the run.
             resume: Go on from the checkpoint in `run_dir`.
             reporter: Hears of the progress.
@@ -132,7 +152,8 @@ class Detector:
 
         Raises:
             ConfigError: an unknown method, preset or setting, or a value out of its range.
-            DataError: no or too few pictures, or none that can be read.
+            DataError: no or too few pictures, none that can be read, or none of a name in
+                `leave_out`.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
@@ -141,8 +162,12 @@ class Detector:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
-        source, words = _normal_pictures(pictures)
+        found, words = _normal_pictures(pictures)
         reporter.note(words)
+        source = without(found, leave_out)
+        n_left_out = len(found) - len(source)
+        if n_left_out:
+            reporter.note(f"{n_left_out} of them are left out, as was asked for")
         # By all pictures: which ones are kept aside must not decide how they are seen.
         resolved = resolved._replace(view=settled(resolved.view, source))
         parts = _parted(source, target_fpr, confidence, seed, group_by)
@@ -168,10 +193,16 @@ class Detector:
         provenance = {
             **_circumstances(where),
             "threads": torch.get_num_threads(),
-            "precision": "bf16" if uses_bf16(resolved.training.precision, where) else "float32",
+            # Without steps all is computed as scores are.
+            "precision": (
+                "bf16"
+                if history.steps and uses_bf16(resolved.training.precision, where)
+                else "float32"
+            ),
             "preset": preset,
             "seed": seed,
             "pictures": words,
+            "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,
             "n_anomalous": learned.n_anomalous,
@@ -322,6 +353,7 @@ class Detector:
                 "group_by": self.group_by,
                 "provenance": self.provenance,
                 "history": _thinned(self.history),
+                "unusual": [picture._asdict() for picture in self.calibrated_on.unusual],
             },
         )
 
@@ -350,7 +382,9 @@ class Detector:
                 config,
                 settings.from_json(Training, facts["training"]),
                 Calibration.from_parts(facts["calibration"], arrays),
-                calibrated_on=CalibratedOn(parts),
+                calibrated_on=CalibratedOn(
+                    parts, unusual=tuple(Unusual(**it) for it in facts.get("unusual", ()))
+                ),
                 group_by=facts["group_by"],
                 provenance=facts["provenance"],
                 history=facts["history"],

@@ -12,16 +12,13 @@ from PIL import Image
 from onlygood.core.errors import DataError
 from onlygood.core.result import Result
 from onlygood.data.source import ImageSource, Picture
-from onlygood.detector import Detector
+from onlygood.detector import MOST_UNUSUAL, Detector
 from onlygood.evaluation.evaluate import Evaluation
 from onlygood.methods import METHODS
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
 from onlygood.training import health
-
-UNUSUAL = 12
-"""Calibration pictures that a fit report shows."""
 
 
 def fit_report(detector: Detector) -> ReportContent:
@@ -103,11 +100,14 @@ def _items(detector: Detector, evaluation: Evaluation) -> list[Item]:
 
 
 def _unusual(detector: Detector) -> list[Item]:
-    """Of a fresh detector the calibration pictures that score highest."""
+    """The calibration pictures that score highest; of a loaded detector by name alone."""
     source = detector.calibrated_on.pictures
     if source is None:
-        return []
-    source = source.subset(range(min(UNUSUAL, len(source))))
+        return [
+            Item(name=name, score=score, decision=str(detector.calibration.decide(score)))
+            for name, score in detector.calibrated_on.unusual
+        ]
+    source = source.subset(range(min(MOST_UNUSUAL, len(source))))
     # Without p-values: they compare with the calibration pictures, and these are some of them.
     return [
         replace(item, p_value=None)

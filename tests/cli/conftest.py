@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,6 +25,11 @@ class Result(NamedTuple):
     picture: np.ndarray | None = None
 
 
+class Unusual(NamedTuple):
+    name: str
+    score: float
+
+
 class FakeDetector:
     """Calls pictures by what their names say; remembers how it was made and asked."""
 
@@ -33,6 +38,7 @@ class FakeDetector:
     verdict = "training went well"
     provenance: ClassVar[dict[str, Any]] = {"seed": 3}
     failure: ClassVar[BaseException | None] = None
+    calibrated_on = SimpleNamespace(unusual=(Unusual("b.png", 198.5),))
 
     def __init__(self) -> None:
         self.calibration = Calibration.fit(np.arange(200.0))

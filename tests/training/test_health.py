@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onlygood.core.stage import Adam, Stage
-from onlygood.training.health import Log, Record, names, series, verdict
+from onlygood.training.health import WITHOUT_STEPS, Log, Record, names, series, verdict
 from onlygood.training.trainer import LOG
 from tests.training.toys import Toy, fit, numbered
 
@@ -212,7 +212,7 @@ def test_all_complaints_are_told():
 
 @pytest.mark.parametrize("records", [[], [{"stage": "s", "step": 0, "images": 10}]])
 def test_no_gradient_steps(records: list[Record]):
-    assert verdict(records) == (True, "fitted without gradient steps")
+    assert verdict(records) == (True, WITHOUT_STEPS)
 
 
 def test_a_short_run_is_not_judged():
