@@ -103,9 +103,11 @@ def _unusual(detector: Detector) -> list[Item]:
     """The calibration pictures that score highest; of a loaded detector by name alone."""
     source = detector.calibrated_on.pictures
     if source is None:
+        unusual = detector.calibrated_on.unusual
+        decisions: Any = detector.calibration.decide([score for _, score in unusual])
         return [
-            Item(name=name, score=score, decision=str(detector.calibration.decide(score)))
-            for name, score in detector.calibrated_on.unusual
+            Item(name=name, score=score, decision=decision)
+            for (name, score), decision in zip(unusual, decisions.tolist(), strict=True)
         ]
     source = source.subset(range(min(MOST_UNUSUAL, len(source))))
     # Without p-values: they compare with the calibration pictures, and these are some of them.

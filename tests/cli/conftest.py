@@ -95,7 +95,11 @@ class FakeEvaluation:
             "false_positive_rate": 0.04,
             "true_positive_rate": 0.7,
             "threshold": 194.0,
-            "promise": {"broken": False, "words": "that agrees with the promise"},
+            "promise": {
+                "promised": 0.05,
+                "broken": False,
+                "words": "that agrees with the promise",
+            },
             "parts": {"pixels": 0.9},
             "pixel_auroc": None,
             "aupro": None,

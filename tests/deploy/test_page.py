@@ -169,7 +169,8 @@ def test_the_threshold_is_moved_without_the_service(
     calibration = runtime.calibration
 
     def said_of(threshold: float) -> None:
-        rate = percent(calibration.bound_at(threshold))
+        calibrated = threshold == calibration.threshold
+        rate = percent(calibration.promised_fpr if calibrated else calibration.bound_at(threshold))
         confidence = f"{100 * calibration.confidence:g} %"
         expect(page.locator("#bound")).to_have_text(
             f"at this setting at most {rate} false alarms, {confidence} confidence"
@@ -196,6 +197,7 @@ def test_the_threshold_is_moved_without_the_service(
     far = float(line.get_attribute("aria-valuenow"))
     assert far > calibration.scores[-1]
     said_of(far)
+    expect(page.locator("#holds")).to_contain_text("wider than the promise")
     for _ in range(8):
         line.press("PageDown")
     said_of(float(line.get_attribute("aria-valuenow")))

@@ -73,6 +73,10 @@ class DriftState(BaseModel):
 
     state: Literal["too_few", "as_calibrated", "left"]
     n: int
+    smallest_share: float | None = Field(
+        description="Share of the pictures that must score above all calibration scores to be "
+        "seen; null where no share is enough."
+    )
     words: str
 
 
@@ -90,6 +94,7 @@ class ServedModel(BaseModel):
     threshold: float
     strict_threshold: float | None
     target_fpr: float
+    promised_fpr: float = Field(description="What is really promised of the threshold.")
     confidence: float
     n_calibration: int
     guarantee: str
