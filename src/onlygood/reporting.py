@@ -34,7 +34,11 @@ def evaluation_report(detector: Detector, evaluation: Evaluation) -> ReportConte
     figures = evaluation.to_json()
     summary = {f.name: figures[f.name] for f in fields(EvaluationSummary) if f.name in figures}
     promise = evaluation.promise
-    told = {"promise": promise.words, "promise_broken": promise.broken}
+    told = {
+        "promise": promise.words,
+        "promise_broken": promise.broken,
+        "promise_advice": promise.advice,
+    }
     parts = {name: value for name, value in evaluation.parts.items() if value is not None}
     return _content(
         detector,

@@ -99,6 +99,7 @@ class FakeEvaluation:
                 "promised": 0.05,
                 "broken": False,
                 "words": "that agrees with the promise",
+                "advice": "",
             },
             "parts": {"pixels": 0.9},
             "pixel_auroc": None,

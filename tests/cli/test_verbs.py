@@ -28,7 +28,7 @@ def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
 def test_a_broken_promise_is_said_in_red(
     run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
-    promise = {"broken": broken, "words": "22 of 40"}
+    promise = {"broken": broken, "words": "22 of 40", "advice": "look at light"}
     monkeypatch.setattr(
         FakeEvaluation,
         "to_json",

@@ -374,11 +374,17 @@ def test_write_is_atomic_and_takes_names_that_are_not_text(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("broken", [True, False])
 def test_a_broken_promise_stands_where_the_promise_does(broken: bool) -> None:
-    found = dataclasses.replace(EVALUATION, promise="22 of 40 are above", promise_broken=broken)
+    found = dataclasses.replace(
+        EVALUATION,
+        promise="22 of 40 are above",
+        promise_broken=broken,
+        promise_advice="look at light" if broken else "",
+    )
     html = page.render(dataclasses.replace(_full(), evaluation=found))
     decision = html[html.index('id="decision"') : html.index('id="scores"')]
     assert "22 of 40 are above." in decision
-    assert ('class="lead void"' in decision, 'class="alarm"' in decision) == (broken, broken)
+    for words in ('class="lead void"', 'class="alarm"', "Look at light."):
+        assert (words in decision) == broken
 
 
 def test_words_and_pictures_agree() -> None:

@@ -137,4 +137,4 @@ def _show(voice: Voice, figures: Mapping[str, Mapping[str, Any]]) -> None:
     )
     for method, f in figures.items():
         if f["promise"]["broken"]:
-            voice.show(f"{method}: {f['promise']['words']}", alarm=True)
+            voice.show(f"{method}: {f['promise']['words']}", f["promise"]["advice"], alarm=True)

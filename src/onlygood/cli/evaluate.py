@@ -64,7 +64,7 @@ def evaluate(
     voice.show(table("measure", "value", rows=_rows(figures)))
     promise = figures["promise"]
     voice.say(f"promised: {detector.calibration.guarantee}")
-    voice.show(promise["words"], alarm=promise["broken"])
+    voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])
     if report is not None:
         voice.show(f"report: {report}")
     voice.answer(figures)

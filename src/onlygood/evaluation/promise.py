@@ -9,6 +9,8 @@ from onlygood.evaluation.metrics import rate_interval
 
 RISK = 0.01
 """Of calling a promise broken where exactly the promised share of normal pictures is above."""
+TINY = 1e-6
+"""A smaller probability is not worth its digits."""
 
 
 class PromiseTest(NamedTuple):
@@ -24,6 +26,8 @@ class PromiseTest(NamedTuple):
     """`P(Binom(n_normal, promised) >= found)`. None: the promise is about parts, and pictures of
     one part are not independent."""
     words: str
+    advice: str = ""
+    """What to do about a broken one."""
 
     @property
     def broken(self) -> bool:
@@ -55,12 +59,14 @@ def check_promise(calibration: Calibration, found: int, n_normal: int) -> Promis
     p_value = float(stats.binomtest(found, n_normal, promised, alternative="greater").pvalue)
     test = PromiseTest(promised, found, n_normal, p_value, "")
     if test.broken:
+        chance = f"{p_value:.1g}" if p_value > TINY else f"less than {TINY:f}"
         return test._replace(
             words=f"the promise is broken on these pictures: {seen}; if it held, so many would be "
-            f"found with probability {p_value:.1g}. Look at light, focus, camera and lot: these "
-            "pictures are not like the calibration's, or those were too favourable a choice. If "
-            "they are what is to come, calibrate on normal pictures of this lot (onlygood "
-            "calibrate MODEL FOLDER), or fit with some of them"
+            f"found with probability {chance}",
+            advice="look at light, focus, camera and lot: these pictures are not like the "
+            "calibration's, or those were too favourable a choice. If they are what is to come, "
+            "calibrate on normal pictures of this lot (onlygood calibrate MODEL FOLDER), or fit "
+            "with some of them",
         )
     return test._replace(
         words=f"{seen}: that agrees with the promise (p = {p_value:.2g}; the share behind it is "
