@@ -28,6 +28,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
         "target_fpr": 0.05,
         "confidence": 0.9,
         "group_by": None,
+        "leave_out": (),
         "run_dir": model.with_suffix(".run"),
         "resume": False,
     }
