@@ -9,7 +9,7 @@ BENCHMARKS := decoding deploy frozen memory promise reflect_parts scoring servic
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     learn from photographs of solar cells, and show how good that is (3 minutes)"
+	@echo "make demo     learn from photographs of solar cells, and show how good that is (a minute)"
 	@echo "make test     lint, then every test"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite what it can"

@@ -35,7 +35,10 @@ BELOW: dict[str, set[str]] = {
     "report": {"core"},
     "result": {"core", "report"},
     "evaluation.metrics": {"core"},
-    "evaluation.evaluate": {"core", "data", "decision", "result", "evaluation.metrics"},
+    "evaluation.promise": {"core", "decision"},
+    "evaluation.evaluate": {
+        *("core", "data", "decision", "result", "evaluation.metrics", "evaluation.promise"),
+    },
     "judging": {"core", "result", "data.loading", "data.resize", "decision"},
     "model_file": {"core", "settings", "decision"},
     "raw_scores": {"core", "data"},
@@ -52,7 +55,13 @@ BELOW: dict[str, set[str]] = {
     "sklearn": {"core", "data", "detector"},
     "evaluation": {
         *("core", "settings", "methods", "training", "data", "decision", "raw_scores"),
-        *("learning", "detector", "evaluation.metrics", "evaluation.evaluate"),
+        *(
+            "learning",
+            "detector",
+            "evaluation.metrics",
+            "evaluation.evaluate",
+            "evaluation.promise",
+        ),
     },
     "deploy.file": {"core"},
     # Where there is no torch; a test below says so.

@@ -23,6 +23,8 @@ from onlygood.core.errors import (
     OnlygoodError,
 )
 from onlygood.core.settings import View
+from onlygood.raw_scores import MOST_UNUSUAL
+from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
 
 
@@ -214,6 +216,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
         "preset",
         "seed",
         "pictures",
+        "n_left_out",
         "n_train",
         "n_validation",
         "n_anomalous",
@@ -229,7 +232,7 @@ def test_provenance_says_where_it_comes_from(detector: Detector) -> None:
     assert numbers(detector, "preset", "seed", "unreadable") == ["default", 0, []]
     assert detector.provenance["pictures"] == "120 pictures, all taken as normal"
     assert re.fullmatch(r"[0-9a-f]{64}", detector.provenance["training_pictures_sha256"])
-    assert detector.verdict == "fitted without gradient steps"
+    assert detector.verdict == WITHOUT_STEPS
     json.dumps(detector.provenance, allow_nan=False)
 
 
@@ -662,3 +665,36 @@ def test_a_field_that_is_younger_than_the_file_takes_its_default(
 ) -> None:
     edited(detector, tmp_path / "m", lambda tensors, facts: facts["view"].pop("smooth"))
     assert Detector.load(tmp_path / "m").view.smooth == View().smooth
+
+
+# Suspects ------------------------------------------------------------------------------------
+
+
+def test_names_of_the_most_unusual_are_kept_and_no_others(
+    detector: Detector, tmp_path: Path
+) -> None:
+    path = tmp_path / "it.safetensors"
+    detector.save(path)
+    kept = Detector.load(path).calibrated_on
+    assert kept.unusual == detector.calibrated_on.unusual and len(kept.unusual) == MOST_UNUSUAL
+    assert kept.unusual[0].score == detector.calibration.scores[-1]
+    assert path.read_bytes().count(b"array[") == MOST_UNUSUAL
+    file = model_file.read(path)
+    del file.facts["unusual"]  # as files of before
+    model_file.write(path, file.tensors, file.facts)
+    assert Detector.load(path).calibrated_on.unusual == ()
+
+
+def test_what_is_left_out_is_neither_learnt_from_nor_calibrated_on(tmp_path: Path) -> None:
+    parts.write(parts.normal(60), tmp_path / "good")
+    parts.write(parts.scratched(2), tmp_path / "good", "bad")
+    spoilt = Detector.fit("pca", tmp_path, settings=parts.TINY)
+    out = ["good/bad000.png", tmp_path / "good" / "bad001.png"]
+    clean = Detector.fit("pca", tmp_path, settings=parts.TINY, leave_out=out)
+    for name in ("bad000.png", "bad001.png"):
+        (tmp_path / "good" / name).unlink()
+    never = Detector.fit("pca", tmp_path, settings=parts.TINY)
+    assert (clean.calibration.scores == never.calibration.scores).all()
+    assert numbers(clean, "n_left_out", "n_train", "n_calibration") == [2, 30, 30]
+    assert numbers(clean, "training_pictures_sha256") == numbers(never, "training_pictures_sha256")
+    assert clean.calibration.threshold < spoilt.calibration.threshold

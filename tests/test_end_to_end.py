@@ -175,7 +175,10 @@ def test_score_in_json(run: Run, fitted: Path, data: Path, method: str) -> None:
     results = done.answer["results"]
     assert len(results) == 18
     for row in results:
-        assert set(row) == {"path", "score", "p_value", "decision", "error", "parts"}
+        assert set(row) == {
+            *("path", "score", "threshold", "times_threshold"),
+            *("p_value", "decision", "error", "parts"),
+        }
         assert row["decision"] in ("normal", "anomalous")
         assert 0 < row["p_value"] <= 1
     assert results[0]["path"] == str(data / "test" / "good" / "000.png")

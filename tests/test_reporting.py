@@ -8,8 +8,17 @@ from PIL import Image
 
 from onlygood import Detector
 from onlygood.evaluation.evaluate import Evaluation, evaluate
-from onlygood.report.page import LEAST_ANOMALOUS, MISTAKES, MOST_ANOMALOUS, THUMBNAIL, write_report
-from onlygood.reporting import UNUSUAL, evaluation_report, fit_report
+from onlygood.raw_scores import MOST_UNUSUAL
+from onlygood.report.page import (
+    LEAST_ANOMALOUS,
+    MISTAKES,
+    MOST_ANOMALOUS,
+    THUMBNAIL,
+    render,
+    write_report,
+)
+from onlygood.reporting import evaluation_report, fit_report
+from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
 
 
@@ -40,14 +49,14 @@ def test_a_fresh_detector_tells_its_promise(detector: Detector) -> None:
     assert content.decision.n_calibration == 45
     assert content.decision.note is None
     assert list(content.calibration_scores) == calibration.scores.tolist()
-    assert content.verdict == "fitted without gradient steps"
+    assert content.verdict == WITHOUT_STEPS
     assert (content.items, content.evaluation, content.curves) == ((), None, {})
     assert sorted(content.calibration_parts["residual"]) == sorted(calibration.scores)
 
 
 def test_the_most_unusual_calibration_pictures_are_told(detector: Detector) -> None:
     unusual = fit_report(detector).unusual
-    highest = sorted(detector.calibration.scores, reverse=True)[:UNUSUAL]
+    highest = sorted(detector.calibration.scores, reverse=True)[:MOST_UNUSUAL]
     assert [item.score for item in unusual] == pytest.approx(highest, rel=1e-5)
     for item in unusual:
         assert item.picture is not None and item.reconstruction is not None
@@ -71,7 +80,13 @@ def test_a_loaded_detector_knows_the_parts_but_no_pictures(
 ) -> None:
     detector.save(tmp_path / "it.safetensors")
     content = fit_report(Detector.load(tmp_path / "it.safetensors"))
-    assert content.unusual == []
+    fresh = fit_report(detector)
+    assert [item.name for item in content.unusual] == [item.name for item in fresh.unusual]
+    assert [item.score for item in content.unusual] == pytest.approx(
+        [item.score for item in fresh.unusual], rel=1e-5
+    )
+    assert all(item.picture is None for item in content.unusual)
+    assert "keeps their names, not the pictures" in render(content)
     assert content.calibration_parts == fit_report(detector).calibration_parts
 
 

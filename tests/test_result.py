@@ -110,7 +110,7 @@ def test_a_detector_says_what_it_is(tmp_path: Path) -> None:
     assert words.startswith(
         "<Detector pca; learnt from 6 pictures; 16 x 16 px, grey; at most 31.9 % of normal"
     )
-    assert "fitted without gradient steps" in words
+    assert "without training steps" in words
     tiled = parts.fit(parts.normal(12), {"size": 32, "tile": 16})
     assert "32 x 32 px in tiles of 16" in repr(tiled)
     page = made._repr_html_()

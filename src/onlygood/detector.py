@@ -4,7 +4,7 @@ import html
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from onlygood.core.errors import ConfigError, DataError, ModelFileError, Onlygoo
 from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
 from onlygood.data.layout import layout
+from onlygood.data.leave_out import without
 from onlygood.data.resize import restored
 from onlygood.data.source import ImageSource, pictures_of
 from onlygood.data.split import Split, group_names, split
@@ -26,7 +27,7 @@ from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
 from onlygood.learning import learn, new_network, settings_of, settled
-from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey
+from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
 from onlygood.report.plots import training_curves
 from onlygood.result import Result, Results
 from onlygood.training import health
@@ -95,6 +96,7 @@ class Detector:
         target_fpr: float = 0.05,
         confidence: float = 0.9,
         group_by: str | None = None,
+        leave_out: Iterable[str | os.PathLike[str]] = (),
         run_dir: Path | None = None,
         resume: bool = False,
         reporter: Reporter | None = None,
@@ -117,6 +119,9 @@ class Detector:
             confidence: Probability that the threshold keeps this promise, in [0.5, 1).
             group_by: Pattern in a picture's name that tells the part it shows; pictures of one
                 part are never on both sides of the split, and the promise is about parts.
+            leave_out: Names or paths of pictures to learn nothing from, as a report has them:
+                such as turned out not to be normal. Good pictures that are merely unusual belong
+                in; without them the promise would be about other pictures than will come.
             run_dir: Folder for checkpoints and the log of the run.
             resume: Go on from the checkpoint in `run_dir`.
             reporter: Hears of the progress.
@@ -127,7 +132,8 @@ class Detector:
 
         Raises:
             ConfigError: an unknown method, preset or setting, or a value out of its range.
-            DataError: no or too few pictures, or none that can be read.
+            DataError: no or too few pictures, none that can be read, or none of a name in
+                `leave_out`.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
@@ -137,8 +143,12 @@ class Detector:
         method = registry.introduce(method)
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
-        source, words = _normal_pictures(pictures)
+        found, words = _normal_pictures(pictures)
         reporter.note(words)
+        source = without(found, leave_out)
+        n_left_out = len(found) - len(source)
+        if n_left_out:
+            reporter.note(f"{n_left_out} of them are left out, as was asked for")
         # By all pictures: which ones are kept aside must not decide how they are seen.
         resolved = resolved._replace(view=settled(resolved.view, source))
         parts = _parted(source, target_fpr, confidence, seed, group_by)
@@ -164,10 +174,16 @@ class Detector:
         provenance = {
             **_circumstances(where),
             "threads": torch.get_num_threads(),
-            "precision": "bf16" if uses_bf16(resolved.training.precision, where) else "float32",
+            # Without steps all is computed as scores are.
+            "precision": (
+                "bf16"
+                if history.steps and uses_bf16(resolved.training.precision, where)
+                else "float32"
+            ),
             "preset": preset,
             "seed": seed,
             "pictures": words,
+            "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,
             "n_anomalous": learned.n_anomalous,
@@ -373,6 +389,7 @@ class Detector:
                 "group_by": self.group_by,
                 "provenance": self.provenance,
                 "history": _thinned(self.history),
+                "unusual": [picture._asdict() for picture in self.calibrated_on.unusual],
                 **({"needs": needs} if needs else {}),
             },
         )
@@ -402,7 +419,9 @@ class Detector:
                 config,
                 settings.from_json(Training, facts["training"]),
                 Calibration.from_parts(facts["calibration"], arrays),
-                calibrated_on=CalibratedOn(parts),
+                calibrated_on=CalibratedOn(
+                    parts, unusual=tuple(Unusual(**it) for it in facts.get("unusual", ()))
+                ),
                 group_by=facts["group_by"],
                 provenance=facts["provenance"],
                 history=facts["history"],

@@ -232,4 +232,5 @@ def _memory(store: PictureStore, network: Method, training: Training) -> str:
         if store.cached
         else (f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}")
     )
-    return f"about {mib:,.0f} MiB for pictures ({kept}) and networks of {weights:,} weights"
+    trained = f" and networks of {weights:,} weights" if weights else ""
+    return f"about {mib:,.0f} MiB for pictures ({kept}){trained}"

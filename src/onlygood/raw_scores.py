@@ -20,6 +20,8 @@ from onlygood.data.tiling import Tiled
 
 BATCH = 32
 """Pictures that are scored at a time."""
+MOST_UNUSUAL = 12
+"""Calibration pictures whose names a model file keeps: enough to look at, and few to give away."""
 
 
 class RawScores(NamedTuple):
@@ -45,6 +47,13 @@ class Survey(NamedTuple):
     unreadable: list[Unreadable]
 
 
+class Unusual(NamedTuple):
+    """A calibration picture with one of the highest scores."""
+
+    name: str
+    score: float
+
+
 class CalibratedOn(NamedTuple):
     """What the calibration came from, for reports; decisions do not depend on it."""
 
@@ -52,12 +61,17 @@ class CalibratedOn(NamedTuple):
     """Of each part of the score, that of every calibration picture; none in older model files."""
     pictures: ImageSource | None = None
     """Highest score first; None in a detector that was loaded."""
+    unusual: tuple[Unusual, ...] = ()
+    """The first `MOST_UNUSUAL` of them; none in older model files, and never in exported ones."""
 
     @classmethod
     def of(cls, survey: Survey) -> "CalibratedOn":
         """Of the pictures that a calibration has just been made from."""
         order = np.argsort(-survey.totals, kind="stable")
-        return cls(survey.parts, survey.pictures.subset(order))
+        pictures = survey.pictures.subset(order)
+        scores = survey.totals[order][:MOST_UNUSUAL].tolist()
+        unusual = tuple(map(Unusual, pictures.names[:MOST_UNUSUAL], scores))
+        return cls(survey.parts, pictures, unusual)
 
 
 @final

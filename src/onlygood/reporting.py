@@ -14,15 +14,12 @@ from onlygood.core.settings import Training, View
 from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import Evaluation
-from onlygood.raw_scores import CalibratedOn, RawScorer
+from onlygood.raw_scores import MOST_UNUSUAL, CalibratedOn, RawScorer
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
 from onlygood.result import Result
 from onlygood.training import health
-
-UNUSUAL = 12
-"""Calibration pictures that a fit report shows."""
 
 
 @runtime_checkable
@@ -64,13 +61,19 @@ def evaluation_report(detector: Reported, evaluation: Evaluation) -> ReportConte
     Pictures that the page shows are read and scored once more, for their heat maps.
     """
     figures = evaluation.to_json()
-    summary = {f.name: figures[f.name] for f in fields(EvaluationSummary)}
+    summary = {f.name: figures[f.name] for f in fields(EvaluationSummary) if f.name in figures}
+    promise = evaluation.promise
+    told = {
+        "promise": promise.words,
+        "promise_broken": promise.broken,
+        "promise_advice": promise.advice,
+    }
     parts = {name: value for name, value in evaluation.parts.items() if value is not None}
     return _content(
         detector,
         "evaluation on labelled pictures",
         items=_items(detector, evaluation),
-        evaluation=EvaluationSummary(**{**summary, "parts": parts}),
+        evaluation=EvaluationSummary(**{**summary, **told, "parts": parts}),
     )
 
 
@@ -130,11 +133,16 @@ def _items(detector: Reported, evaluation: Evaluation) -> list[Item]:
 
 
 def _unusual(detector: Reported) -> list[Item]:
-    """Of a fresh detector the calibration pictures that score highest."""
+    """The calibration pictures that score highest; of a loaded detector by name alone."""
     source = detector.calibrated_on.pictures
     if source is None:
-        return []
-    source = source.subset(range(min(UNUSUAL, len(source))))
+        unusual = detector.calibrated_on.unusual
+        decisions: Any = detector.calibration.decide([score for _, score in unusual])
+        return [
+            Item(name=name, score=score, decision=decision)
+            for (name, score), decision in zip(unusual, decisions.tolist(), strict=True)
+        ]
+    source = source.subset(range(min(MOST_UNUSUAL, len(source))))
     # Without p-values: they compare with the calibration pictures, and these are some of them.
     return [
         replace(item, p_value=None)

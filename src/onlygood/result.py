@@ -133,7 +133,8 @@ def _laid(result: Result, opacity: float = 1.0, longest: int | None = None) -> I
     if longest is not None:
         photo.thumbnail((longest, longest))
     heat = np.zeros((1, 1), np.float32) if result.map is None else result.map
-    return overlay(np.asarray(photo), heat, opacity=opacity)
+    outline = result.decision != "normal"
+    return overlay(np.asarray(photo), heat, opacity=opacity, outline=outline)
 
 
 def _counted(results: list[Result]) -> str:

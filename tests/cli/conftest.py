@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,6 +25,11 @@ class Result(NamedTuple):
     picture: np.ndarray | None = None
 
 
+class Unusual(NamedTuple):
+    name: str
+    score: float
+
+
 class FakeDetector:
     """Calls pictures by what their names say; remembers how it was made and asked."""
 
@@ -33,6 +38,7 @@ class FakeDetector:
     verdict = "training went well"
     provenance: ClassVar[dict[str, Any]] = {"seed": 3}
     failure: ClassVar[BaseException | None] = None
+    calibrated_on = SimpleNamespace(unusual=(Unusual("b.png", 198.5),))
 
     def __init__(self) -> None:
         self.calibration = Calibration.fit(np.arange(200.0))
@@ -73,7 +79,8 @@ class FakeDetector:
             score = 500.0 if "scratch" in picture.name else 1.0
             p_value = float(self.calibration.p_values(score))
             decision = str(self.calibration.decide(score))
-            map = np.full((6, 8), score / 250, np.float32) if maps else None
+            level = 1.5 if "stain" in picture.name else score / 250
+            map = np.full((6, 8), level, np.float32) * (np.arange(8) < 4) if maps else None
             parts = {"pixels": score / 2}
             whole = picture.load() if keep else None
             yield Result(picture.name, score, p_value, decision, parts, map, None, whole)
@@ -88,6 +95,12 @@ class FakeEvaluation:
             "false_positive_rate": 0.04,
             "true_positive_rate": 0.7,
             "threshold": 194.0,
+            "promise": {
+                "promised": 0.05,
+                "broken": False,
+                "words": "that agrees with the promise",
+                "advice": "",
+            },
             "parts": {"pixels": 0.9},
             "pixel_auroc": None,
             "aupro": None,

@@ -28,6 +28,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
         "target_fpr": 0.05,
         "confidence": 0.9,
         "group_by": None,
+        "leave_out": (),
         "run_dir": model.with_suffix(".run"),
         "resume": False,
     }
@@ -49,6 +50,8 @@ def test_only_a_run_folder_without_a_name_is_removed(run: Run, good: Path, named
 def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) -> None:
     words = "--preset texture --seed 5 --minutes 2 --steps 9 --target-fpr 0.1 --confidence 0.8"
     words += " --set alpha=3e-3 --set game=hinge --group-by (.*)_ --resume --anomalous bad"
+    (good / "out.txt").write_text("# not good\nb.png\n\n")
+    words += f" --leave-out {good / 'out.txt'}"
     done = run("fit", "pca", good, "-o", good / "m", "--run-dir", good / "run", *words.split())
     assert done.status == 0, done.err
     options = asked(fake, "fit")
@@ -57,6 +60,7 @@ def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) ->
     assert (options["target_fpr"], options["confidence"]) == (0.1, 0.8)
     assert (options["group_by"], options["run_dir"]) == ("(.*)_", good / "run")
     assert options["anomalous"] == Path("bad")
+    assert options["leave_out"] == ["b.png"]
     assert options["settings"] == {"alpha": "3e-3", "game": "hinge", "minutes": 2.0, "steps": 9}
 
 
@@ -76,6 +80,7 @@ def test_json(run: Run, good: Path) -> None:
     assert (answer["model"], answer["report"]) == (str(model), str(model.with_suffix(".html")))
     assert (answer["method"], answer["seed"], answer["n_calibration"]) == ("reflect", 3, 200)
     assert answer["threshold"] == 194.0
+    assert answer["most_unusual"] == [{"name": "b.png", "score": 198.5}]
 
 
 def test_quiet_leaves_only_the_answer(run: Run, good: Path) -> None:

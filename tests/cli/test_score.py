@@ -3,6 +3,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
@@ -20,6 +21,8 @@ def test_json_has_each_picture(run: Run, model: Path, good: Path) -> None:
     assert a == {
         "path": str(good / "a.png"),
         "score": 1.0,
+        "threshold": 194.0,
+        "times_threshold": 1 / 194,
         "p_value": 200 / 201,
         "decision": "normal",
         "error": None,
@@ -71,7 +74,8 @@ def test_csv(run: Run, model: Path, good: Path, tmp_path: Path) -> None:
     run("score", model, good, "-o", tmp_path / "new" / "s.csv")
     with (tmp_path / "new" / "s.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "score", "p_value", "decision", "error", "part_pixels"]
+    columns = ["path", "score", "threshold", "times_threshold", "p_value", "decision", "error"]
+    assert list(rows[0]) == [*columns, "part_pixels"]
     assert rows[0]["path"] == str(good / "0 broken, ünder.png")
     assert (rows[0]["score"], rows[0]["error"], rows[0]["part_pixels"]) == ("", "is damaged", "")
     assert (float(rows[1]["score"]), rows[1]["error"]) == (1.0, "")
@@ -84,6 +88,17 @@ def test_parquet(run: Run, model: Path, good: Path, tmp_path: Path) -> None:
     broken, a, _ = parquet.read_table(tmp_path / "s.parquet").to_pylist()
     assert (broken["score"], broken["error"], broken["part_pixels"]) == (None, "is damaged", None)
     assert (a["score"], a["error"], a["part_pixels"]) == (1.0, None, 0.5)
+
+
+def test_a_map_marks_what_the_decision_says(run: Run, model: Path, tmp_path: Path) -> None:
+    """The fake's maps are at 2 of what is anomalous, and may be above 1 of what is normal."""
+    names = [picture(tmp_path / f"{name}.png") for name in ("a", "scratch", "stain")]
+    rows = run("score", model, *names, "--maps", tmp_path / "maps", "--json").answer["results"]
+    assert [row["found_in"] for row in rows] == [None, "region", None]
+    assert [row["decision"] for row in rows] == ["normal", "anomalous", "normal"]
+    stain, scratch = (np.asarray(Image.open(rows[i]["map"])) for i in (2, 1))
+    # A rim between what is marked and what is not.
+    assert [len(np.unique(image[0], axis=0)) for image in (stain, scratch)] == [2, 3]
 
 
 def test_json_file(run: Run, model: Path, good: Path, tmp_path: Path) -> None:

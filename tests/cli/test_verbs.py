@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,6 +22,22 @@ def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
     assert "AUROC of part pixels" in done.out
     assert "pixel AUROC" not in done.out  # there are no masks
     assert (good / "r.html").read_text() == "evaluated"
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_broken_promise_is_said_in_red(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    promise = {"broken": broken, "words": "22 of 40", "advice": "look at light"}
+    monkeypatch.setattr(
+        FakeEvaluation,
+        "to_json",
+        lambda self, of=FakeEvaluation.to_json: of(self) | {"promise": promise},
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = run("evaluate", model, good.parent, "--quiet")
+    assert ("\x1b[1;31m22 of 40" in done.out) == broken
+    assert "22 of 40" in done.out
 
 
 def test_evaluate_needs_its_folder(run: Run, model: Path) -> None:
@@ -151,25 +167,60 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bf16 in hardware" in done.out
 
 
-def test_demo_compares_and_says_who_wins(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
-) -> None:
+def _demo(monkeypatch: pytest.MonkeyPatch, *aurocs: float) -> None:
+    """A data set that is written at once, and these figures one after the other."""
     readers(monkeypatch, write_dataset=lambda name, folder: folder.mkdir(parents=True))
-    aurocs = iter([0.7, 0.9, 0.8])
+    given = iter(aurocs)
     monkeypatch.setattr(
         FakeEvaluation,
         "to_json",
-        lambda self, of=FakeEvaluation.to_json: of(self) | {"auroc": next(aurocs)},
+        lambda self, of=FakeEvaluation.to_json: of(self) | {"auroc": next(given)},
     )
-    done = run("demo", tmp_path / "demo", "--minutes", "0.5", "--seed", "4")
+
+
+def test_demo_compares_and_says_who_wins(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
+) -> None:
+    _demo(monkeypatch, 0.7, 0.8, 0.9)
+    words = ["--with", "cbigan", "--with", "pca", "--minutes", "0.5", "--seed", "4"]
+    done = run("demo", tmp_path / "demo", *words)
     assert done.status == 0, done.err
     assert "cbigan wins here" in done.out
-    assert str(tmp_path / "demo" / "reflect.html") in done.out
     fits = [options for name, options in fake.asked if name == "fit"]
-    assert [options["method"] for options in fits] == ["reflect", "cbigan", "pca"]
+    assert [options["method"] for options in fits] == ["reflect", "pca", "cbigan"]
+    assert [options["preset"] for options in fits] == ["default", "default", "small"]
     assert all(options["settings"] == {"minutes": 0.5} for options in fits)
     assert all(options["seed"] == 4 for options in fits)
     assert len({options["pictures"] for options in fits}) == 1
+    for method in ("reflect", "pca", "cbigan"):
+        assert str(tmp_path / "demo" / f"{method}.html") in done.out
+        assert (tmp_path / "demo" / f"{method}.html").read_text() == "evaluated"
+
+
+def test_demo_keeps_what_it_has_when_it_is_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
+) -> None:
+    _demo(monkeypatch, 0.7)
+    fit = fake.fit
+
+    def stopped(method: str, pictures: Path, **options: Any) -> FakeDetector:
+        if method == "pca":
+            raise KeyboardInterrupt
+        return fit(method, pictures, **options)
+
+    monkeypatch.setattr(fake, "fit", stopped)
+    done = run("demo", tmp_path / "demo")
+    assert done.status != 0
+    assert "reflect wins here" in done.out
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {
+        *("elpv-mono", "reflect.safetensors", "reflect.html")
+    }
+
+
+def test_demo_refuses_a_method_that_it_does_not_know(run: Run, tmp_path: Path) -> None:
+    done = run("demo", tmp_path / "demo", "--with", "cbigon")
+    assert (done.status, 'did you mean "cbigan"' in done.err) == (1, True)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_fetch_says_where_the_weights_are(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onlygood.deploy.drift import ENOUGH, WINDOW, Watch, distances
+from onlygood.deploy.drift import ENOUGH, WINDOW, Watch, distances, smallest_share
 
 
 def p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -69,3 +69,31 @@ def test_the_window_forgets() -> None:
     assert watch.verdict().state == "left"
     watch.add(np.random.default_rng(0).integers(1, 102, WINDOW) / 101)
     assert watch.verdict().state == "as_calibrated"
+
+
+@pytest.mark.parametrize("n", [45, 100, 230, 1000])
+def test_the_smallest_change_that_is_said_to_be_seen_is_seen(n: int) -> None:
+    share = smallest_share(WINDOW, n)
+    assert share is not None
+    even = np.arange(1, n + 2) / (n + 1)
+
+    def state(changed: float) -> str:
+        high = round(changed * WINDOW)
+        rest = np.quantile(even, np.linspace(0, 1, WINDOW - high), method="higher")
+        return Watch(n, p_values=[*rest, *[1 / (n + 1)] * high]).verdict().state
+
+    assert (state(share - 0.03), state(share + 0.03)) == ("as_calibrated", "left")
+
+
+def test_what_so_few_pictures_can_show_is_said() -> None:
+    watch = Watch(45, p_values=np.arange(1, 47) / 46)
+    assert watch.verdict().state == "too_few"
+    assert "63 % of pictures" in watch.verdict().words
+    watch.add(np.tile(np.arange(1, 47) / 46, 4))
+    verdict = watch.verdict()
+    assert verdict.state == "as_calibrated" and verdict.smallest_share == smallest_share(200, 45)
+    assert "with 200 pictures and 45 calibration scores" in verdict.words
+    assert "52 % of pictures" in verdict.words
+    watch = Watch(5, p_values=[0.5] * WINDOW)
+    assert watch.verdict().smallest_share is None
+    assert "too few to see any change" in watch.verdict().words

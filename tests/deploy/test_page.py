@@ -20,7 +20,7 @@ from onlygood.deploy.export import export
 from onlygood.deploy.runtime import Runtime
 from onlygood.deploy.server import PAGE
 from onlygood.deploy.service_settings import ServiceSettings
-from onlygood.report.heatmap import PLASMA
+from onlygood.report.heatmap import FAINT, PLASMA
 from tests.deploy.stream import serving
 from tests.parts import TINY, normal, scratched, write
 
@@ -137,6 +137,26 @@ def test_three_dropped_pictures_are_three_results_sorted_by_score(
         expect(tiles(page).first.locator(f"canvas.{kind}")).to_have_js_property("width", 20)
 
 
+def test_a_region_is_outlined_only_where_the_setting_calls_it_anomalous(
+    page: Any, three: list[Path]
+) -> None:
+    drop(page, three[1:])
+    bad, good = tiles(page).first, tiles(page).last
+    for tile, quiet in ((bad, False), (good, True)):
+        expect(tile.locator("canvas.quiet")).to_have_js_property("width", 20)
+        expect(tile.locator("canvas.quiet")).to_be_visible(visible=quiet)
+        expect(tile.locator("canvas.heat")).to_be_visible(visible=not quiet)
+    opacity = """canvas => Math.max(...canvas.getContext("2d")
+        .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 3))"""
+    seen = [bad.locator(f"canvas.{kind}").evaluate(opacity) for kind in ("heat", "quiet")]
+    assert seen == [255, FAINT]
+    page.get_by_role("slider", name="Threshold").press("Home")
+    expect(good.locator(".decision")).to_have_text("anomalous")
+    expect(good.locator("canvas.heat")).to_be_visible()
+    expect(good.locator(".whole")).to_be_visible()
+    expect(bad.locator(".whole")).to_be_hidden()
+
+
 def test_the_threshold_is_moved_without_the_service(
     page: Any, runtime: Runtime, three: list[Path]
 ) -> None:
@@ -149,7 +169,8 @@ def test_the_threshold_is_moved_without_the_service(
     calibration = runtime.calibration
 
     def said_of(threshold: float) -> None:
-        rate = percent(calibration.bound_at(threshold))
+        calibrated = threshold == calibration.threshold
+        rate = percent(calibration.promised_fpr if calibrated else calibration.bound_at(threshold))
         confidence = f"{100 * calibration.confidence:g} %"
         expect(page.locator("#bound")).to_have_text(
             f"at this setting at most {rate} false alarms, {confidence} confidence"
@@ -176,6 +197,7 @@ def test_the_threshold_is_moved_without_the_service(
     far = float(line.get_attribute("aria-valuenow"))
     assert far > calibration.scores[-1]
     said_of(far)
+    expect(page.locator("#holds")).to_contain_text("wider than the promise")
     for _ in range(8):
         line.press("PageDown")
     said_of(float(line.get_attribute("aria-valuenow")))

@@ -5,7 +5,7 @@ from onlygood.deploy.recent import Kept, Recent
 
 
 def kept(size: int) -> Kept:
-    return Kept(b"x" * size, (4, 5), View(), None)
+    return Kept(b"x" * size, (4, 5), View(), None, True)
 
 
 def test_the_oldest_make_room() -> None:
@@ -18,7 +18,7 @@ def test_the_oldest_make_room() -> None:
 def test_maps_count() -> None:
     recent = Recent(100)
     recent.add(1, kept(40))
-    recent.add(2, Kept(b"x", (4, 5), View(), np.zeros((4, 5), np.float32)))
+    recent.add(2, Kept(b"x", (4, 5), View(), np.zeros((4, 5), np.float32), True))
     assert recent.get(1) is None and recent.get(2) is not None
 
 

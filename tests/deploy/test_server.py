@@ -78,6 +78,8 @@ def test_maps_lie_over_their_pictures(service: httpx.Client) -> None:
     alpha = np.asarray(drawn)[:, :, 3]
     assert alpha[10:20, 10:20].mean() > 2 * alpha[25:, 25:].mean()
     (result,) = service.post("/v1/score", files=files(content)).json()["results"]
+    assert result["found_in"] == "region"
+    assert result["times_threshold"] == pytest.approx(result["score"] / result["threshold"])
     again = service.get(f"/v1/inspections/{result['id']}/map")
     assert again.content == answer.content
     assert service.get(f"/v1/inspections/{result['id']}/picture").content == content

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from onlygood.core.errors import ShapeError
-from onlygood.report.heatmap import colourise, fit_map, overlay, save_png, strip
+from onlygood.core.settings import View
+from onlygood.report.heatmap import (
+    REACHED,
+    colourise,
+    fit_map,
+    found_in,
+    overlay,
+    save_png,
+    strip,
+)
 
 
 def _flat(value: float, side: int = 9) -> np.ndarray:
@@ -14,11 +24,35 @@ def _flat(value: float, side: int = 9) -> np.ndarray:
 
 def test_quiet_up_to_half_and_clearly_marked_from_the_threshold_on() -> None:
     opacity = [
-        np.asarray(colourise(_flat(value)))[4, 4, 3] for value in (-3.0, 0.5, 0.75, 0.99, 1.0, 2.0)
+        np.asarray(colourise(_flat(value)))[4, 4, 3] for value in (-3.0, 0.5, 0.75, 0.94, 1.0, 2.0)
     ]
     assert opacity[:2] == [0, 0]
     assert 0 < opacity[2] < opacity[3] < opacity[4] / 1.5
-    assert opacity[4] == opacity[5]
+    assert opacity[4] == opacity[5] < 255 / 2  # what is marked can still be seen
+
+
+def test_nothing_is_marked_in_a_normal_picture() -> None:
+    map = _flat(0.0)
+    map[3:6, 3:6] = 1.5
+    just_below = np.minimum(map, np.nextafter(np.float32(REACHED), np.float32(0)))
+    normal = np.asarray(colourise(map, outline=False))
+    assert (normal == np.asarray(colourise(just_below))).all()
+    assert (normal != np.asarray(colourise(map))).any()
+
+
+@pytest.mark.parametrize(
+    ("decision", "value", "place"),
+    [
+        ("anomalous", 1.0, "region"),
+        ("unsure", 1.0, "region"),
+        ("anomalous", 0.94, "whole picture"),
+        ("normal", 1.5, None),
+        ("error", 1.5, None),
+    ],
+)
+def test_a_region_is_found_where_the_decision_asks_for_one(decision, value, place) -> None:
+    assert found_in(decision, _flat(value)) == place
+    assert found_in(decision, None) is None
 
 
 def test_colour_depends_on_the_value_alone_not_on_the_rest_of_the_map() -> None:
@@ -37,8 +71,9 @@ def test_values_above_the_top_and_strange_ones() -> None:
 
 def test_colours_get_steadily_brighter() -> None:
     ramp = np.linspace(0, 2, 64, dtype=np.float32)[None]
-    rgb = np.asarray(colourise(ramp).convert("RGB"), float)[0]
-    luminance = rgb @ [0.2126, 0.7152, 0.0722]
+    rgba = np.asarray(colourise(ramp), float)[0]
+    inside = rgba[:, 3] < 255  # but for the rim
+    luminance = rgba[inside, :3] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance[16:]) > -1).all()
     assert luminance[-1] - luminance[16] > 120
 
@@ -110,3 +145,12 @@ def test_save_png_replaces_whole_and_leaves_nothing_behind(tmp_path) -> None:
     with pytest.raises(OSError):
         save_png(image, tmp_path / "taken")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "taken"]
+
+
+def test_a_peak_at_the_threshold_keeps_its_region_in_the_picture_s_size() -> None:
+    """The sharpest peak that smoothing leaves: one pixel, spread as in maps of 224 px."""
+    smooth = View().smooth * 224
+    map = gaussian_filter(np.pad([[1.0]], 111), smooth).astype(np.float32)
+    map *= 1 / map.max()
+    for size in ((300, 300), (225, 227), (1600, 600), (20, 24)):
+        assert found_in("anomalous", fit_map(map, size)) == "region"

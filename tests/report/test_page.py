@@ -1,7 +1,10 @@
 """The page: complete, closed to the outside, and unimpressed by odd input."""
 
+import base64
 import dataclasses
+import io
 import math
+import re
 import time
 from html.parser import HTMLParser
 
@@ -11,6 +14,7 @@ from PIL import Image
 
 from onlygood.report import page
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
+from onlygood.report.heatmap import FAINT
 
 DECISION = DecisionSummary(
     threshold=2.0,
@@ -366,3 +370,36 @@ def test_write_is_atomic_and_takes_names_that_are_not_text(tmp_path, monkeypatch
         page.write_report(BARE, target)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert target.read_text("utf-8") == written
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_broken_promise_stands_where_the_promise_does(broken: bool) -> None:
+    found = dataclasses.replace(
+        EVALUATION,
+        promise="22 of 40 are above",
+        promise_broken=broken,
+        promise_advice="look at light" if broken else "",
+    )
+    html = page.render(dataclasses.replace(_full(), evaluation=found))
+    decision = html[html.index('id="decision"') : html.index('id="scores"')]
+    assert "22 of 40 are above." in decision
+    for words in ('class="lead void"', 'class="alarm"', "Look at light."):
+        assert (words in decision) == broken
+
+
+def test_words_and_pictures_agree() -> None:
+    """Anomalous with a region, anomalous as a whole, normal with values above 1."""
+    quiet = dataclasses.replace(_pictured("whole.png", 3.0), map=np.zeros((12, 16), np.float32))
+    items = [_pictured("region.png", 4.0), quiet, _pictured("normal.png", 1.0)]
+    html = page.render(dataclasses.replace(BARE, items=items))
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    whole = ["the score is of the whole picture" in caption for caption in captions[-3:]]
+    assert whole == [False, True, False]
+    heat = [_decoded(html, f"heat-{i}").getchannel("A") for i in range(3)]
+    assert [np.max(alpha) > FAINT for alpha in heat] == [True, False, False]
+
+
+def _decoded(html: str, identifier: str) -> Image.Image:
+    found = re.search(rf'id="{identifier}"[^>]*href="data:image/webp;base64,([^"]+)"', html)
+    assert found is not None
+    return Image.open(io.BytesIO(base64.b64decode(found[1])))

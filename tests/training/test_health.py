@@ -7,7 +7,7 @@ import torch
 
 from onlygood.core.optimizers import Adam
 from onlygood.core.stage import Stage
-from onlygood.training.health import Log, Record, names, series, verdict
+from onlygood.training.health import WITHOUT_STEPS, Log, Record, names, series, verdict
 from onlygood.training.trainer import LOG
 from tests.training.toys import Searching, Toy, fit, numbered
 
@@ -226,7 +226,7 @@ def test_all_complaints_are_told():
 
 @pytest.mark.parametrize("records", [[], [{"stage": "s", "step": 0, "images": 10}]])
 def test_no_gradient_steps(records: list[Record]):
-    assert verdict(records) == (True, "fitted without gradient steps")
+    assert verdict(records) == (True, WITHOUT_STEPS)
 
 
 def test_a_short_run_is_not_judged():

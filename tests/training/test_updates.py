@@ -10,6 +10,7 @@ from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Ema, Stage
 from onlygood.training import Trainer
+from onlygood.training.health import WITHOUT_STEPS
 from onlygood.training.plan import Plan, seed_of
 from tests.training.toys import Pictures, Small, Toy, fit, numbered, numbers, textures
 
@@ -423,7 +424,7 @@ def test_a_method_without_updates_needs_no_budget():
     toy = Toy(lambda t: [Stage(name="look", before=seen.extend)])
     history = fit(toy, steps=0)
     assert len(torch.cat(seen)) == 10
-    assert (history.steps, history.verdict.words) == (0, "fitted without gradient steps")
+    assert (history.steps, history.verdict.words) == (0, WITHOUT_STEPS)
 
 
 def test_the_average_is_what_a_pass_after_sees():

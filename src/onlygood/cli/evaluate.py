@@ -62,7 +62,9 @@ def evaluate(
 
     figures = evaluation.to_json()
     voice.show(table("measure", "value", rows=_rows(figures)))
-    voice.say(detector.calibration.guarantee)
+    promise = figures["promise"]
+    voice.say(f"promised: {detector.calibration.guarantee}")
+    voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])
     if report is not None:
         voice.show(f"report: {report}")
     voice.answer(figures)

@@ -84,11 +84,16 @@ def open_model(path: Path) -> "Detector | Runtime":
     return Detector.load(path)
 
 
-def row_of(result: "Result") -> dict[str, Any]:
-    """What is written of one picture, the same in every format."""
+def row_of(result: "Result", threshold: float) -> dict[str, Any]:
+    """What is written of one picture, the same in every format.
+
+    `times_threshold` is missing where the threshold is not above 0: no ratio would mean anything.
+    """
     return {
         "path": result.name,
         "score": result.score,
+        "threshold": threshold,
+        "times_threshold": result.score / threshold if threshold > 0 else None,
         "p_value": result.p_value,
         "decision": result.decision,
         "error": result.error,
@@ -243,7 +248,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     import pyarrow
     from pyarrow import parquet
 
-    words = ("path", "decision", "error", "map")
+    words = ("path", "decision", "error", "map", "found_in")
     waiting: list[dict[str, Any]] = []
     scored = False
     with path.open("wb") as file:
@@ -275,4 +280,6 @@ def _parquet(path: Path) -> Iterator[Write]:
         writer.close()
 
 
-_NO_ROW = dict.fromkeys(("path", "score", "p_value", "decision", "error"))
+_NO_ROW = dict.fromkeys(
+    ("path", "score", "threshold", "times_threshold", "p_value", "decision", "error")
+)

@@ -55,6 +55,13 @@ def fit(
             metavar="FOLDER", help="Known anomalous pictures, for methods that learn from them."
         ),
     ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of pictures to learn nothing from, one a line, as the report has them.",
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -92,6 +99,7 @@ def fit(
     method, folder, from_file, preset = _request(first, second, config, preset)
     settings = from_file | _from_command_line(assignments or [], minutes, steps)
 
+    from onlygood.data.leave_out import read_names
     from onlygood.detector import Detector
 
     detector = Detector.fit(
@@ -104,6 +112,7 @@ def fit(
         target_fpr=target_fpr,
         confidence=confidence,
         group_by=group_by,
+        leave_out=() if leave_out is None else read_names(leave_out),
         run_dir=run,
         resume=resume,
         reporter=voice.reporter(),
@@ -140,6 +149,7 @@ def fit(
             "guarantee": calibration.guarantee,
             "note": calibration.note,
             "verdict": detector.verdict,
+            "most_unusual": [picture._asdict() for picture in detector.calibrated_on.unusual],
             "provenance": detector.provenance,
         }
     )

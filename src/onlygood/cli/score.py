@@ -57,6 +57,7 @@ def score(
             raise DataError(f"there is no {path}; name pictures or folders of pictures")
 
     from onlygood.data.source import ImageSource
+    from onlygood.report.heatmap import found_in
 
     detector = open_model(model)
     source = ImageSource.of(pictures)
@@ -70,9 +71,10 @@ def score(
                 progress = writers.enter_context(voice.progress())
                 task = progress.add_task("scoring", total=len(source))
                 for result in detector.stream(source, maps=maps is not None, keep=maps is not None):
-                    row = row_of(result)
+                    row = row_of(result, detector.calibration.threshold)
                     if maps is not None:
                         row["map"] = _save_map(maps, result)
+                        row["found_in"] = found_in(result.decision, result.map)
                     for taker in (summary.add, write, told and told.add):
                         if taker is not None:
                             taker(row)
@@ -174,7 +176,7 @@ def _save_map(folder: Path, result: "Result") -> str | None:
     from onlygood.report.heatmap import overlay, save_png
 
     path = folder / map_name(result.name, result.map.tobytes())
-    image = overlay(result.picture, result.map)
+    image = overlay(result.picture, result.map, outline=result.decision != "normal")
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         save_png(image, path)

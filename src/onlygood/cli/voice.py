@@ -61,8 +61,8 @@ class Voice:
         """What went wrong; never quiet."""
         _tell(f"error: {words}")
 
-    def show(self, *answers: "str | Table") -> None:
-        """The answer for people: lines and tables.
+    def show(self, *answers: "str | Table", alarm: bool = False) -> None:
+        """The answer for people: lines and tables; an `alarm` is red where there are colours.
 
         Raises:
             OutputError: standard output takes no more.
@@ -75,7 +75,13 @@ class Voice:
             with _output():
                 for answer in answers:
                     plain = visible(answer) if isinstance(answer, str) else answer
-                    console.print(plain, highlight=False, markup=False, soft_wrap=True)
+                    console.print(
+                        plain,
+                        style="bold red" if alarm else None,
+                        highlight=False,
+                        markup=False,
+                        soft_wrap=True,
+                    )
 
     def answer(self, data: Mapping[str, Any], **lists: Iterable[Mapping[str, Any]]) -> None:
         """The answer for programs; numbers that JSON does not know become null.

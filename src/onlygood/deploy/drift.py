@@ -34,6 +34,8 @@ class Drift(NamedTuple):
     state: Literal["too_few", "as_calibrated", "left"]
     n: int
     """Pictures that were looked at."""
+    smallest_share: float | None
+    """See `smallest_share`, for the window as it is, or for the first that says something."""
     words: str
 
 
@@ -66,17 +68,19 @@ class Watch:
         with self._lock:
             window = np.sort(np.array(self._window))
         n = len(window)
+        smallest = smallest_share(max(n, ENOUGH), self._n)
         if n < ENOUGH:
-            return Drift("too_few", n, f"{n} pictures so far; {ENOUGH} are needed to tell")
+            words = f"{n} pictures so far; {ENOUGH} are needed to tell"
+            return Drift("too_few", n, smallest, f"{words}; {self._power(ENOUGH)}")
         higher, lower = distances(window, self._n)
-        # Two samples: the calibration scores are one as well.
-        allowed = math.sqrt(math.log(2 / RISK) / 2 * (1 / n + 1 / self._n))
+        allowed = _allowed(n, self._n)
         if higher > allowed + DEFECTS:
             p = float(window[int(np.argmax(np.arange(1, n + 1) / n - window))])
             share = np.count_nonzero(window <= p) / n
             return Drift(
                 "left",
                 n,
+                smallest,
                 f"the stream has left the calibration: {share:.0%} of the last {n} pictures score "
                 f"higher than {1 - p:.0%} of normal ones did, where {p:.0%} should; look at light, "
                 "lens and lot, then calibrate again: the promised rate does not hold now",
@@ -85,11 +89,44 @@ class Watch:
             return Drift(
                 "left",
                 n,
+                smallest,
                 f"the stream has left the calibration: the last {n} pictures score lower than "
                 "normal ones did; look at light and focus, then calibrate again: anomalous "
                 "pictures may be missed now",
             )
-        return Drift("as_calibrated", n, f"the last {n} pictures are like the calibration's")
+        words = f"the last {n} pictures are like the calibration's"
+        return Drift("as_calibrated", n, smallest, f"{words}; {self._power(n)}")
+
+    def _power(self, n: int) -> str:
+        """What a window of `n` pictures can show, in words."""
+        share = smallest_share(n, self._n)
+        if share is None:
+            return (
+                f"but {self._n} calibration scores are too few to see any change by: calibrate on "
+                "more normal pictures"
+            )
+        return (
+            f"with {n} pictures and {self._n} calibration scores a change is seen once about "
+            f"{math.ceil(100 * share)} % of pictures score higher than normal ones ever did, a "
+            "smaller one is not"
+        )
+
+
+def smallest_share(n: int, calibration_n: int) -> float | None:
+    """Share of `n` pictures that must score above all calibration scores for an alarm.
+
+    With the rest distributed as the calibration. It is the easiest change to see: where scores rise
+    by less, more pictures must. None: no share is enough.
+    """
+    # At the smallest p-value p such a stream has the share s + (1 - s) p in place of p.
+    share = (_allowed(n, calibration_n) + DEFECTS) * (calibration_n + 1) / calibration_n
+    return share if share <= 1 else None
+
+
+def _allowed(n: int, calibration_n: int) -> float:
+    """Distance that a stream without drift exceeds with probability `RISK` / 2 at most."""
+    # Two samples: the calibration scores are one as well.
+    return math.sqrt(math.log(2 / RISK) / 2 * (1 / n + 1 / calibration_n))
 
 
 def distances(ascending: np.ndarray, calibration_n: int) -> tuple[float, float]:

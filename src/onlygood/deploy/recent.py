@@ -21,6 +21,8 @@ class Kept(NamedTuple):
     """How the model saw it."""
     heat: NDArray[np.float32] | None
     """`(side, side)`; None where the method does not localise."""
+    normal: bool
+    """Whether the picture was called normal."""
 
     @property
     def nbytes(self) -> int:

@@ -12,8 +12,11 @@ _RESULT: JsonDict = {
     "id": 4711,
     "name": "0001.png",
     "score": 12.5,
+    "threshold": 10.0,
+    "times_threshold": 1.25,
     "p_value": 0.0041,
     "decision": "anomalous",
+    "found_in": "region",
     "parts": {"distance": 12.5},
     "error": None,
     "width": 1280,
@@ -39,8 +42,16 @@ class ScoredPicture(BaseModel):
     id: int | None = Field(description="Number of the inspection; null where there is none.")
     name: str
     score: float | None = Field(description="Raw, larger = more anomalous.")
+    threshold: float = Field(description="A score above it is no longer normal.")
+    times_threshold: float | None = Field(
+        description="The score divided by it; null where it is not above 0."
+    )
     p_value: float | None = Field(description="Conformal.")
     decision: Literal["normal", "unsure", "anomalous", "error"]
+    found_in: Literal["region", "whole picture"] | None = Field(
+        description="Whether a region of the heat map is outlined; null of normal pictures, and "
+        "where there is no map."
+    )
     parts: dict[str, float | None] = Field(description="Of the score, before their weights.")
     error: str | None = Field(description="Why the picture could not be scored.")
     width: int | None
@@ -62,6 +73,10 @@ class DriftState(BaseModel):
 
     state: Literal["too_few", "as_calibrated", "left"]
     n: int
+    smallest_share: float | None = Field(
+        description="Share of the pictures that must score above all calibration scores to be "
+        "seen; null where no share is enough."
+    )
     words: str
 
 
@@ -79,6 +94,7 @@ class ServedModel(BaseModel):
     threshold: float
     strict_threshold: float | None
     target_fpr: float
+    promised_fpr: float = Field(description="What is really promised of the threshold.")
     confidence: float
     n_calibration: int
     guarantee: str

@@ -53,6 +53,14 @@ Pin = Annotated[
     ),
 ]
 
+OutlineNormal = Annotated[
+    bool,
+    Query(
+        description="Outline regions above the pixel threshold in a picture called normal, too: "
+        "for whoever decides by another threshold."
+    ),
+]
+
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": words}
     for status, words in {
@@ -187,11 +195,17 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         responses={200: {"content": {"image/png": {}}}},
         openapi_extra=_form("file", several=False),
     )
-    async def map(request: Request, model: ModelName = None, sha256: Pin = None) -> Response:
+    async def map(
+        request: Request,
+        model: ModelName = None,
+        sha256: Pin = None,
+        outline_normal: OutlineNormal = False,
+    ) -> Response:
         """The coloured heat map of one picture, RGBA, to be laid over it.
 
         It is no inspection: nothing is logged. The map has the picture's size, and at most
-        4 million pixels in the same proportions.
+        4 million pixels in the same proportions. A region above the pixel threshold is outlined
+        where the picture is not called normal.
         """
         served = service.find(model)
         pictures = await uploads(request, "file", service.settings)
@@ -205,7 +219,9 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
             size = outcome.prepared.loaded.size
             if outcome.answer is None or outcome.answer.heat is None or size is None:
                 raise DataError(outcome.error or f"{served.name} has no heat map of it")
-            content = await service.draw(outcome.answer.heat, size, current.runtime.view)
+            decision = current.runtime.calibration.decide(outcome.answer.score)
+            outline = outline_normal or str(decision) != "normal"
+            content = await service.draw(outcome.answer.heat, size, current.runtime.view, outline)
         return Response(content, media_type="image/png")
 
 
@@ -274,12 +290,14 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}},
     )
-    async def picture_map(number: int) -> Response:
+    async def picture_map(number: int, outline_normal: OutlineNormal = False) -> Response:
         """The heat map of a recent picture, as `/v1/map` gives it."""
         kept = _kept(service, number)
         if kept.heat is None:
             raise HTTPException(404, "the model does not localise: it has no heat maps")
-        return Response(await service.draw(kept.heat, kept.size, kept.view), media_type="image/png")
+        outline = outline_normal or not kept.normal
+        content = await service.draw(kept.heat, kept.size, kept.view, outline)
+        return Response(content, media_type="image/png")
 
     @app.post("/v1/feedback", status_code=201)
     async def feedback(said: Feedback) -> dict[str, int]:

@@ -27,7 +27,7 @@ from onlygood.deploy.metrics import Metrics
 from onlygood.deploy.recent import Kept, Recent
 from onlygood.deploy.service_settings import ServiceSettings
 from onlygood.deploy.serving import Answer, Model, Pixels, Served
-from onlygood.report.heatmap import colourise
+from onlygood.report.heatmap import colourise, found_in
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ class Service:
             numbers = await asyncio.wrap_future(self._commits.submit(rows))
             for i, number in zip(decided, numbers, strict=True):
                 results[i]["id"] = number
-                self._keep(number, outcomes[i], model.runtime.view)
+                normal = results[i]["decision"] == "normal"
+                self._keep(number, outcomes[i], model.runtime.view, normal)
             model.watch.add(row.p_value for row in rows)
         for result in results:
             self.metrics.pictures.labels(served.name, result["decision"]).inc()
@@ -145,9 +146,11 @@ class Service:
             outcomes.append(outcome)
         return outcomes
 
-    async def draw(self, heat: NDArray[np.float32], size: tuple[int, int], view: View) -> bytes:
+    async def draw(
+        self, heat: NDArray[np.float32], size: tuple[int, int], view: View, outline: bool
+    ) -> bytes:
         """A map as PNG, see `drawn`."""
-        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view))
+        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view, outline))
 
     async def judge(self, number: int, verdict: Verdict, comment: str) -> bool:
         """See `Inspections.judge`.
@@ -211,10 +214,10 @@ class Service:
         latency_ms = round(1000 * (time.perf_counter() - began), 3)
         return Outcome(upload, prepared, answer, error, latency_ms)
 
-    def _keep(self, number: int, outcome: Outcome, view: View) -> None:
+    def _keep(self, number: int, outcome: Outcome, view: View, normal: bool) -> None:
         size, answer = outcome.prepared.loaded.size, outcome.answer
         if size is not None and answer is not None:
-            self.recent.add(number, Kept(outcome.upload.content, size, view, answer.heat))
+            self.recent.add(number, Kept(outcome.upload.content, size, view, answer.heat, normal))
 
     def _commit(self, requests: list[Sequence[Row]]) -> list[list[int]]:
         """One transaction for all who wait: its cost is the disk's, not the rows'."""
@@ -240,19 +243,20 @@ class Service:
             served.close()
 
 
-def drawn(heat: NDArray[np.float32], size: tuple[int, int], view: View) -> bytes:
+def drawn(heat: NDArray[np.float32], size: tuple[int, int], view: View, outline: bool) -> bytes:
     """A coloured map as PNG with transparency, to be laid over its picture.
 
     Args:
         heat: `(side, side)`.
         size: Height and width of the picture.
         view: How the model saw it.
+        outline: Whether regions above the pixel threshold are marked.
     """
     height, width = size
     shrink = min(1.0, math.sqrt(LARGEST_MAP / (height * width)))
     fitted = restored(heat, size, view, shrink)
     file = io.BytesIO()
-    colourise(fitted).save(file, "PNG", compress_level=1)
+    colourise(fitted, outline=outline).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
@@ -260,12 +264,17 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
     loaded, answer = outcome.prepared.loaded, outcome.answer
     calibration = model.runtime.calibration
     score = None if answer is None else answer.score
+    threshold = calibration.threshold
+    decision = "error" if score is None else str(calibration.decide(score))
     return {
         "id": None,
         "name": outcome.upload.name,
         "score": score,
+        "threshold": threshold,
+        "times_threshold": None if score is None or threshold <= 0 else score / threshold,
         "p_value": None if score is None else float(calibration.p_values(score)),
-        "decision": "error" if score is None else str(calibration.decide(score)),
+        "decision": decision,
+        "found_in": found_in(decision, None if answer is None else answer.heat),
         "parts": {} if answer is None else {n: _finite(v) for n, v in answer.parts.items()},
         "error": outcome.error,
         "width": None if loaded.size is None else loaded.size[1],

@@ -99,6 +99,7 @@ def described(runtime: Runtime, watch: Watch) -> dict[str, Any]:
         "threshold": calibration.threshold,
         "strict_threshold": calibration.strict_threshold,
         "target_fpr": calibration.target_fpr,
+        "promised_fpr": calibration.promised_fpr,
         "confidence": calibration.confidence,
         "n_calibration": calibration.n,
         "guarantee": calibration.guarantee,

@@ -15,6 +15,7 @@ from onlygood.data.layout import Labelled, labelled, labelled_items, read_mask
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
+from onlygood.evaluation.promise import PromiseTest, check_promise
 from onlygood.result import Result
 
 
@@ -44,6 +45,8 @@ class Evaluation:
     """Share of normal pictures above the detector's own threshold."""
     true_positive_rate: float | None
     threshold: float
+    promise: PromiseTest
+    """Whether the false alarms that were found contradict the detector's promise."""
     parts: dict[str, float | None]
     """AUROC of each part of the score."""
     pixel_auroc: float | None
@@ -63,7 +66,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All figures, without the single results."""
-        return {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
+        told = {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
+        return {**told, "promise": self.promise.to_json()}
 
 
 def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any = 0) -> Evaluation:
@@ -95,7 +99,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         )
     scores = np.array([results[i].score for i in good])
     names = list(results[good[0]].parts)
-    rates = metrics.rates(labels, np.array([results[i].decision for i in good]))
+    decisions = np.array([results[i].decision for i in good])
+    rates = metrics.rates(labels, decisions)
     kinds = [data.kinds[i] if label else "good" for i, label in zip(good, labels, strict=True)]
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
@@ -106,6 +111,9 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         false_positive_rate=rates.false_positive_rate,
         true_positive_rate=rates.true_positive_rate,
         threshold=detector.calibration.threshold,
+        promise=check_promise(
+            detector.calibration, int((decisions[~labels] != "normal").sum()), int((~labels).sum())
+        ),
         parts={
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in good]))
             for name in names

@@ -68,6 +68,11 @@ class EvaluationSummary:
     """Share of anomalous pictures above the threshold."""
     n_normal: int
     n_anomalous: int
+    promise: str = ""
+    """Whether the false alarms agree with the promise, in words."""
+    promise_broken: bool = False
+    promise_advice: str = ""
+    """What to do about a broken one."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """AUROC of each part of the score."""
     pixel_auroc: float | None = None

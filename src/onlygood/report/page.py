@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from onlygood.core.files import replacing
 from onlygood.report import charts
 from onlygood.report.content import Item, ReportContent
-from onlygood.report.heatmap import TOP, colourise, data_uri, fit_map
+from onlygood.report.heatmap import TOP, colourise, data_uri, fit_map, found_in
 
 MOST_ANOMALOUS = 24
 LEAST_ANOMALOUS = 12
@@ -46,6 +46,8 @@ class Thumbnail(NamedTuple):
     photo: str
     reconstruction: str | None
     heat: str | None
+    whole: bool
+    """The picture is not called normal, and no region of its map is outlined."""
 
 
 def shown(items: Sequence[Item]) -> set[int]:
@@ -202,8 +204,12 @@ def _thumbnail(item: Item) -> Thumbnail | None:
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     x_hat = item.reconstruction
     given = None if x_hat is None else data_uri(x_hat.convert("RGB").resize(photo.size))
-    heat = None if item.map is None else data_uri(colourise(fit_map(item.map, photo.size)))
-    return Thumbnail(photo.width, photo.height, data_uri(photo), given, heat)
+    heat, whole = None, False
+    if item.map is not None:
+        map = fit_map(item.map, photo.size)
+        heat = data_uri(colourise(map, outline=item.decision != "normal"))
+        whole = found_in(item.decision or "", map) == "whole picture"
+    return Thumbnail(photo.width, photo.height, data_uri(photo), given, heat, whole)
 
 
 def _colour_bar() -> str:

@@ -59,6 +59,9 @@ class Verdict(NamedTuple):
     words: str
 
 
+WITHOUT_STEPS = "learnt from the pictures directly, without training steps that could go wrong"
+
+
 def verdict(records: Sequence[Record]) -> Verdict:
     """Read a finished run's log.
 
@@ -68,7 +71,7 @@ def verdict(records: Sequence[Record]) -> Verdict:
     parts = [list(part) for _, part in groupby(records, key=lambda record: record["stage"])]
     stages = [part for part in parts if names(part)]
     if not stages:
-        return Verdict(True, "fitted without gradient steps")
+        return Verdict(True, WITHOUT_STEPS)
     complaints = []
     for number, stage in enumerate(stages, 1):
         found = [*_dead(stage), *_unlearned(stage), *_collapsed(stage)]

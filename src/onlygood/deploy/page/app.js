@@ -256,7 +256,9 @@ function describeSetting() {
   const { calibration, model, threshold } = page;
   const items = shown();
   const above = countAbove(calibration.scores, threshold);
-  const rate = percent(calibration.bounds[above]);
+  // Where nobody has chosen by looking, the promise holds; it is the tighter of the two.
+  const calibrated = threshold === calibration.threshold;
+  const rate = percent(calibrated ? model.promised_fpr : calibration.bounds[above]);
   const confidence = `${number(100 * calibration.confidence, 6)} %`;
   const share = (decision) =>
     `${items.filter((item) => told(item).decision === decision).length} of ${items.length}`;
@@ -268,12 +270,15 @@ function describeSetting() {
   $("count").textContent = anomalous;
   $("unsure-row").hidden = model.strict_threshold === null;
   $("unsure").textContent = share("unsure");
-  $("back").disabled = threshold === calibration.threshold;
+  $("back").disabled = calibrated;
   const left = model.drift.state === "left";
   $("bound").classList.toggle("void", left);
   $("holds").textContent = left
     ? "That does not hold now: the stream has left the calibration."
-    : "This bound holds for all settings at once, so that one may be chosen by looking.";
+    : calibrated
+      ? "This is the promise of the calibrated threshold, which was fixed before any picture was seen here."
+      : "You choose by looking, so this bound holds for all settings at once. That makes it wider than " +
+        `the promise of the calibrated threshold, at most ${percent(model.promised_fpr)}.`;
   const promise = `at most ${rate} false alarms with ${confidence} confidence`;
   histogram.move(threshold, `${number(threshold)}, ${promise}, ${anomalous} pictures anomalous`);
   items.forEach((item) => grid.dress(item, told(item)));

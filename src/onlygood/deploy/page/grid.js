@@ -1,7 +1,7 @@
 /** The grid of pictures: small copies, decisions, and the way through it by keyboard. */
 
 import { number, sentence } from "./decision.js";
-import { drawThumbnail, mapBlob, pictureBlob } from "./pictures.js";
+import { drawThumbnail, mapBlob, pictureBlob, quietMap } from "./pictures.js";
 import { VERDICTS } from "./viewer.js";
 
 export class Grid {
@@ -72,7 +72,12 @@ export class Grid {
   async #fill(tile) {
     try {
       await drawThumbnail(tile.querySelector(".picture"), await pictureBlob(tile.item));
-      if (this.localizes) await drawThumbnail(tile.querySelector(".heat"), await mapBlob(tile.item));
+      if (!this.localizes) return;
+      const map = await mapBlob(tile.item);
+      const quiet = await quietMap(map);
+      await drawThumbnail(tile.querySelector(".heat"), map);
+      await drawThumbnail(tile.querySelector(".quiet"), quiet.blob);
+      tile.dataset.foundIn = quiet.region ? "region" : "whole picture";
     } catch (error) {
       tile.querySelector(".words").textContent = sentence(error.message);
     }

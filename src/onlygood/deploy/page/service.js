@@ -27,12 +27,14 @@ export async function inspections(model, limit, after = null) {
 
 export const pictureOf = async (id) => (await request(`v1/inspections/${id}/picture`)).blob();
 
-export const mapOf = async (id) => (await request(`v1/inspections/${id}/map`)).blob();
+/** With every region outlined: what is normal is decided here, by a threshold that moves. */
+export const mapOf = async (id) =>
+  (await request(`v1/inspections/${id}/map?outline_normal=true`)).blob();
 
 export async function mapFor(model, file) {
   const body = new FormData();
   body.append("file", file, file.name);
-  return (await request(`v1/map?${new URLSearchParams({ model })}`, { method: "POST", body })).blob();
+  return (await request(`v1/map?${new URLSearchParams({ model, outline_normal: true })}`, { method: "POST", body })).blob();
 }
 
 /** Scores files in one request; waits as long as a busy service asks for. */

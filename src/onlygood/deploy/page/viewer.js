@@ -1,7 +1,7 @@
 /** One picture in full resolution, its map and figures, and what a person says of it. */
 
 import { number } from "./decision.js";
-import { mapBlob, pictureBlob } from "./pictures.js";
+import { mapBlob, pictureBlob, quietMap } from "./pictures.js";
 import { giveFeedback } from "./service.js";
 
 export const VERDICTS = { correct: "correct", false_alarm: "false alarm", miss: "miss" };
@@ -56,6 +56,7 @@ export class Viewer {
     this.#forget();
     const [photo, heat, words] = [this.part(".photo"), this.part(".heat"), this.part(".words")];
     words.textContent = "Loading …";
+    this.part(".whole").hidden = true;
     try {
       const whole = await pictureBlob(item);
       if (this.item !== item) return;
@@ -63,8 +64,11 @@ export class Viewer {
       photo.alt = `Picture ${item.name}`;
       if (this.told.localizes) {
         const map = await mapBlob(item);
+        const quiet = await quietMap(map);
         if (this.item !== item) return;
-        heat.src = this.#url(map);
+        const normal = this.told.decision === "normal";
+        this.part(".whole").hidden = normal || quiet.region;
+        heat.src = this.#url(normal ? quiet.blob : map);
         heat.alt = `Heat map of ${item.name}`;
       }
       words.textContent = "";

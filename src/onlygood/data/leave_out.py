@@ -1,0 +1,66 @@
+"""Pictures that a person sets aside before anything is learnt from a folder."""
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from onlygood.core.errors import DataError
+from onlygood.data.source import ImageSource, printable
+
+
+def read_names(file: str | Path) -> list[str]:
+    """Names of pictures from a text file, one a line, as a report lists them.
+
+    Empty lines and lines that begin with `#` are passed over.
+
+    Raises:
+        DataError: it cannot be read, or is no text.
+    """
+    path = Path(file)
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read as a list of names ({error})"
+        ) from error
+    return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
+
+
+def without(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> ImageSource:
+    """The pictures but those of these names or paths.
+
+    Raises:
+        DataError: no picture has one of the names, or none would be left.
+    """
+    wanted = {os.fspath(name) for name in names}
+    known = {
+        spelling: position
+        for position, picture in enumerate(source)
+        if picture.path is not None
+        for spelling in (os.fspath(picture.path), os.fspath(picture.path.absolute()))
+    }
+    named: dict[str, list[int]] = {}
+    for position, name in enumerate(source.names):
+        named.setdefault(name, []).append(position)
+    out: set[int] = set()
+    for name in wanted:
+        found = named.get(name) or [
+            known[spelling] for spelling in (name, os.path.abspath(name)) if spelling in known
+        ]
+        if not found:
+            close = get_close_matches(name, named, 1)
+            raise DataError(
+                f'no picture to leave out is called "{name}"'
+                + (
+                    f'; did you mean "{close[0]}"?'
+                    if close
+                    else "; names are as the report has them"
+                )
+            )
+        out.update(found)
+    if len(out) == len(source):
+        raise DataError(
+            f"all {len(source)} pictures are to be left out; keep those that are normal"
+        )
+    return source.subset([i for i in range(len(source)) if i not in out])

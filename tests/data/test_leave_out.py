@@ -1,0 +1,42 @@
+"""Names that a person wrote down find their pictures, or an error."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onlygood.core.errors import DataError
+from onlygood.data.leave_out import read_names, without
+from onlygood.data.source import ImageSource
+from tests import parts
+
+
+def test_names_are_one_a_line(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_bytes(b"\xef\xbb\xbfa b.png\r\n\r\n# scratched\r\n  sub/c.png \n")
+    assert read_names(tmp_path / "out.txt") == ["a b.png", "sub/c.png"]
+    (tmp_path / "out.txt").write_bytes(b"\xff\xfe\x00")
+    for name in ("out.txt", "nowhere.txt"):
+        with pytest.raises(DataError, match=f"{name}: cannot be read as a list of names"):
+            read_names(tmp_path / name)
+
+
+def test_pictures_go_by_name_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = parts.write(parts.normal(4), tmp_path / "good")
+    monkeypatch.chdir(tmp_path)
+    source = ImageSource.of("good")
+    out = ["000.png", Path("good/001.png"), str(paths[2])]
+    assert without(source, out).names == ["003.png"]
+    assert without(source, ()).names == source.names
+    arrays = ImageSource.of([np.zeros((8, 8), np.uint8)] * 3)
+    assert without(arrays, ["array[1]"]).names == ["array[0]", "array[2]"]
+
+
+def test_a_name_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    parts.write(parts.normal(2), tmp_path)
+    source = ImageSource.of(tmp_path)
+    with pytest.raises(DataError, match=r'is called "00O.png"; did you mean "00..png"'):
+        without(source, ["00O.png"])
+    with pytest.raises(DataError, match="names are as the report has them"):
+        without(source, ["x"])
+    with pytest.raises(DataError, match="all 2 pictures are to be left out"):
+        without(source, source.names)

@@ -1,0 +1,48 @@
+"""The promise against pictures that took no part in it: an exact binomial test."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from onlygood.decision.calibration import Calibration
+from onlygood.evaluation.promise import RISK, check_promise
+
+CALIBRATION = Calibration.fit(np.arange(45.0), target_fpr=0.05, confidence=0.9)
+
+
+@pytest.mark.parametrize(("found", "total"), [(0, 40), (2, 40), (7, 40), (1, 1)])
+def test_the_p_value_is_the_binomial_tail(found: int, total: int) -> None:
+    tail = sum(math.comb(total, x) * 0.05**x * 0.95 ** (total - x) for x in range(found, total + 1))
+    test = check_promise(CALIBRATION, found, total)
+    assert test.p_value == pytest.approx(tail)
+    assert test.broken == (tail < RISK)
+
+
+def test_a_broken_promise_says_what_to_do() -> None:
+    test = check_promise(CALIBRATION, 22, 40)
+    assert test.broken and test.p_value is not None and test.p_value < 1e-15
+    for words in ("22 of 40", "55 %", "at most 5 %", "less than 0.000001"):
+        assert words in test.words
+    assert "light" in test.advice and "onlygood calibrate" in test.advice
+    assert json.loads(json.dumps(test.to_json()))["broken"] is True
+
+
+def test_a_kept_promise_says_how_little_is_known() -> None:
+    test = check_promise(CALIBRATION, 1, 40)
+    assert not test.broken and not test.advice
+    assert "agrees with the promise" in test.words and "between 0.0633 % and 13.2 %" in test.words
+
+
+def test_what_is_promised_is_tested_not_what_was_asked_for() -> None:
+    few = Calibration.fit(np.arange(10.0), target_fpr=0.05, confidence=0.9, infeasible="best")
+    assert check_promise(few, 4, 20).promised == few.promised_fpr > 0.2
+    assert not check_promise(few, 4, 20).broken
+
+
+def test_pictures_of_one_part_are_not_independent() -> None:
+    parts = Calibration.fit(np.arange(45.0), groups=[str(i) for i in range(45)])
+    test = check_promise(parts, 40, 40)
+    assert (test.p_value, test.broken) == (None, False)
+    assert "of parts" in test.words
