@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
     "report": {"core"},
     "result": {"core", "report"},
     "evaluation.metrics": {"core"},
-    "evaluation.promise": {"core", "decision"},
+    "evaluation.promise": {"core", "decision", "evaluation.metrics"},
     "evaluation.evaluate": {
         *("core", "data", "decision", "result", "evaluation.metrics", "evaluation.promise"),
     },
