@@ -90,7 +90,7 @@ class ReflectConfig:
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
     regularisation: float = 0.01
     """Added to the variances of standardised features (epsilon)."""
-    worst: int = 12
+    worst: int = 24
     """Positions of the finest grid, the most unusual ones, whose mean is the score."""
 
     def __post_init__(self) -> None:
