@@ -25,6 +25,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
         "seed": 0,
         "settings": {},
         "anomalous": None,
+        "ignore": None,
         "target_fpr": 0.05,
         "confidence": 0.9,
         "group_by": None,
@@ -49,6 +50,7 @@ def test_only_a_run_folder_without_a_name_is_removed(run: Run, good: Path, named
 def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) -> None:
     words = "--preset texture --seed 5 --minutes 2 --steps 9 --target-fpr 0.1 --confidence 0.8"
     words += " --set alpha=3e-3 --set game=hinge --group-by (.*)_ --resume --anomalous bad"
+    words += " --ignore mask.png"
     done = run("fit", "pca", good, "-o", good / "m", "--run-dir", good / "run", *words.split())
     assert done.status == 0, done.err
     options = asked(fake, "fit")
@@ -56,7 +58,7 @@ def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) ->
     assert (options["preset"], options["seed"], options["resume"]) == ("texture", 5, True)
     assert (options["target_fpr"], options["confidence"]) == (0.1, 0.8)
     assert (options["group_by"], options["run_dir"]) == ("(.*)_", good / "run")
-    assert options["anomalous"] == Path("bad")
+    assert (options["anomalous"], options["ignore"]) == (Path("bad"), Path("mask.png"))
     assert options["settings"] == {"alpha": "3e-3", "game": "hinge", "minutes": 2.0, "steps": 9}
 
 

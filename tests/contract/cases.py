@@ -133,7 +133,7 @@ def fresh(name: str, **overrides: object) -> Method:
     config, view, _ = resolved(name, **overrides)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return METHODS[name](config, InputShape(view.channels, view.side, view.side))
+        return METHODS[name](config, InputShape(view.channels, *view.sides))
 
 
 def pictures(n: int = 10) -> NDArray[np.uint8]:

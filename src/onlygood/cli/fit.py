@@ -52,6 +52,13 @@ def fit(
             metavar="FOLDER", help="Known anomalous pictures, for methods that learn from them."
         ),
     ] = None,
+    ignore: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Picture as large as all others: what is not black in it never counts.",
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -98,6 +105,7 @@ def fit(
         seed=seed,
         settings=settings,
         anomalous=anomalous,
+        ignore=ignore,
         target_fpr=target_fpr,
         confidence=confidence,
         group_by=group_by,

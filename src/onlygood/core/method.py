@@ -34,6 +34,8 @@ class Method(nn.Module, ABC):
     """Whether `Scores.map` is there."""
     uses_anomalous: ClassVar[bool] = False
     """Whether losses use `Batch.anomalous` where there are known anomalous images."""
+    square: ClassVar[bool] = False
+    """Whether its networks need square images; then others are padded."""
 
     @abstractmethod
     def __init__(self, config: Any, shape: InputShape) -> None:
