@@ -194,7 +194,7 @@ def network(case: Case) -> Method:
         if vars(config).get("backbone") == "vgg19":
             changed.enter_context(patch.object(backbones, "fetched", Path))
             changed.enter_context(patch.object(backbones, "_read", _random_vgg19))
-        return method_named(case.method)(config, InputShape(view.channels, view.side, view.side))
+        return method_named(case.method)(config, InputShape(view.channels, *view.sides))
 
 
 def _random_vgg19(name: str, path: Path) -> dict[str, Tensor]:
@@ -265,7 +265,7 @@ def flop_of_a_step(case: Case) -> float:
     """What one step of all updates of a case calls for."""
     resolved = case.resolved
     view, batch_size = resolved.view, resolved.training.batch_size
-    images = torch.rand(batch_size, view.channels, view.side, view.side, device=DEVICE)
+    images = torch.rand(batch_size, view.channels, *view.sides, device=DEVICE)
     loop = Plain(network(case), images, batch_size)
     with _Counter() as counter:
         loop.train(1)
@@ -291,9 +291,7 @@ def variants(case: Case) -> dict[str, Steps]:
     """Everything that takes turns in one case, the plain loop first where there is one."""
     random = np.random.default_rng(0)
     view = case.resolved.view
-    pictures = random.integers(
-        0, 256, (PICTURES, view.size, view.size, view.channels), dtype=np.uint8
-    )
+    pictures = random.integers(0, 256, (PICTURES, *view.canvas, view.channels), dtype=np.uint8)
     made: dict[str, Steps] = {}
     if not view.tile and not case.alone:
         made[PLAIN] = plain(case, network(case), pictures)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -474,7 +475,7 @@ def test_without_smoothing_a_map_adds_up_to_its_score() -> None:
 
 def test_large_pictures_are_scored_by_their_tiles() -> None:
     whole, tiled = parts.fit(settings={"size": 32}), parts.fit(settings={"size": 32, "tile": 16})
-    assert tiled.view.side == 16
+    assert tiled.view.sides == (16, 16)
     (by_tiles,) = tiled.score(parts.scratched(1))
     (at_once,) = whole.score(parts.scratched(1))
     assert by_tiles.map is not None
@@ -658,6 +659,36 @@ def test_a_whole_file_that_makes_no_detector_is_refused(
         Detector.load(path)
     assert str(caught.value).startswith(f"{path} is whole, but not what this onlygood writes")
     assert "\n" not in str(caught.value)
+
+
+def test_files_of_before_squeeze_pictures(tmp_path: Path) -> None:
+    lying = list(np.random.default_rng(0).integers(0, 256, (20, 40, 80, 3), np.uint8))
+    squeezing = Detector.fit("pca", lying, settings={"size": 32, "aspect": 1})
+    assert squeezing.view.shape == (32, 32)
+
+    def aged(_: dict[str, Any], facts: dict[str, Any]) -> None:
+        for name in ("aspect", "pad", "roi", "ignore"):
+            del facts["view"][name]
+
+    edited(squeezing, tmp_path / "m", aged)
+    old = Detector.load(tmp_path / "m")
+    assert [r.score for r in old.score(lying)] == [r.score for r in squeezing.score(lying)]
+
+
+def test_ignored_pixels_set_no_threshold() -> None:
+    normal = np.full((30, 32, 32), 100, np.uint8)
+    normal += np.random.default_rng(0).integers(0, 9, normal.shape, np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:20] = 255
+
+    def pixel_facts(pictures: NDArray[np.uint8]) -> tuple[object, ...]:
+        found = Detector.fit("mean_picture", pictures, settings={"size": 32}, ignore=mask)
+        assert found.calibration.pixel_maxima is not None
+        return (*found.calibration.pixel_maxima, found.calibration.pixel_median)
+
+    flickering = normal.copy()
+    flickering[::2, :20] = 255
+    assert pixel_facts(flickering) == pixel_facts(normal)
 
 
 def test_a_field_that_is_younger_than_the_file_takes_its_default(

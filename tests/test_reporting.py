@@ -120,6 +120,17 @@ def test_provenance_is_told_with_every_setting(detector: Detector) -> None:
     assert "left out as unreadable" not in provenance
 
 
+def test_what_is_not_looked_at_is_told_and_dim() -> None:
+    pictures = list(np.random.default_rng(0).integers(90, 100, (12, 20, 40), np.uint8))
+    mask = np.zeros((20, 40), np.uint8)
+    mask[:, :10] = 255
+    settings = {"size": 32, "roi": (0.0, 0.0, 0.5, 1.0)}
+    content = fit_report(Detector.fit("pca", pictures, settings=settings, ignore=mask))
+    assert "ignore=25.0% of 40 x 20 pixels" in str(content.provenance["settings"])
+    photo = np.asarray(content.unusual[0].picture)
+    assert photo[:, 10:20].min() >= 90 > 33 >= max(photo[:, :10].max(), photo[:, 20:].max())
+
+
 def test_unreadable_training_pictures_are_named(tmp_path: Path) -> None:
     for path in parts.write(parts.normal(20), tmp_path)[:7]:
         path.write_bytes(b"")

@@ -147,7 +147,7 @@ def test_unknown_field_names_the_close_one_and_all_others() -> None:
     ) as caught:
         config(wdth=1)
     assert "known: toy: alpha, width," in str(caught.value)
-    assert "; pictures: size, crop, channels," in str(caught.value)
+    assert "; pictures: size, aspect, pad," in str(caught.value)
     assert "; training: steps, images," in str(caught.value)
 
 

@@ -18,9 +18,11 @@ from onlygood import model_file, registry, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
+from onlygood.data.decode import Pixels
 from onlygood.data.layout import layout
 from onlygood.data.leave_out import without
-from onlygood.data.resize import restored
+from onlygood.data.mask import mask_text
+from onlygood.data.resize import content, counting, restored
 from onlygood.data.source import ImageSource, pictures_of
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
@@ -93,6 +95,7 @@ class Detector:
         seed: int = 0,
         settings: Mapping[str, object] | None = None,
         anomalous: Any = None,
+        ignore: Any = None,
         target_fpr: float = 0.05,
         confidence: float = 0.9,
         group_by: str | None = None,
@@ -115,6 +118,8 @@ class Detector:
             anomalous: Known anomalous pictures, as a folder at any depth or what `ImageSource.of`
                 takes, for methods that learn from them (`onlygood methods`). They are no part of
                 the calibration.
+            ignore: One picture, a mask of the size of all pictures: what is not black in it never
+                counts, in training and in scoring.
             target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
             confidence: Probability that the threshold keeps this promise, in [0.5, 1).
             group_by: Pattern in a picture's name that tells the part it shows; pictures of one
@@ -141,6 +146,8 @@ class Detector:
         if not 0 <= seed <= HIGHEST_SEED:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         method = registry.introduce(method)
+        if ignore is not None:
+            settings = {**(settings or {}), "ignore": mask_text(_one_picture(ignore))}
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         found, words = _normal_pictures(pictures)
@@ -150,7 +157,9 @@ class Detector:
         if n_left_out:
             reporter.note(f"{n_left_out} of them are left out, as was asked for")
         # By all pictures: which ones are kept aside must not decide how they are seen.
-        resolved = resolved._replace(view=settled(resolved.view, source))
+        resolved = resolved._replace(
+            view=settled(resolved.view, source, registry.method_named(method))
+        )
         parts = _parted(source, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         where = torch.device(device) if device else default_device()
@@ -298,13 +307,19 @@ class Detector:
         source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):
             raw = self.scorer.score(batch, maps=maps)
-            heat = None if raw.maps is None else self.calibration.normalise_maps(raw.maps)
+            heat = None if raw.maps is None else self._scaled(raw.maps)
             yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
+
+    def _scaled(self, maps: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """Raw maps on the calibration's scale, usual where pixels do not count."""
+        heat = self.calibration.normalise_maps(maps)
+        counts = counting(self.view)
+        return heat if counts is None else np.where(counts[content(self.view).slices], heat, 0)
 
     def reconstruct(self, pictures: Any) -> Iterator[NDArray[np.uint8] | None]:
         """Pictures as the method gives them back, `(H, W, C)` in their own size, in order.
 
-        Put together from tiles where it sees tiles, black outside of what `View.crop` cuts out.
+        Put together from tiles where it sees tiles, black where nothing is looked at.
         None for all where the method gives no pictures back, and for those that cannot be read.
         """
         for batch in self.scorer.load(pictures_of(pictures)):
@@ -408,7 +423,7 @@ class Detector:
             facts = file.facts
             method = _method_of(facts)
             config = settings.from_json(method.config_class, facts["config"])
-            view = settings.from_json(View, facts["view"])
+            view = settings.view_from_json(facts["view"])
             network = new_network(method, config, view, seed=0)
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
@@ -488,6 +503,13 @@ def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
         return found.normal, found.description
     source = ImageSource.of(pictures)
     return source, f"{len(source)} pictures, all taken as normal"
+
+
+def _one_picture(mask: Any) -> Pixels:
+    source = ImageSource.of(mask)
+    if len(source) != 1:
+        raise DataError(f"ignore takes one mask for all pictures, got {len(source)} pictures")
+    return source[0].load()
 
 
 def _parted(

@@ -30,7 +30,7 @@ def judged(
         calibration: Decides.
         totals: `(n,)` finite scores of the readable ones.
         parts: `(n,)` for each part of the score.
-        maps: `(n, side, side)` on the calibration's scale, where they are wanted.
+        maps: `(n, *View.shape)` on the calibration's scale, where they are wanted.
     """
     p_values, decisions = calibration.p_values(totals), calibration.decide(totals)
     readable = iter(range(len(totals)))

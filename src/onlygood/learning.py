@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from onlygood import settings
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Training, View
+from onlygood.core.settings import WIDEST, Training, View
 from onlygood.data.loading import threads
+from onlygood.data.resize import window
 from onlygood.data.source import ImageSource
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.raw_scores import BATCH, RawScorer
@@ -25,8 +27,8 @@ from onlygood.training import History, Trainer
 from onlygood.training.distributed import default_device
 from onlygood.training.reporting import Reporter, Silent
 
-LOOK = 32
-"""Pictures that settle how all of them are seen."""
+LOOK, SHAPES = 32, 9
+"""Pictures that settle how all of them are seen; once one of them is in colour, so many do."""
 TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
 """Up to this side in pixels pictures are seen at the second one, else at the third: backbones were
 trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
@@ -62,7 +64,7 @@ def learn(
 
     Args:
         method: Its name.
-        resolved: Complete settings; `channels=0` and `size=0` are settled by the pictures.
+        resolved: Complete settings; what is left to the pictures is settled, see `settled`.
         train: Normal pictures to learn from.
         seed: Fixes the weights drawn at first, and all of training.
         validation: Normal pictures to watch training with; they select nothing. A method that
@@ -82,8 +84,8 @@ def learn(
     reporter = reporter or Silent()
     where = device or default_device()
     config, training = resolved.config, resolved.training
-    view = settled(resolved.view, train)
     cls = method_named(method)
+    view = settled(resolved.view, train, cls)
     if anomalous is not None:
         require_uses_anomalous(method)
     network = new_network(cls, config, view, seed)
@@ -179,31 +181,39 @@ def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method
     """A method with weights drawn from the seed; the global random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return cls(config, InputShape(view.channels, view.side, view.side))
+        return cls(config, InputShape(view.channels, *view.sides))
 
 
-def settled(view: View, source: ImageSource) -> View:
-    """Settle by the first readable pictures what is left to them.
+def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
+    """Settle by the first readable pictures, and by the method, what is left to them.
 
-    `channels=0`: grey when all of these are, else RGB. `size=0`: what suits frozen features.
+    `channels=0`: grey when all of these are, else RGB. `aspect=0`: the median of what is cut out
+    of them, so that in a mixture of upright and lying ones both become squares. `size=0`: what
+    suits frozen features. `pad=auto`: for whole pictures of methods that need squares.
     """
-    if view.channels and view.size:
+    if view.pad == "auto":
+        view = replace(view, pad="square" if cls.square and not view.tile else "none")
+    if view.channels and view.size and view.aspect:
         return view
-    channels, sides = 1, []
+    channels, seen = 1, []
     for picture in list(source)[:LOOK]:
         try:
             height, width, depth = picture.load().shape
         except DataError:
             continue
         channels = max(channels, depth)
-        sides.append(min(height, width, view.crop or height))
-        if view.size and channels > 1:
+        seen.append(window((height, width), view))
+        if len(seen) >= SHAPES and max(channels, view.channels) > 1:
             break
+    sides = [max(part.height, part.width) for part in seen]
+    # Of logarithms: 1 : 2 and 2 : 1 are equally far from a square.
+    ratios = [math.log(max(part.width, 1) / max(part.height, 1)) for part in seen]
     tiny = bool(sides) and median(sides) <= TINY
     return replace(
         view,
         channels=view.channels or (3 if channels > 1 else 1),
         size=view.size or (TINY_SIZE if tiny else USUAL_SIZE),
+        aspect=view.aspect or min(max(math.exp(median(ratios or [0.0])), WIDEST**-1), WIDEST),
     )
 
 
@@ -215,7 +225,8 @@ def _check_room(store: PictureStore, view: View) -> None:
     """
     found = memory()
     # Scored in float32, and at least once more what a network makes of it.
-    needed = store.memory_bytes() + 2 * 4 * min(BATCH, len(store)) * view.channels * view.size**2
+    numbers = min(BATCH, len(store)) * view.channels * math.prod(view.canvas)
+    needed = store.memory_bytes() + 2 * 4 * numbers
     if found is not None and needed > found[0]:
         raise ConfigError(
             f"pictures of size={view.size} need {needed / 2**30:.0f} GiB, this machine has "

@@ -14,6 +14,7 @@ from onlygood.core.method import Method
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
+from onlygood.data.resize import content, counted
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
@@ -30,7 +31,7 @@ class RawScores(NamedTuple):
     totals: NDArray[np.float64]
     parts: dict[str, NDArray[np.float64]]
     maps: NDArray[np.float32] | None
-    """`(B, size, size)`, smoothed; None where not wanted or not to be had."""
+    """`(B, *View.shape)`, smoothed; None where not wanted or not to be had."""
 
 
 class Survey(NamedTuple):
@@ -41,9 +42,9 @@ class Survey(NamedTuple):
     totals: NDArray[np.float64]
     parts: dict[str, NDArray[np.float64]]
     pixel_maxima: NDArray[np.float64] | None
-    """Largest value of each map."""
+    """Largest value of each map, where pixels count."""
     pixel_median: float | None
-    """Median over pictures of the median of their maps."""
+    """Median over pictures of the median of their maps, where pixels count."""
     unreadable: list[Unreadable]
 
 
@@ -118,14 +119,18 @@ class RawScorer:
         parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
         heat = None
         if maps and scores.map is not None:
-            heat = scores.map.float().cpu().numpy()
+            # Without the padding, of which smoothing must not know either.
+            heat = scores.map.float().cpu().numpy()[:, *content(self.view).slices]
             sigma = self.view.smooth * self.view.size
             heat = gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
         return RawScores(totals, parts, heat)
 
     @torch.no_grad()
-    def reconstruct(self, batch: list[Loaded]) -> UInt8[np.ndarray, "n size size C"] | None:
-        """The readable pictures of a batch as they are given back; None where none are."""
+    def reconstruct(self, batch: list[Loaded]) -> UInt8[np.ndarray, "n h w C"] | None:
+        """The readable pictures of a batch as they are given back, without padding.
+
+        None where none are.
+        """
         readable = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
         if not readable:
             return None
@@ -133,7 +138,8 @@ class RawScorer:
         if x_hat is None:
             return None
         pixels = (255 * x_hat.float().clamp(0, 1)).round().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        inside = pixels[:, :, *content(self.view).slices]
+        return inside.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def survey(self, source: ImageSource) -> Survey:
         """Score pictures and sum their maps up.
@@ -149,8 +155,9 @@ class RawScorer:
             raw = self.score(batch, maps=True)
             scores.append(raw)
             if raw.maps is not None:
-                maxima.append(raw.maps.max((1, 2)).astype(np.float64))
-                medians.append(np.median(raw.maps, (1, 2)))
+                values = counted(raw.maps, self.view)
+                maxima.append(values.max(1).astype(np.float64))
+                medians.append(np.median(values, 1))
             readable += [seen + i for i, item in enumerate(batch) if item.error is None]
             seen += len(batch)
             unreadable += [Unreadable(i.name, i.error) for i in batch if i.error is not None]

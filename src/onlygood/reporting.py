@@ -11,6 +11,8 @@ from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import Training, View
+from onlygood.data.mask import mask_of
+from onlygood.data.resize import looked_at
 from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import Evaluation
@@ -20,6 +22,9 @@ from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
 from onlygood.result import Result
 from onlygood.training import health
+
+DIM = 3
+"""By which pixels that are not looked at are darker."""
 
 
 @runtime_checkable
@@ -107,6 +112,7 @@ def _provenance(detector: Reported) -> dict[str, str | int | float]:
     settings: Mapping[str, Any] = {
         **vars(detector.config),
         **vars(detector.view),
+        "ignore": _ignored(detector.view),
         **vars(detector.training),
     }
     facts = {name: value for name, value in detector.provenance.items() if name != "unreadable"}
@@ -116,6 +122,14 @@ def _provenance(detector: Reported) -> dict[str, str | int | float]:
         facts["left out as unreadable"] = f"{len(names)}: {', '.join(names[:5])}"
     facts["settings"] = ", ".join(f"{name}={value}" for name, value in settings.items())
     return {n: v if isinstance(v, int | float) else str(v) for n, v in facts.items()}
+
+
+def _ignored(view: View) -> str:
+    """What a mask ignores, in words: as a setting it is long."""
+    if not view.ignore:
+        return "nothing"
+    mask = mask_of(view.ignore)
+    return f"{mask.mean():.1%} of {mask.shape[1]} x {mask.shape[0]} pixels"
 
 
 def _items(detector: Reported, evaluation: Evaluation) -> list[Item]:
@@ -158,8 +172,8 @@ def _pictured(
     results, given = detector.stream(source), detector.reconstruct(source)
     for picture, label, result, x_hat in zip(source, labels, results, given, strict=True):
         item = _item(result, label)
-        photo = _small(picture)
-        if item.error is not None or photo is None:
+        photo = None if item.error is not None else _small(picture, detector.view)
+        if photo is None:
             yield item
             continue
         yield replace(
@@ -184,12 +198,16 @@ def _item(result: Result, label: bool | None) -> Item:
     )
 
 
-def _small(picture: Picture) -> Image.Image | None:
-    """A picture as small as the page shows it: dozens in camera resolution would fill memory."""
+def _small(picture: Picture, view: View) -> Image.Image | None:
+    """A picture as small as the page shows it: dozens in camera resolution would fill memory.
+
+    What is not looked at is dim.
+    """
     try:
-        photo = _image(picture.load())
+        pixels = picture.load()
     except DataError:
         return None
+    photo = _image(np.where(looked_at(pixels.shape[:2], view)[..., None], pixels, pixels // DIM))
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     return photo
 

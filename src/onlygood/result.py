@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """The parts of the score, before their weights."""
     map: NDArray[np.float32] | None = None
     """`(height, width)` of the picture: 0 = median of normal pixels, 1 = pixel threshold. Outside
-    of what `View.crop` cuts out it is 0: nothing was looked at there."""
+    of `View.roi` and `View.crop`, and in `View.ignore`, it is 0: nothing was looked at there."""
     error: str | None = None
     """Why the picture could not be scored."""
     picture: NDArray[np.uint8] | None = None

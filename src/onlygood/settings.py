@@ -179,6 +179,15 @@ def from_json(cls: type[C], data: Mapping[str, object]) -> C:
     return _build(cls, data)
 
 
+def view_from_json(data: Mapping[str, object]) -> View:
+    """A view out of a model file; older ones, which name no aspect, squeezed pictures to squares.
+
+    Raises:
+        ConfigError: as `from_json`.
+    """
+    return from_json(View, {"aspect": 1.0, **data})
+
+
 def _owners(method: str, config_class: type[Any]) -> dict[str, type[Any]]:
     owner: dict[str, type[Any]] = {}
     for cls in (config_class, View, Training):

@@ -19,9 +19,9 @@ TILES = {"size": 64, "tile": 32, "overlap": 0.25}
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    """In colour, of three sizes."""
+    """In colour, of three shapes; most of them lie."""
     draw = np.random.default_rng(0)
-    shapes = [(32, 32, 3), (70, 50, 3), (20, 90, 3)]
+    shapes = [(32, 32, 3), (50, 70, 3), (20, 90, 3)]
     return [draw.integers(0, 256, shapes[i % 3], np.uint8) for i in range(count)]
 
 

@@ -17,12 +17,29 @@ from onlygood.core.settings import (
 
 def test_by_default_whole_pictures_are_seen_without_augmentation():
     view = View()
-    assert (view.size, view.tile, view.side) == (128, 0, 128)
+    assert (view.size, view.tile, view.sides) == (128, 0, (128, 128))
     assert (view.rotate, view.flip) == ((0.0, 0.0), False)
 
 
 def test_networks_see_a_tile_where_there_is_one():
-    assert View(size=512, tile=64).side == 64
+    assert View(size=512, tile=64).sides == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("view", "shape", "canvas"),
+    [
+        (View(size=224), (224, 224), (224, 224)),
+        (View(size=224, aspect=1600 / 600), (88, 224), (88, 224)),
+        (View(size=224, aspect=600 / 1600), (224, 88), (224, 88)),
+        (View(size=64, aspect=60.0), (16, 64), (16, 64)),
+        (View(size=8, aspect=60.0), (8, 8), (8, 8)),
+        (View(size=24, aspect=20 / 24), (24, 24), (24, 24)),
+        (View(size=64, aspect=2.0, pad="square"), (32, 64), (64, 64)),
+        (View(size=64, aspect=2.0, tile=40), (32, 64), (40, 64)),
+    ],
+)
+def test_the_aspect_is_kept_in_steps(view: View, shape: tuple[int, int], canvas: tuple[int, int]):
+    assert (view.shape, view.canvas) == (shape, canvas)
 
 
 def test_by_default_there_is_no_budget():
@@ -54,6 +71,10 @@ def test_settings_are_given_by_name(cls: type):
         ({"size": 2**14 + 1}, "size must be 16384 or less, got 16385"),
         ({"smooth": 1e300}, r"smooth must be in \[0, 1\], got 1e\+300"),
         ({"smooth": float("nan")}, "smooth must be in"),
+        ({"aspect": -1.0}, "aspect must be 0"),
+        ({"aspect": 100.0}, "aspect must be 0"),
+        ({"roi": (0.0, 0.0, 1.5, 1.0)}, "roi must be in"),
+        ({"roi": (0.6, 0.0, 0.4, 1.0)}, "roi is left, top, right, bottom"),
     ],
 )
 def test_what_no_machine_could_do_is_refused(beyond: dict[str, float], words: str):

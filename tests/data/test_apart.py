@@ -13,7 +13,7 @@ from onlygood.data import apart
 from onlygood.data.apart import Budget, decode_apart, decode_guarded, opened
 from onlygood.data.decode import decode
 from onlygood.data.loading import Decoders
-from onlygood.data.resize import squared
+from onlygood.data.resize import viewed
 from onlygood.data.source import ImageSource, Picture
 from tests.data.pictures import GREY, RGB, encoded, write
 
@@ -33,7 +33,7 @@ def test_a_picture_is_the_same_from_another_process(kind: str, tmp_path: Path):
         assert whole is not None and fitted is not None
         assert whole.size == fitted.size == (9, 7)
         np.testing.assert_array_equal(whole.pixels, decode(data))
-        np.testing.assert_array_equal(fitted.pixels, squared(decode(data), CUT))
+        np.testing.assert_array_equal(fitted.pixels, viewed(decode(data), CUT))
 
 
 def test_what_is_wrong_is_said_as_here_and_the_process_goes_on():
@@ -141,7 +141,7 @@ def test_a_picture_without_memory_is_a_row(monkeypatch: pytest.MonkeyPatch):
     def none_left(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("onlygood.data.loading.squared", none_left)
+    monkeypatch.setattr("onlygood.data.loading.viewed", none_left)
     with Decoders(1) as decoders:
         (picture,) = ImageSource.of(RGB)
         loaded = decoders.submit(picture, WHOLE).result()
@@ -154,7 +154,7 @@ def test_whole_pictures_are_kept_where_they_are_wanted():
         for picture in ImageSource.of(contents):
             kept = decoders.submit(picture, WHOLE, keep=True).result()
             np.testing.assert_array_equal(kept.whole, RGB)
-            np.testing.assert_array_equal(kept.pixels, squared(RGB, WHOLE))
+            np.testing.assert_array_equal(kept.pixels, viewed(RGB, WHOLE))
             assert decoders.submit(picture, WHOLE).result().whole is None
 
 

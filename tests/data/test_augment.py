@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -53,6 +55,18 @@ def test_quarter_turns_are_exact_and_clockwise(quarters: int):
 
 def test_a_quarter_turned_tile_is_the_turned_middle():
     same(turned(90.0, tile=8), torch.rot90(to_images(PICTURES), -1, (2, 3))[:, :, 4:12, 4:12], 1e-5)
+
+
+def test_pictures_that_are_no_squares_are_turned_and_cut_alike():
+    # 16 x 32 pixels.
+    lying, pictures = View(channels=3, size=32, aspect=2.0), torch.cat([PICTURES, PICTURES], 3)
+    half = augment(pictures, torch.zeros(4, 1), replace(lying, rotate=(180.0, 180.0)))
+    same(half, torch.rot90(to_images(pictures), 2, (2, 3)), 1e-5)
+    turned_tile = replace(lying, tile=8, rotate=(90.0, 90.0))
+    found = augment(pictures, torch.tensor([[0.5, 0.0, 1.0]] * 4), turned_tile)
+    same(found, torch.rot90(to_images(pictures)[:, :, 8:, :8], -1, (2, 3)), 1e-5)
+    found = augment(pictures, torch.tensor([[0.999, 0.0]] * 4), replace(lying, tile=8))
+    same(found, to_images(pictures)[:, :, :8, 24:])
 
 
 def test_a_turn_repeats_the_edges():

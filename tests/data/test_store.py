@@ -43,7 +43,7 @@ def test_cached_and_streamed_pictures_are_equal(view: View):
     one, two = list(cached.batches(picks)), list(streamed.batches(picks))
     assert len(one) == len(two) == 5
     for a, b in zip(one, two, strict=True):
-        assert a.shape == (4, view.channels, view.side, view.side)
+        assert a.shape == (4, view.channels, *view.sides)
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert cached.fill() == streamed.fill()
 

@@ -49,9 +49,19 @@ def test_sixty_four_tiles():
     ],
 )
 def test_tiles_reach_the_edge(view: View, starts: list[int]):
-    assert tile_starts(view) == starts
-    covered = {p for s in starts for p in range(s, s + view.side)}
+    assert tile_starts(view) == (starts, starts)
+    covered = {p for s in starts for p in range(s, s + view.sides[0])}
     assert covered == set(range(view.size))
+
+
+def test_tiles_of_a_picture_that_is_no_square():
+    view = View(channels=3, size=64, aspect=2.0, tile=16, overlap=0.25)
+    assert tile_starts(view) == ([0, 12, 16], [0, 12, 24, 36, 48])
+    assert tile_count(view) == 15
+    x = torch.rand(2, 3, 32, 64)
+    found = Tiled(Brightness(), view).score(x)
+    assert found.map is not None
+    torch.testing.assert_close(found.map, x.mean(1))
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])

@@ -6,8 +6,12 @@ from scipy.ndimage import gaussian_filter
 
 from onlygood.core.settings import View
 from onlygood.data import resize
+from onlygood.data.mask import mask_text
 from onlygood.deploy import file
-from onlygood.deploy.graph import centre, luma, smoothing, squared
+from onlygood.deploy.graph import luma, smoothing, viewed
+
+MASK = mask_text(np.pad(np.ones((9, 13, 1), np.uint8), ((11, 10), (50, 17), (0, 0))))
+"""Of 30 x 80 pixels."""
 
 
 def colours(height: int, width: int) -> np.ndarray:
@@ -24,22 +28,22 @@ def rgb(size: int, crop: int = 0) -> View:
 @pytest.mark.parametrize("size", [8, 32, 100])
 def test_squares_are_those_of_pillow_to_the_last_bit(height: int, width: int, size: int) -> None:
     picture = colours(height, width)
-    found = squared(torch.from_numpy(picture)[None], rgb(size))[0].permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(found, resize.squared(picture, rgb(size)))
+    found = viewed(torch.from_numpy(picture)[None], rgb(size))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, resize.viewed(picture, rgb(size)))
 
 
 def test_tall_pictures_differ_by_rounding_alone() -> None:
     # Pillow goes down before it goes across where that is cheaper, and rounds in between.
     picture = colours(701, 64)
-    found = squared(torch.from_numpy(picture)[None], rgb(32))[0].permute(1, 2, 0).numpy()
-    difference = np.abs(found - resize.squared(picture, rgb(32)))
+    found = viewed(torch.from_numpy(picture)[None], rgb(32))[0].permute(1, 2, 0).numpy()
+    difference = np.abs(found - resize.viewed(picture, rgb(32)))
     assert difference.max() == 1
     assert (difference > 0).mean() < 0.3
 
 
 def test_pictures_of_the_size_stay_as_they_are() -> None:
     picture = colours(16, 16)
-    found = squared(torch.from_numpy(picture)[None], rgb(16))[0].permute(1, 2, 0)
+    found = viewed(torch.from_numpy(picture)[None], rgb(16))[0].permute(1, 2, 0)
     np.testing.assert_array_equal(found, picture)
 
 
@@ -47,18 +51,34 @@ def test_pictures_of_the_size_stay_as_they_are() -> None:
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (32, 32), (33, 50)])
 def test_the_centre_is_cut_out_as_elsewhere(height: int, width: int, size: int, crop: int) -> None:
     picture, view = colours(height, width), rgb(size, crop)
-    expected = resize.squared(picture, view)
+    expected = resize.viewed(picture, view)
     # As it is, and in the form that the runtime prefers.
-    for given in (picture, resize.squared(picture, file.given(view))):
-        found = squared(torch.from_numpy(given)[None], view)[0].permute(1, 2, 0).numpy()
+    for given in (picture, resize.viewed(picture, file.given(view))):
+        found = viewed(torch.from_numpy(given)[None], view)[0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(found, expected)
 
 
-def test_positions_of_what_is_cut_out_lead_out_of_smaller_pictures() -> None:
-    assert centre(9, 4).tolist() == [3, 4, 5, 6]
-    for side in range(1, 8):
-        positions = centre(side, 8)
-        assert positions.min() < -side or positions.max() >= side
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(channels=3, size=24, aspect=8 / 3),
+        View(channels=3, size=24, aspect=0.4, pad="square"),
+        View(channels=3, size=24, aspect=1.7, roi=(0.1, 0.2, 0.93, 0.71)),
+        View(channels=3, size=24, aspect=2.0, roi=(0.3, 0.0, 1.0, 0.9), pad="square", tile=24),
+        View(channels=3, size=24, crop=12, roi=(0.5, 0.0, 1.0, 1.0)),
+        View(channels=3, size=10, crop=12, roi=(0.0, 0.4, 1.0, 1.0)),
+        View(channels=3, size=24, aspect=8 / 3, ignore=MASK),
+        View(channels=3, size=24, aspect=8 / 3, ignore=MASK, pad="square"),
+        View(channels=3, size=24, crop=12, roi=(0.5, 0.0, 1.0, 1.0), ignore=MASK),
+    ],
+)
+def test_any_view_is_as_elsewhere(view: View) -> None:
+    picture = colours(30, 80)
+    expected = resize.viewed(picture, view)
+    # As it is, and in the form that the runtime prefers.
+    for given in (picture, resize.viewed(picture, file.given(view))):
+        found = viewed(torch.from_numpy(given)[None], view)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_luma_is_that_of_pillow() -> None:
@@ -73,7 +93,7 @@ def test_luma_is_that_of_pillow() -> None:
 def test_smoothing_is_that_of_scoring(smooth: float) -> None:
     view = View(size=24, smooth=smooth)
     heat = np.random.default_rng(0).random((24, 24), np.float32)
-    matrix = smoothing(view).numpy()
-    sigma = smooth * 24
+    sigma = smooth * view.size
+    matrix = smoothing(view.size, sigma).numpy()
     expected = gaussian_filter(heat, sigma) if sigma else heat
     np.testing.assert_allclose(matrix @ heat @ matrix.T, expected, atol=1e-6)

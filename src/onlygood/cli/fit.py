@@ -62,6 +62,13 @@ def fit(
             help="Names of pictures to learn nothing from, one a line, as the report has them.",
         ),
     ] = None,
+    ignore: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Picture as large as all others: what is not black in it never counts.",
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +116,7 @@ def fit(
         seed=seed,
         settings=settings,
         anomalous=anomalous,
+        ignore=ignore,
         target_fpr=target_fpr,
         confidence=confidence,
         group_by=group_by,

@@ -3,6 +3,7 @@
 Plain data without torch, so that the command line can read it fast.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, final
@@ -11,6 +12,15 @@ from onlygood.core.errors import ConfigError
 
 LARGEST_SIZE = 2**14
 """Pixels a side; one RGB picture of it takes 3 GiB as network input."""
+
+WIDEST = 64.0
+"""By which the sides of what a view sees may differ."""
+
+STEP = 8
+"""Pixels by which the sides of what a view sees differ, or a multiple: the finest usual stride."""
+
+NARROWEST = 16
+"""Pixels of the shorter side below which an aspect is not kept: frozen networks need as many."""
 
 
 def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
@@ -49,6 +59,10 @@ SHARE = Range("in [0, 1]", lambda v: 0 <= v <= 1)
 BELOW_ONE = Range("in [0, 1)", lambda v: 0 <= v < 1)
 PART = Range("in (0, 1]", lambda v: 0 < v <= 1)
 BETWEEN = Range("in (0, 1)", lambda v: 0 < v < 1)
+ASPECT = Range(
+    f"0 (as the pictures) or in [1/{WIDEST:g}, {WIDEST:g}]",
+    lambda v: v == 0 or 1 / WIDEST <= v <= WIDEST,
+)
 
 
 def number(default: Any, within: Range) -> Any:
@@ -81,9 +95,17 @@ class View(Settings):
     """How pictures reach a method, in training and in scoring alike."""
 
     size: int = number(128, Range(f"{LARGEST_SIZE} or less", lambda v: v <= LARGEST_SIZE))
-    """Side in pixels of the resized picture (square, bilinear); 0: 48 for up to 64 px, else 224."""
+    """Longer side in pixels of the resized picture (bilinear); 0: 48 for up to 64 px, else 224."""
+    aspect: float = number(0.0, ASPECT)
+    """Width by height of the resized picture; 0: as most pictures have; 1: squeezed to a square."""
+    pad: Literal["auto", "square", "none"] = "auto"
+    """What is not square is padded to a square (letterbox); auto: where networks need squares."""
+    roi: tuple[float, float, float, float] = number((0.0, 0.0, 1.0, 1.0), SHARE)
+    """Left, top, right, bottom of what is cut out of a picture first, as shares of its sides."""
     crop: int = 0
-    """Side in pixels of the square that is cut out of a picture's centre first; 0: none is."""
+    """Side in pixels of the square that is cut out of the centre of that; 0: none is."""
+    ignore: str = ""
+    """Mask of pixels that never count, a PNG in base64; from `--ignore FILE` of `onlygood fit`."""
     channels: int = 0
     """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
     tile: int = 0
@@ -99,10 +121,43 @@ class View(Settings):
     smooth: float = number(0.015, SHARE)
     """Standard deviation of the Gaussian that smooths heat maps, as a share of the side; 0: no."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no machine could do.
+
+        Raises:
+            ConfigError: a field is beyond its limits.
+        """
+        super().__post_init__()
+        left, top, right, bottom = self.roi
+        if not (left < right and top < bottom):
+            raise ConfigError(
+                f"roi is left, top, right, bottom, from the upper left corner, got {self.roi}; for "
+                "example roi=0,0.25,1,0.75"
+            )
+
     @property
-    def side(self) -> int:
-        """Side in pixels of what the networks see: a tile, or the whole picture."""
-        return self.tile or self.size
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels of the resized picture: the longer side is `size`.
+
+        The shorter one is as near to `aspect` as steps of 8 pixels allow, and 16 at least.
+        """
+        ratio = self.aspect or 1.0
+        longer = max(ratio, 1 / ratio)
+        # In whole steps, so that the grids of frozen networks end where the picture does.
+        shorter = self.size - STEP * math.ceil((self.size - self.size / longer) / STEP - 0.5)
+        shorter = max(shorter, min(self.size, NARROWEST))
+        return (shorter, self.size) if ratio > 1 else (self.size, shorter)
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width with the padding, which is all around: what is kept, and tiled."""
+        least = self.size if self.pad == "square" else self.tile
+        return max(self.shape[0], least), max(self.shape[1], least)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width in pixels of what the networks see: a tile, or the whole picture."""
+        return (self.tile, self.tile) if self.tile else self.canvas
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
 from onlygood.data.decode import MAX_PIXELS, Encoded, Pixels, file_size, read
-from onlygood.data.resize import squared
+from onlygood.data.resize import viewed
 
 MIB = 2**20
 
@@ -121,7 +121,7 @@ def decode_apart(
     Args:
         content: A file, or its bytes.
         max_pixels: Larger ones are refused before they are decoded.
-        fit: How it is seen, see `squared`; None: the whole picture.
+        fit: How it is seen, see `viewed`; None: the whole picture.
         budget: Of memory.
 
     Raises:
@@ -332,7 +332,7 @@ def _main() -> None:
             pixels = encoded.decode()
             size = pixels.shape[:2]
             if order["fit"] is not None:
-                pixels = squared(pixels, View(**order["fit"]))
+                pixels = viewed(pixels, _view(order["fit"]))
         except DataError as error:
             answer({"error": str(error)})
             continue
@@ -343,6 +343,12 @@ def _main() -> None:
         answers.write(pixels.data)
         answers.flush()
         del data, encoded, pixels, body  # while it waits for the next one
+
+
+def _view(fields: dict[str, Any]) -> View:
+    """A view that came as JSON, which knows no tuples."""
+    values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return View(**values)
 
 
 def _limit_memory(more: int) -> None:

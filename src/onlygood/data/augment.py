@@ -26,7 +26,7 @@ def augment(
     indices: Int[Tensor, " B"],
     draws: Float[Tensor, "B K"],
     view: View,
-) -> Float[Tensor, "B C side side"]:
+) -> Float[Tensor, "B C h w"]:
     """Make what a method sees in training of some of the pictures that are kept.
 
     - The turn is uniform in `view.rotate` degrees, clockwise, bilinear. Whole pictures repeat
@@ -36,7 +36,7 @@ def augment(
     - Mirroring, of one picture in two, comes last.
 
     Args:
-        pictures: 8 bit, square, `view.size` pixels a side, on any device.
+        pictures: 8 bit, of the canvas of `view`, on any device.
         indices: which of them make the batch.
         draws: uniform on [0, 1), `draws_needed(view)` columns.
         view: what is random, and in which range.
@@ -54,15 +54,16 @@ def augment(
         angle = torch.deg2rad(low + (high - low) * next(columns))
         # How far what is cut out reaches from its centre, once it is turned.
         reach = view.tile / 2 * (angle.cos().abs() + angle.sin().abs())
-        x = y = torch.full_like(angle, view.size / 2)
+        height, width = view.canvas
+        x, y = (torch.full_like(angle, side / 2) for side in (width, height))
         if view.tile:
-            x, y = (reach + next(columns) * (view.size - 2 * reach) for _ in "xy")
+            x, y = (reach + next(columns) * (side - 2 * reach) for side in (width, height))
         images = _turned(pictures, indices, angle, x, y, view)
     elif view.tile:
-        places = view.size - view.tile + 1
+        down, across = (side - view.tile + 1 for side in view.canvas)
         # A draw close to 1 rounds up to the number of places.
-        left, top = ((next(columns) * places).long().clamp(max=places - 1) for _ in "xy")
-        images = to_images(_windows(pictures, indices, left, top, view.tile))
+        left, top = ((next(columns) * n).long().clamp(max=n - 1) for n in (across, down))
+        images = to_images(_windows(pictures, indices, left, top, view.sides))
     else:
         images = to_images(pictures[indices])
     if view.flip:
@@ -76,11 +77,11 @@ def _windows(
     indices: Int[Tensor, " B"],
     left: Int[Tensor, " B"],
     top: Int[Tensor, " B"],
-    side: int,
-) -> UInt8[Tensor, "B C side side"]:
-    """Cut the square with this upper left pixel out of each picture."""
-    steps = torch.arange(side, device=pictures.device)
-    rows, columns = top[:, None, None] + steps[:, None], left[:, None, None] + steps
+    sides: tuple[int, int],
+) -> UInt8[Tensor, "B C h w"]:
+    """Cut the part of so many rows and columns with this upper left pixel out of each picture."""
+    down, across = (torch.arange(side, device=pictures.device) for side in sides)
+    rows, columns = top[:, None, None] + down[:, None], left[:, None, None] + across
     return pictures[indices[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
 
 
@@ -91,15 +92,21 @@ def _turned(
     x: PerImage,
     y: PerImage,
     view: View,
-) -> Float[Tensor, "B C side side"]:
-    """Turn each picture about (x, y), in pixels from its corner, and cut `view.side` out there."""
+) -> Float[Tensor, "B C h w"]:
+    """Turn each picture about (x, y), in pixels from its corner, and cut `view.sides` out there."""
     # All that a turned tile can touch; turning the whole picture for it would be wasteful.
-    window = min(view.size, math.ceil(view.side * widening(*view.rotate)) + 3)
-    left, top = ((c - window / 2).floor().clamp(0, view.size - window) for c in (x, y))
-    images = to_images(_windows(pictures, indices, left.long(), top.long(), window))
-    offset = torch.arange(view.side, device=pictures.device) + 0.5 - view.side / 2
+    most = math.ceil(max(view.sides) * widening(*view.rotate)) + 3
+    height, width = (min(side, most) for side in view.canvas)
+    left, top = (
+        (middle - length / 2).floor().clamp(0, side - length)
+        for middle, length, side in ((x, width, view.canvas[1]), (y, height, view.canvas[0]))
+    )
+    images = to_images(_windows(pictures, indices, left.long(), top.long(), (height, width)))
+    down, across = (
+        torch.arange(side, device=pictures.device) + 0.5 - side / 2 for side in view.sides
+    )
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    across, down = offset[None, None, :], offset[None, :, None]
+    across, down = across[None, None, :], down[None, :, None]
     grid = torch.stack(
         [
             (x - left)[:, None, None] + cos * across + sin * down,
@@ -109,7 +116,7 @@ def _turned(
     )
     return functional.grid_sample(
         images,
-        grid * (2 / window) - 1,
+        grid * (2 / grid.new_tensor([width, height])) - 1,
         mode="bilinear",
         padding_mode="border",
         align_corners=False,

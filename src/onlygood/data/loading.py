@@ -1,4 +1,4 @@
-"""Pictures that are to be scored: decoded and squared in the background. Needs no torch."""
+"""Pictures that are to be scored: decoded and resized in the background. Needs no torch."""
 
 import os
 from collections import deque
@@ -15,7 +15,7 @@ from onlygood.core.settings import View
 from onlygood.data.apart import COMMON, HUGE, Budget, Decoded, decode_apart, opened
 from onlygood.data.decode import Pixels, decode
 from onlygood.data.items import Deferred
-from onlygood.data.resize import squared
+from onlygood.data.resize import viewed
 from onlygood.data.source import Picture
 
 READ_AHEAD = 64
@@ -36,7 +36,8 @@ class Loaded(NamedTuple):
 
     name: str
     path: Path | None
-    pixels: UInt8[np.ndarray, "side side C"] | None
+    pixels: UInt8[np.ndarray, "h w C"] | None
+    """On the canvas of the view."""
     size: tuple[int, int] | None
     """Height and width of the picture itself; None where it cannot be read."""
     error: str | None
@@ -64,7 +65,7 @@ class Decoders:
         self._huge = ThreadPoolExecutor(processes, "decoder of huge pictures")
 
     def submit(self, picture: Picture, view: View, *, keep: bool = False) -> Future[Loaded]:
-        """Decode and square a picture.
+        """Decode a picture and bring it to its view.
 
         Args:
             picture: A file, an array or whatever it is.
@@ -147,7 +148,7 @@ class _Job(NamedTuple):
         return self._fitted(found.pixels) if self.keep else self._loaded(found)
 
     def _fitted(self, pixels: Pixels) -> Loaded:
-        fitted = squared(pixels, self.view)
+        fitted = viewed(pixels, self.view)
         return self._loaded(Decoded(fitted, pixels.shape[:2]), pixels if self.keep else None)
 
     def _loaded(self, found: Decoded, whole: Pixels | None = None) -> Loaded:

@@ -1,4 +1,4 @@
-"""The one owner of what happens between a squared picture and a network."""
+"""The one owner of what happens between a picture in its view and a network."""
 
 import math
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
-from onlygood.data.resize import SMALLEST_SIDE
+from onlygood.data.resize import SMALLEST_SIDE, counting
 
 Bytes = UInt8[Tensor, "B C H W"]
-"""Preprocessed pictures as they are kept: 8 bit, square."""
+"""Preprocessed pictures as they are kept: 8 bit, of the canvas of their view."""
 
 
-def to_bytes(pixels: UInt8[np.ndarray, "side side C"]) -> UInt8[Tensor, "C side side"]:
-    """A squared picture with its channels first."""
+def to_bytes(pixels: UInt8[np.ndarray, "h w C"]) -> UInt8[Tensor, "C h w"]:
+    """A picture with its channels first."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -38,6 +38,7 @@ def check_view(view: View) -> None:
         raise ConfigError(
             f"crop must be 0 (none is cut out) or {SMALLEST_SIDE} or more, got {view.crop}"
         )
+    counting(view)  # Refuses a mask that is none, or leaves nothing.
     if view.channels not in (1, 3):
         raise ConfigError(f"channels must be 1 (grey) or 3 (RGB), got {view.channels}")
     if not (view.tile == 0 or SMALLEST_SIDE <= view.tile <= view.size):
@@ -54,11 +55,12 @@ def check_view(view: View) -> None:
             f"{view.rotate}"
         )
     # A turned tile needs room; up to rounding in the sine of a right angle.
-    if view.tile * widening(low, high) > view.size * (1 + 1e-9):
+    room = min(view.canvas)
+    if view.tile * widening(low, high) > room * (1 + 1e-9):
+        least = math.ceil(view.tile * widening(low, high) * view.size / room)
         raise ConfigError(
             f"a tile of {view.tile} turned by {low} to {high} degrees does not fit into "
-            f"{view.size} pixels; take a size of {math.ceil(view.tile * widening(low, high))} or "
-            "more, or rotate less"
+            f"{room} pixels; take a size of {least} or more, or rotate less"
         )
 
 

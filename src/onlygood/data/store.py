@@ -63,7 +63,7 @@ class PictureStore:
         self._threads = threads
         self._on_error = on_error
         self._cached = len(source) * self._picture_bytes <= cache_gib * 2**30
-        self._cache: UInt8[Tensor, "N C S S"] | None = None
+        self._cache: UInt8[Tensor, "N C H W"] | None = None
         self._filled: Filled | None = None
 
     @property
@@ -79,7 +79,8 @@ class PictureStore:
     @property
     def views(self) -> int:
         """Tiles that cover a picture once; 1 for whole pictures."""
-        return math.ceil(self._view.size / self._view.side) ** 2
+        pairs = zip(self._view.canvas, self._view.sides, strict=True)
+        return math.prod(math.ceil(length / side) for length, side in pairs)
 
     @property
     def cached(self) -> bool:
@@ -106,9 +107,8 @@ class PictureStore:
         unreadable: list[Unreadable] = []
         readable: list[int] = []
         digest = hashlib.sha256()
-        side = self._view.size
         kept = len(self) if self._cached else 0
-        cache = torch.empty((kept, self._view.channels, side, side), dtype=torch.uint8)
+        cache = torch.empty((kept, self._view.channels, *self._view.canvas), dtype=torch.uint8)
         for position, item in enumerate(self._loaded(self._source)):
             if item.pixels is None:
                 if self._on_error == "raise":
@@ -150,7 +150,7 @@ class PictureStore:
 
     @property
     def _picture_bytes(self) -> int:
-        return self._view.channels * self._view.size**2
+        return self._view.channels * math.prod(self._view.canvas)
 
     def _looked_up(self, plan: Iterable[Pick], cache: Tensor) -> Iterator[_Found]:
         for indices, draws in plan:

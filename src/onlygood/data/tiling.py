@@ -1,6 +1,8 @@
 """Scoring large pictures with a method that sees tiles."""
 
+import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -46,7 +48,7 @@ class Tiled:
         self._tiles_at_once = tiles_at_once
 
     def score(self, x: Images) -> Scores:
-        """Score pictures of `view.size` pixels a side, `tiles_at_once` tiles at a time (None: all).
+        """Score pictures of the view's canvas, `tiles_at_once` tiles at a time (None: all).
 
         Raises:
             ShapeError: they have another size.
@@ -80,17 +82,23 @@ class Tiled:
 
     def _tiles(self, x: Images) -> Iterator[tuple[list[Place], Images]]:
         """Some tiles of all pictures at a time, place by place, and where they are."""
-        size, side = self._view.size, self._view.side
-        if x.shape[2:] != (size, size):
-            raise ShapeError(f"pictures must be {size} x {size}, got shape {tuple(x.shape)}")
-        starts = tile_starts(self._view)
-        places = [(top, left) for top in starts for left in starts]
+        canvas, (rows, columns) = self._view.canvas, self._view.sides
+        if x.shape[2:] != canvas:
+            raise ShapeError(
+                f"pictures must be {canvas[0]} x {canvas[1]}, got shape {tuple(x.shape)}"
+            )
+        places = [*product(*tile_starts(self._view))]
         at_once = len(places)
         if self._tiles_at_once is not None:
             at_once = max(1, self._tiles_at_once // x.shape[0])
         for first in range(0, len(places), at_once):
             chunk = places[first : first + at_once]
-            yield chunk, torch.cat([x[:, :, t : t + side, le : le + side] for t, le in chunk])
+            yield (
+                chunk,
+                torch.cat(
+                    [x[:, :, top : top + rows, left : left + columns] for top, left in chunk]
+                ),
+            )
 
     def _pool(self, parts: list[torch.Tensor]) -> torch.Tensor:
         values = torch.cat(parts)
@@ -101,29 +109,31 @@ class _Mosaic:
     """What was made of tiles in the place of their pictures, averaged where they overlap."""
 
     def __init__(self, blank: torch.Tensor) -> None:
-        """Begin with zeros `(B, ..., size, size)`."""
+        """Begin with zeros `(B, ..., height, width)`."""
         self._sum = blank
         self._seen = blank.new_zeros(blank.shape[-2:])
 
     def lay(self, tiles: torch.Tensor, places: list[Place]) -> None:
-        """Add tiles `(len(places) B, ..., side, side)`."""
-        side = tiles.shape[-1]
+        """Add tiles `(len(places) B, ..., rows, columns)`."""
+        rows, columns = tiles.shape[-2:]
         for (t, le), tile in zip(places, tiles.unflatten(0, (len(places), -1)), strict=True):
-            self._sum[..., t : t + side, le : le + side] += tile
-            self._seen[t : t + side, le : le + side] += 1
+            self._sum[..., t : t + rows, le : le + columns] += tile
+            self._seen[t : t + rows, le : le + columns] += 1
 
     @property
     def whole(self) -> torch.Tensor:
         return self._sum / self._seen
 
 
-def tile_starts(view: View) -> list[int]:
-    """First pixel of each tile of a row or column."""
-    stride = max(1, round(view.side * (1 - view.overlap)))
-    last = view.size - view.side
-    return [*range(0, last, stride), last]
+def tile_starts(view: View) -> tuple[list[int], list[int]]:
+    """First rows, and first columns, of tiles."""
+    rows, columns = (
+        [*range(0, length - side, max(1, round(side * (1 - view.overlap)))), length - side]
+        for length, side in zip(view.canvas, view.sides, strict=True)
+    )
+    return rows, columns
 
 
 def tile_count(view: View) -> int:
     """Tiles of one picture when it is scored."""
-    return len(tile_starts(view)) ** 2
+    return math.prod(map(len, tile_starts(view)))

@@ -34,8 +34,8 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
     """Write a detector as ONNX, atomically; gives the digest of the file.
 
     The graph takes `pictures`, uint8 `(B, H, W, 3)` RGB of any size, and gives `score`, `p_value`,
-    `parts` and, where the method localises, `map` of the side that the method sees: 0 = median of
-    normal pixels, 1 = pixel threshold.
+    `parts` and, where the method localises, `map` of the part of the picture that is looked at, its
+    longer side that of the view: 0 = median of normal pixels, 1 = pixel threshold.
 
     Args:
         detector: What is to be exported.
@@ -83,8 +83,8 @@ def translated(detector: Detector, calibration: Calibration) -> "tuple[Graph, on
     """
     graph = Graph(detector, calibration).eval().cpu()
     # Not of the size itself: what is measured must be a number of its own in every axis.
-    side = graph.view.size
-    example = torch.zeros(2, side + 8, side + 9, 3, dtype=torch.uint8)
+    height, width = graph.view.canvas
+    example = torch.zeros(2, height + 8, width + 9, 3, dtype=torch.uint8)
     outputs = ["score", "p_value", "parts", *(["map"] if graph.scale else [])]
     dimensions = {0: torch.export.Dim("batch"), 1: torch.export.Dim("height", min=4)}
     try:

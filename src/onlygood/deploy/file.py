@@ -110,7 +110,9 @@ def facts_of(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 def given(view: View) -> View:
     """How pictures are best brought to an exported graph, which takes them as they are, too.
 
-    Squared already, but for a square to be cut out that the graph would enlarge: there a picture
-    of the final size could be one that is still to be cut.
+    On their canvas already, but for a square to be cut out that the graph would enlarge: there a
+    picture of the final size could be one that is still to be cut.
     """
-    return replace(view, size=min(view.size, view.crop or view.size))
+    if not 0 < view.crop < view.size:
+        return view
+    return replace(view, size=view.crop, aspect=1.0, pad="none", tile=0)

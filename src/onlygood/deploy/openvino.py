@@ -66,9 +66,8 @@ def convert(path: Path, runtime: Runtime) -> tuple[Path, Path]:
 
 
 def _compare(runtime: Runtime, compiled: Any, path: Path) -> None:
-    """Score noise of the size that the method sees with both, one by one and together."""
-    side = runtime.given.size
-    shape = (BATCH, side, side, 3)
+    """Score noise of the size that the graph is best given with both, one by one and together."""
+    shape = (BATCH, *runtime.given.canvas, 3)
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     pictures = pictures if runtime.view.channels == 3 else pictures[..., :1].repeat(3, 3)
     expected = runtime.run(pictures).scores

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
 from onlygood.data.loading import iterate, threads
+from onlygood.data.resize import counted
 from onlygood.data.source import ImageSource
 from onlygood.data.split import group_names
 from onlygood.decision.calibration import Calibration
@@ -91,13 +92,13 @@ def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSou
     for batch in _batches(detector, pictures):
         score, *heat = session.run(["score", *(["map"] if localises else [])], batch)
         scores.append(score.astype(np.float64))
-        maps += heat
+        maps += [counted(each, detector.view) for each in heat]
     before = detector.calibration
     group_by = detector.group_by
     return Calibration.fit(
         np.concatenate(scores),
-        pixel_maxima=np.concatenate([m.max((1, 2)) for m in maps]) if maps else None,
-        pixel_median=float(np.median(np.concatenate([np.median(m, (1, 2)) for m in maps])))
+        pixel_maxima=np.concatenate([values.max(1) for values in maps]) if maps else None,
+        pixel_median=float(np.median(np.concatenate([np.median(values, 1) for values in maps])))
         if maps
         else None,
         groups=group_names(pictures.names, group_by) if group_by else None,

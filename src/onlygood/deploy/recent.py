@@ -20,7 +20,7 @@ class Kept(NamedTuple):
     view: View
     """How the model saw it."""
     heat: NDArray[np.float32] | None
-    """`(side, side)`; None where the method does not localise."""
+    """`(*View.shape)`; None where the method does not localise."""
     normal: bool
     """Whether the picture was called normal."""
 

@@ -21,6 +21,7 @@ from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
+from onlygood.data.resize import counting
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy import file
@@ -42,7 +43,7 @@ class Raw(NamedTuple):
     parts: NDArray[np.float32]
     """`(B, terms)`."""
     maps: NDArray[np.float32] | None
-    """`(B, size, size)`: 0 = median of normal pixels, 1 = pixel threshold."""
+    """`(B, *View.shape)`: 0 = median of normal pixels, 1 = pixel threshold."""
 
 
 @final
@@ -56,7 +57,7 @@ class Runtime:
         arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
         self._session = session
         self.method = str(facts["method"])
-        self.view: View = settings.from_json(View, facts["view"])
+        self.view: View = settings.view_from_json(facts["view"])
         self.given = file.given(self.view)
         """How pictures are brought to the network."""
         self.terms = [str(name) for name in facts["terms"]]
@@ -116,7 +117,10 @@ class Runtime:
             return cls(session, facts, content.sha256, path, threads)
         except ModelFileError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            *(AttributeError, KeyError, TypeError, ValueError, OverflowError),
+            ConfigError,
+        ) as error:
             raise ModelFileError(
                 f"{path} is whole, but not what this onlygood writes ({error}); export it anew"
             ) from error
@@ -181,6 +185,7 @@ def _check_sizes(view: View, terms: int) -> None:
     for name, side in (("size", view.size), ("crop", view.crop)):
         if side not in SIDES and (name, side) != ("crop", 0):
             raise ValueError(f"{name} is {side}, and may be {SIDES.start} to {SIDES.stop - 1}")
+    counting(view)  # Refuses a mask that is none.
     if view.channels not in (1, 3):
         raise ValueError(f"channels is {view.channels}, and may be 1 or 3")
     if not 1 <= terms <= MOST_TERMS:

@@ -247,7 +247,7 @@ def drawn(heat: NDArray[np.float32], size: tuple[int, int], view: View, outline:
     """A coloured map as PNG with transparency, to be laid over its picture.
 
     Args:
-        heat: `(side, side)`.
+        heat: As the runtime gives it, `(*View.shape)`.
         size: Height and width of the picture.
         view: How the model saw it.
         outline: Whether regions above the pixel threshold are marked.

@@ -220,13 +220,12 @@ class Served:
 
 def _try(runtime: Runtime, watch: Watch) -> None:
     """Take one picture the whole way to a decision, and say what is said of the model."""
-    given, seen = runtime.given, (runtime.view.size, runtime.view.size)
-    shape = (given.size, given.size, given.channels)
+    shape = (*runtime.given.canvas, runtime.given.channels)
     (answer,) = answers(runtime, [np.resize(np.arange(256, dtype=np.uint8), shape)])
     if not math.isfinite(answer.score):
         raise ValueError(f"its score is {answer.score}")
-    if answer.heat is not None and answer.heat.shape != seen:
-        raise ValueError(f"its map has the shape {answer.heat.shape}, not {seen}")
+    if answer.heat is not None and answer.heat.shape != runtime.view.shape:
+        raise ValueError(f"its map has the shape {answer.heat.shape}, not {runtime.view.shape}")
     runtime.calibration.p_values(answer.score)
     runtime.calibration.decide(answer.score)
     json.dumps(described(runtime, watch), allow_nan=False, ensure_ascii=False).encode()

@@ -170,6 +170,7 @@ class AMA(Method):
 
     config_class = AMAConfig
     localizes = True
+    square = True
     uses_anomalous = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),

@@ -54,6 +54,7 @@ class Autoencoder(Method):
 
     config_class = AutoencoderConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = on_a_cpu(_OURS)
 
     def __init__(self, config: AutoencoderConfig, shape: InputShape) -> None:

@@ -139,6 +139,7 @@ class CBiGAN(Method):
 
     config_class = CBiGANConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(summary="objects as in the paper's text", training=_PAPER_LENGTH),

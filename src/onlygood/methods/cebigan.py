@@ -105,6 +105,7 @@ class CEBiGAN(Method):
 
     config_class = CEBiGANConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS, _OBJECTS),
         "paper": Preset(

@@ -190,6 +190,7 @@ class PIAD(Method):
 
     config_class = PIADConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         **{

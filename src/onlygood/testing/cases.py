@@ -71,7 +71,7 @@ def fresh(name: str, **overrides: object) -> Method:
     config, view, _ = resolved(name, **overrides)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return method_named(name)(config, InputShape(view.channels, view.side, view.side))
+        return method_named(name)(config, InputShape(view.channels, *view.sides))
 
 
 def pictures(n: int = 10) -> NDArray[np.uint8]:

@@ -78,9 +78,9 @@ def test_every_preset_can_be_used(name: str) -> None:
             preset=key,
             overrides={**case_of(name).tiny, "channels": 1},
         )
-        view = settled(view, ImageSource.of(cases.pictures()))
+        view = settled(view, ImageSource.of(cases.pictures()), cls)
         check_view(view)
-        network = cls(config, InputShape(1, view.side, view.side))
+        network = cls(config, InputShape(1, *view.sides))
         if any(stage.updates and not stage.budget for stage in network.stages()):
             assert any(getattr(training, name) for name in settings.BUDGETS), f"{key}: no budget"
 
