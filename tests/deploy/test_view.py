@@ -43,7 +43,7 @@ def mask() -> NDArray[np.uint8]:
     [
         ("pca", {"size": 64, "components": 3, "tile": 16, "overlap": 0.25, "smooth": 0.0}),
         ("autoencoder", {"size": 32, "width": 4, "latent": 4, "steps": 60}),
-        ("reflect", {"size": 192}),
+        ("reflect", {"size": 192, "averaged": False}),
     ],
     ids=["tiles", "padded", "features"],
 )
