@@ -86,6 +86,9 @@ CASES |= {
     "autoencoder": Case(
         tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 150}, auroc=0.97
     ),
+    "ganomaly": Case(
+        tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "width": 4, "steps": 100}, auroc=0.95
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

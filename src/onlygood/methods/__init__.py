@@ -5,6 +5,7 @@ from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
@@ -22,6 +23,7 @@ METHODS: dict[str, type[Method]] = {
     "piad": PIAD,
     "ama": AMA,
     "autoencoder": Autoencoder,
+    "ganomaly": GANomaly,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
