@@ -156,9 +156,7 @@ FLOOR = Row(
 """Stands below the rows of every table, printed in none: what has learnt is above it."""
 
 _AUTOENCODER = "networks, size and length are ours"
-_ANOTHER_TASK = (
-    "as its authors' code, for 32 px; settings behind the printed figures are unknown"
-)
+_ANOTHER_TASK = "as its authors' code, for 32 px; settings behind the printed figures are unknown"
 
 
 def _turned(preset: str) -> list[Way]:
