@@ -89,6 +89,11 @@ CASES |= {
     "ganomaly": Case(
         tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "width": 4, "steps": 100}, auroc=0.95
     ),
+    "f_anogan": Case(
+        tiny={"width": 2, "latent": 4, "critic_steps": 2},
+        digits={**_DIGITS, "width": 4, "critic_steps": 2, "encoder_lr": 2e-3, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

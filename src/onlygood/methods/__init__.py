@@ -5,6 +5,7 @@ from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.f_anogan import FAnoGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
     "ama": AMA,
     "autoencoder": Autoencoder,
     "ganomaly": GANomaly,
+    "f_anogan": FAnoGAN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
