@@ -94,6 +94,11 @@ CASES |= {
         digits={**_DIGITS, "width": 4, "critic_steps": 2, "encoder_lr": 2e-3, "steps": 150},
         auroc=0.9,
     ),
+    "egbad": Case(
+        tiny={"width": 2, "latent": 4, "ema_decay": 0.5},
+        digits={**_DIGITS, "width": 4, "ema_decay": 0.9, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -5,6 +5,7 @@ from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.egbad import EGBAD
 from onlygood.methods.f_anogan import FAnoGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
     "autoencoder": Autoencoder,
     "ganomaly": GANomaly,
     "f_anogan": FAnoGAN,
+    "egbad": EGBAD,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
