@@ -99,6 +99,11 @@ CASES |= {
         digits={**_DIGITS, "width": 4, "ema_decay": 0.9, "steps": 150},
         auroc=0.9,
     ),
+    "alad": Case(
+        tiny={"width": 2, "critic_width": 4, "latent": 4, "ema_decay": 0.5},
+        digits={**_DIGITS, "width": 4, "critic_width": 8, "ema_decay": 0.9, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -1,6 +1,7 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "ganomaly": GANomaly,
     "f_anogan": FAnoGAN,
     "egbad": EGBAD,
+    "alad": ALAD,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
