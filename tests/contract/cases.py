@@ -104,6 +104,11 @@ CASES |= {
         digits={**_DIGITS, "width": 4, "critic_width": 8, "ema_decay": 0.9, "steps": 150},
         auroc=0.9,
     ),
+    "anogan": Case(
+        tiny={"width": 2, "latent": 4, "search_steps": 3, "restarts": 2},
+        digits={**_DIGITS, "width": 4, "search_steps": 30, "search_lr": 0.1, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

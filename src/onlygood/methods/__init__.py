@@ -3,6 +3,7 @@
 from onlygood.core.method import Method
 from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
+from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     "f_anogan": FAnoGAN,
     "egbad": EGBAD,
     "alad": ALAD,
+    "anogan": AnoGAN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
