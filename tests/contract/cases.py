@@ -109,6 +109,12 @@ CASES |= {
         digits={**_DIGITS, "width": 4, "search_steps": 30, "search_lr": 0.1, "steps": 150},
         auroc=0.9,
     ),
+    "skip_ganomaly": Case(
+        tiny={"width": 2, "latent": 4},
+        # By pixels: features of D are worse than guessing at first.
+        digits={**_DIGITS, "width": 4, "score_features": 0.0, "steps": 100},
+        auroc=0.93,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -11,7 +11,7 @@ from tests.contract.cases import fresh, images, scored, trained
 
 RECONSTRUCTING = {
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
-    *("alad", "anogan", "egbad", "f_anogan", "ganomaly"),
+    *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }
 IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
 
@@ -28,6 +28,7 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
         ("f_anogan", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
         ("egbad", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
         ("anogan", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
+        ("skip_ganomaly", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
         ("alad", {}, "l1", lambda x, y: 2 * l1_sum(x, y)),
         # In units of ImageNet's standard deviations, of which grey pictures have three.
         ("piad", {"distance": "mse"}, "distance", lambda x, y: IN_UNITS * l2_mean(x, y)),

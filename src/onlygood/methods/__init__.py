@@ -19,6 +19,7 @@ from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
 from onlygood.methods.reflect import Reflect
+from onlygood.methods.skip_ganomaly import SkipGANomaly
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -32,6 +33,7 @@ METHODS: dict[str, type[Method]] = {
     "egbad": EGBAD,
     "alad": ALAD,
     "anogan": AnoGAN,
+    "skip_ganomaly": SkipGANomaly,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
