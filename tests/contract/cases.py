@@ -86,6 +86,35 @@ CASES |= {
     "autoencoder": Case(
         tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "steps": 150}, auroc=0.97
     ),
+    "ganomaly": Case(
+        tiny={"width": 2, "latent": 4}, digits={**_DIGITS, "width": 4, "steps": 100}, auroc=0.95
+    ),
+    "f_anogan": Case(
+        tiny={"width": 2, "latent": 4, "critic_steps": 2},
+        digits={**_DIGITS, "width": 4, "critic_steps": 2, "encoder_lr": 2e-3, "steps": 150},
+        auroc=0.9,
+    ),
+    "egbad": Case(
+        tiny={"width": 2, "latent": 4, "ema_decay": 0.5},
+        digits={**_DIGITS, "width": 4, "ema_decay": 0.9, "steps": 150},
+        auroc=0.9,
+    ),
+    "alad": Case(
+        tiny={"width": 2, "critic_width": 4, "latent": 4, "ema_decay": 0.5},
+        digits={**_DIGITS, "width": 4, "critic_width": 8, "ema_decay": 0.9, "steps": 150},
+        auroc=0.9,
+    ),
+    "anogan": Case(
+        tiny={"width": 2, "latent": 4, "search_steps": 3, "restarts": 2},
+        digits={**_DIGITS, "width": 4, "search_steps": 30, "search_lr": 0.1, "steps": 150},
+        auroc=0.9,
+    ),
+    "skip_ganomaly": Case(
+        tiny={"width": 2, "latent": 4},
+        # By pixels: features of D are worse than guessing at first.
+        digits={**_DIGITS, "width": 4, "score_features": 0.0, "steps": 100},
+        auroc=0.93,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

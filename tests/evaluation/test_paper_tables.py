@@ -67,6 +67,18 @@ def test_each_category_of_mvtec_has_the_preset_that_it_needs() -> None:
         assert presets(table, "EGBAD", "wood") == [("cbigan:bigan-texture", {})]
 
 
+def test_anogan_is_set_up_for_the_data_set() -> None:
+    for table, normal, preset in (
+        ("ce-bigan-1", "metal_nut", "paper"),
+        ("cbigan-2", "tile", "paper"),
+        ("ce-bigan-fig-5", "3", "mnist"),
+        ("piad-2", "3", "mnist"),
+        ("ama-2", "cat", "cifar10"),
+    ):
+        rows = {row.printed for row in MEASURED[table].rows if row.printed.startswith("AnoGAN")}
+        assert dict(presets(table, *rows, normal)) == {f"anogan:{preset}": {}}
+
+
 def test_what_needs_no_backbone_needs_no_weights() -> None:
     for table in MEASURED.values():
         for way in (way for row in table.rows for way in row.ways if "piad" in way.preset):

@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood.losses.distances import l1_map, l1_sum, l2_mean, l2_sum
+from onlygood.losses.distances import l1_map, l1_mean, l1_sum, l2_mean, l2_sum
 from onlygood.methods import METHODS
 from onlygood.networks.backbones import IMAGENET
 from tests.contract.cases import fresh, images, scored, trained
 
+RECONSTRUCTING = {
+    *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
+    *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
+}
 IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
 
 
@@ -20,6 +24,12 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
         # From -1 to 1 differences are twice as large.
         ("cbigan", {"output": "tanh"}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
         ("cebigan", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
+        ("ganomaly", {}, "pixels", lambda x, y: 2 * l1_mean(x, y)),
+        ("f_anogan", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
+        ("egbad", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
+        ("anogan", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
+        ("skip_ganomaly", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
+        ("alad", {}, "l1", lambda x, y: 2 * l1_sum(x, y)),
         # In units of ImageNet's standard deviations, of which grey pictures have three.
         ("piad", {"distance": "mse"}, "distance", lambda x, y: IN_UNITS * l2_mean(x, y)),
     ],
@@ -49,8 +59,6 @@ def test_pca_gives_back_what_its_subspace_holds() -> None:
     torch.testing.assert_close(again, x_hat)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(METHODS.keys() - {"autoencoder", "cbigan", "cebigan", "ama", "piad", "pca"})
-)
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - RECONSTRUCTING))
 def test_what_looks_at_features_gives_nothing_back(name: str) -> None:
     assert fresh(name).reconstruct(images()) is None

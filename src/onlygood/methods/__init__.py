@@ -1,10 +1,15 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
+from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.egbad import EGBAD
+from onlygood.methods.f_anogan import FAnoGAN
+from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
@@ -14,6 +19,7 @@ from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
 from onlygood.methods.reflect import Reflect
+from onlygood.methods.skip_ganomaly import SkipGANomaly
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -22,6 +28,12 @@ METHODS: dict[str, type[Method]] = {
     "piad": PIAD,
     "ama": AMA,
     "autoencoder": Autoencoder,
+    "ganomaly": GANomaly,
+    "f_anogan": FAnoGAN,
+    "egbad": EGBAD,
+    "alad": ALAD,
+    "anogan": AnoGAN,
+    "skip_ganomaly": SkipGANomaly,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
