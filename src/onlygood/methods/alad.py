@@ -96,6 +96,7 @@ class ALAD(Method):
 
     config_class = ALADConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(

@@ -88,6 +88,7 @@ class AnoGAN(Method):
 
     config_class = AnoGANConfig
     localizes = True
+    square = True
     searches = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),

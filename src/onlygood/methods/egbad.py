@@ -78,6 +78,7 @@ class EGBAD(Method):
 
     config_class = EGBADConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(

@@ -88,6 +88,7 @@ class FAnoGAN(Method):
 
     config_class = FAnoGANConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(

@@ -79,6 +79,7 @@ class GANomaly(Method):
 
     config_class = GANomalyConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(

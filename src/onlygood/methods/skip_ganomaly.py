@@ -73,6 +73,7 @@ class SkipGANomaly(Method):
 
     config_class = SkipGANomalyConfig
     localizes = True
+    square = True
     presets: ClassVar[Mapping[str, Preset]] = {
         **on_a_cpu(_OURS),
         "paper": Preset(
