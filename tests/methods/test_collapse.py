@@ -6,7 +6,7 @@ from torch import Tensor
 from onlygood.core.method import Method
 from tests.contract import cases
 
-ENCODING = ("cbigan", "cebigan", "ama", "piad", "autoencoder")
+ENCODING = ("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd")
 
 
 def watched(method: Method) -> dict[str, Tensor]:

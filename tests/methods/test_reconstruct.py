@@ -16,6 +16,7 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
     ("name", "settings", "term", "distance"),
     [
         ("autoencoder", {}, "pixels", l2_sum),
+        ("ae_ssim", {"distance": "l2"}, "mean", l2_mean),
         ("cbigan", {"output": "sigmoid"}, "pixels", l1_sum),
         # From -1 to 1 differences are twice as large.
         ("cbigan", {"output": "tanh"}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
@@ -50,7 +51,8 @@ def test_pca_gives_back_what_its_subspace_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(METHODS.keys() - {"autoencoder", "cbigan", "cebigan", "ama", "piad", "pca"})
+    "name",
+    sorted(METHODS.keys() - {"ae_ssim", "autoencoder", "cbigan", "cebigan", "ama", "piad", "pca"}),
 )
 def test_what_looks_at_features_gives_nothing_back(name: str) -> None:
     assert fresh(name).reconstruct(images()) is None

@@ -20,6 +20,8 @@ TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 TURNED = ("bottle", "hazelnut", "metal_nut", "screw")
 """Objects of MVTec AD that may lie in any direction."""
 OBJECTS = tuple(name for name in MVTEC_CATEGORIES if name not in TEXTURES)
+DIGITS = tuple("0123456789")
+"""Classes of MNIST."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,13 @@ FLOOR = Row(
 _AUTOENCODER = "networks, size and length are ours"
 
 
-def _turned(preset: str) -> list[Way]:
+def _turned(preset: str, settings: Mapping[str, str] | None = None) -> list[Way]:
     """CBiGAN's three kinds of categories: section IV-B of its paper."""
+    settings = settings or {}
     return [
-        Way(f"{preset}-texture", classes=TEXTURES),
-        Way(preset, {"rotate": "-45,45"}, classes=TURNED),
-        Way(preset),
+        Way(f"{preset}-texture", settings, classes=TEXTURES),
+        Way(preset, {**settings, "rotate": "-45,45"}, classes=TURNED),
+        Way(preset, settings),
     ]
 
 
@@ -178,20 +181,15 @@ def _piad(preset: str) -> Way:
 
 _CBIGAN = Row("CBiGAN", _turned("cbigan:paper"))
 _EGBAD = Row("EGBAD", _turned("cbigan:bigan"))
-_AE_L2 = Row(
-    "AE_L2",
-    [
-        Way("autoencoder:texture", classes=TEXTURES, remark=_AUTOENCODER),
-        Way("autoencoder:default", remark=_AUTOENCODER),
-    ],
-)
+_AE_L2 = Row("AE_L2", _turned("ae_ssim:paper", {"distance": "l2"}))
+_AE_SSIM = Row("AE_SSIM", _turned("ae_ssim:paper"))
 _AMA = Row("AMA", [Way("ama:paper")])
 _AMA_ALONE = (
     Row("FGAN"),
     Row("ALAD"),
     Row("AnoGAN"),
     Row("Skip-GANomaly"),
-    Row("DeepSVDD"),
+    Row("DeepSVDD", [Way("deep_svdd:ama-mnist", classes=DIGITS), Way("deep_svdd:ama-cifar10")]),
     _AMA,
 )
 _ONE_CLASS = (
@@ -200,7 +198,7 @@ _ONE_CLASS = (
     Row("OCGAN"),
     Row("ALAD"),
     Row("LSA"),
-    Row("DeepSVDD"),
+    Row("DeepSVDD", [Way("deep_svdd:mnist", classes=DIGITS), Way("deep_svdd:cifar10")]),
 )
 
 
@@ -294,7 +292,7 @@ TABLES: dict[str, Table] = {
                 rows=[
                     Row("AnoGAN"),
                     Row("VAE-grad"),
-                    Row("AE_SSIM"),
+                    _AE_SSIM,
                     _AE_L2,
                     Row("AVID"),
                     Row("LSA"),
@@ -334,7 +332,10 @@ TABLES: dict[str, Table] = {
                     Row("WAIC on WGAN ensemble"),
                     Row("Likelihood ratio on PixelCNN++"),
                     Row("Typicality test on Glow"),
-                    Row("DeepSVDD"),
+                    Row(
+                        "DeepSVDD",
+                        [Way("deep_svdd:ama-cifar10", remark="CIFAR-10's network for all pairs")],
+                    ),
                     Row("S score PixelCNN++ and FLIF"),
                     Row("AMA without mirrored loss", [Way("ama:without-mirror")]),
                     Row("AMA without simplex interpolation", [Way("ama:without-interpolation")]),

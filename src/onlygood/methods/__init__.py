@@ -1,10 +1,12 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.ae_ssim import AESSIM
 from onlygood.methods.ama import AMA
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.deep_svdd import DeepSVDD
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
@@ -22,6 +24,8 @@ METHODS: dict[str, type[Method]] = {
     "piad": PIAD,
     "ama": AMA,
     "autoencoder": Autoencoder,
+    "ae_ssim": AESSIM,
+    "deep_svdd": DeepSVDD,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
