@@ -43,6 +43,8 @@ _DIGITS = {
     **{"precision": "float32", "decay_from": 0.3},
 }
 
+_SLOWER = {"lr": 3e-3, "batch_size": 8, "precision": "float32", "decay_from": 0.3}
+
 CASES |= {
     "cbigan": Case(
         tiny={"width": 2, "latent": 4, "generator_steps": 2, "ema_decay": 0.5},
@@ -114,6 +116,16 @@ CASES |= {
         # By pixels: features of D are worse than guessing at first.
         digits={**_DIGITS, "width": 4, "score_features": 0.0, "steps": 100},
         auroc=0.93,
+    ),
+    "ae_ssim": Case(
+        tiny={"width": 2, "latent": 4, "score_peak": 0.5},
+        digits={**_SLOWER, "width": 4, "latent": 8, "steps": 150},
+        auroc=0.95,
+    ),
+    "deep_svdd": Case(
+        tiny={"widths": (2, 2, 4), "latent": 16, "objective": "soft_boundary", "warmup_epochs": 0},
+        digits={**_SLOWER, "widths": (4, 8), "latent": 16, "steps": 100},
+        auroc=0.9,
     ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),

@@ -6,7 +6,10 @@ from torch import Tensor
 from onlygood.core.method import Method
 from tests.contract import cases
 
-ENCODING = ("cbigan", "cebigan", "ama", "piad", "autoencoder", "ganomaly", "f_anogan", "alad")
+ENCODING = (
+    *("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd"),
+    *("ganomaly", "f_anogan", "alad"),
+)
 PLAIN = {"alad": {"spectral": False}}
 """Weights of 0 have no largest singular value to be divided by."""
 

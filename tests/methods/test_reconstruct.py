@@ -10,6 +10,7 @@ from onlygood.networks.backbones import IMAGENET
 from tests.contract.cases import fresh, images, scored, trained
 
 RECONSTRUCTING = {
+    "ae_ssim",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }
@@ -20,6 +21,7 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
     ("name", "settings", "term", "distance"),
     [
         ("autoencoder", {}, "pixels", l2_sum),
+        ("ae_ssim", {"distance": "l2"}, "mean", l2_mean),
         ("cbigan", {"output": "sigmoid"}, "pixels", l1_sum),
         # From -1 to 1 differences are twice as large.
         ("cbigan", {"output": "tanh"}, "pixels", lambda x, y: 2 * l1_sum(x, y)),

@@ -21,6 +21,8 @@ TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 TURNED = ("bottle", "hazelnut", "metal_nut", "screw")
 """Objects of MVTec AD that may lie in any direction."""
 OBJECTS = tuple(name for name in MVTEC_CATEGORIES if name not in TEXTURES)
+DIGITS = tuple("0123456789")
+"""Classes of MNIST."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,13 @@ _AUTOENCODER = "networks, size and length are ours"
 _UNKNOWN = "settings behind the printed figures are unknown"
 
 
-def _turned(preset: str) -> list[Way]:
+def _turned(preset: str, settings: Mapping[str, str] | None = None) -> list[Way]:
     """CBiGAN's three kinds of categories: section IV-B of its paper."""
+    settings = settings or {}
     return [
-        Way(f"{preset}-texture", classes=TEXTURES),
-        Way(preset, {"rotate": "-45,45"}, classes=TURNED),
-        Way(preset),
+        Way(f"{preset}-texture", settings, classes=TEXTURES),
+        Way(preset, {**settings, "rotate": "-45,45"}, classes=TURNED),
+        Way(preset, settings),
     ]
 
 
@@ -180,13 +183,8 @@ def _piad(preset: str) -> Way:
 
 _CBIGAN = Row("CBiGAN", _turned("cbigan:paper"))
 _EGBAD = Row("EGBAD", _turned("cbigan:bigan"))
-_AE_L2 = Row(
-    "AE_L2",
-    [
-        Way("autoencoder:texture", classes=TEXTURES, remark=_AUTOENCODER),
-        Way("autoencoder:default", remark=_AUTOENCODER),
-    ],
-)
+_AE_L2 = Row("AE_L2", _turned("ae_ssim:paper", {"distance": "l2"}))
+_AE_SSIM = Row("AE_SSIM", _turned("ae_ssim:paper"))
 _GANOMALY = Row("GANomaly", [Way("ganomaly:paper", {"size": "128"}, remark=_UNKNOWN)])
 _ALAD = Row("ALAD", [Way("alad:paper", remark=_UNKNOWN)])
 _BY_SEARCH = [
@@ -201,7 +199,7 @@ _AMA_ALONE = (
     _ALAD,
     _ANOGAN,
     Row("Skip-GANomaly", [Way("skip_ganomaly:paper", remark=_UNKNOWN)]),
-    Row("DeepSVDD"),
+    Row("DeepSVDD", [Way("deep_svdd:ama-mnist", classes=DIGITS), Way("deep_svdd:ama-cifar10")]),
     _AMA,
 )
 _ONE_CLASS = (
@@ -210,7 +208,7 @@ _ONE_CLASS = (
     Row("OCGAN"),
     _ALAD,
     Row("LSA"),
-    Row("DeepSVDD"),
+    Row("DeepSVDD", [Way("deep_svdd:mnist", classes=DIGITS), Way("deep_svdd:cifar10")]),
 )
 
 
@@ -304,7 +302,7 @@ TABLES: dict[str, Table] = {
                 rows=[
                     _ANOGAN,
                     Row("VAE-grad"),
-                    Row("AE_SSIM"),
+                    _AE_SSIM,
                     _AE_L2,
                     Row("AVID"),
                     Row("LSA"),
@@ -344,7 +342,10 @@ TABLES: dict[str, Table] = {
                     Row("WAIC on WGAN ensemble"),
                     Row("Likelihood ratio on PixelCNN++"),
                     Row("Typicality test on Glow"),
-                    Row("DeepSVDD"),
+                    Row(
+                        "DeepSVDD",
+                        [Way("deep_svdd:ama-cifar10", remark="CIFAR-10's network for all pairs")],
+                    ),
                     Row("S score PixelCNN++ and FLIF"),
                     Row("AMA without mirrored loss", [Way("ama:without-mirror")]),
                     Row("AMA without simplex interpolation", [Way("ama:without-interpolation")]),

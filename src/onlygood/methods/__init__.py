@@ -1,12 +1,14 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.ae_ssim import AESSIM
 from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
 from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
+from onlygood.methods.deep_svdd import DeepSVDD
 from onlygood.methods.egbad import EGBAD
 from onlygood.methods.f_anogan import FAnoGAN
 from onlygood.methods.ganomaly import GANomaly
@@ -34,6 +36,8 @@ METHODS: dict[str, type[Method]] = {
     "alad": ALAD,
     "anogan": AnoGAN,
     "skip_ganomaly": SkipGANomaly,
+    "ae_ssim": AESSIM,
+    "deep_svdd": DeepSVDD,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
