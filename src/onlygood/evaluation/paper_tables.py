@@ -21,8 +21,6 @@ TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 TURNED = ("bottle", "hazelnut", "metal_nut", "screw")
 """Objects of MVTec AD that may lie in any direction."""
 OBJECTS = tuple(name for name in MVTEC_CATEGORIES if name not in TEXTURES)
-DIGITS = tuple("0123456789")
-"""Classes of MNIST."""
 
 
 @dataclass(frozen=True)
