@@ -87,6 +87,7 @@ class Pass(NamedTuple):
     z_hat: Latents
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16, "critic_width": 16, "ema_decay": 0.99}
 
 

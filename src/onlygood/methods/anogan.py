@@ -79,6 +79,7 @@ class Found(NamedTuple):
     """D: the same of the discriminator's features."""
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16, "search_steps": 100, "search_lr": 0.05}
 
 

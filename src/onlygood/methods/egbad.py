@@ -69,6 +69,7 @@ class Pass(NamedTuple):
     x_z: Images
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16, "lr": 2e-4, "ema_decay": 0.99}
 
 

@@ -5,7 +5,7 @@ with Generative Adversarial Networks. Medical Image Analysis 54, 2019. Losses ha
 paper: L_izi_f (image to code to image, with features of the critic), or L_izi with `kappa=0`.
 
 Departures from the paper:
-- No encoder that is trained from code to image to code (L_ziz), which it found worse.
+- No encoder that is trained from code to image to code (L_ziz).
 - The score has no threshold of its own, and heat maps are smoothed as those of all methods are.
 
 Departures from the authors' code:
@@ -77,6 +77,7 @@ class FAnoGANConfig(NetworkSettings):
     """Steps after which the encoder is done, at the latest; 0: no limit."""
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16, "critic_steps": 2, "lr": 5e-4, "encoder_lr": 1e-3}
 _PAPER = {"gan_epochs": 7, "encoder_steps": 50_000}
 _PAPER_VIEW = {"size": 64, "flip": True}

@@ -69,6 +69,7 @@ class Pass(NamedTuple):
     z_hat: Latents
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16}
 _PAPER_LENGTH = {"epochs": 15, "batch_size": 64}
 

@@ -64,6 +64,7 @@ class SkipGANomalyConfig(NetworkSettings):
     """Weight of the distance of features in the score; 1 - it, the paper's lambda, for pixels."""
 
 
+# For minutes of a core; what was measured with them is on the page of the method.
 _OURS = {"width": 16}
 
 
