@@ -16,6 +16,8 @@ from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
 from onlygood.methods.reflect import Reflect
+from onlygood.methods.vae import VAE
+from onlygood.methods.vae_grad import VAEGrad
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -25,6 +27,8 @@ METHODS: dict[str, type[Method]] = {
     "ama": AMA,
     "autoencoder": Autoencoder,
     "ae_ssim": AESSIM,
+    "vae": VAE,
+    "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
     "mean_picture": MeanPicture,
     "pca": PCA,
