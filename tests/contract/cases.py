@@ -122,6 +122,20 @@ CASES |= {
         digits={**_SLOWER, "width": 4, "latent": 8, "steps": 150},
         auroc=0.95,
     ),
+    "vae": Case(
+        tiny={"width": 2, "latent": 4},
+        digits={**_SLOWER, "width": 4, "latent": 8, "output": "linear", "steps": 150},
+        auroc=0.95,
+    ),
+    "vae_grad": Case(
+        tiny={"width": 2, "latent": 4, "score_peak": 0.5, "search_steps": 3},
+        digits={
+            **_SLOWER,
+            **{"width": 4, "latent": 8, "output": "linear", "steps": 150},
+            **{"search_steps": 5, "score_peak": 0.0},
+        },
+        auroc=0.9,
+    ),
     "deep_svdd": Case(
         tiny={"widths": (2, 2, 4), "latent": 16, "objective": "soft_boundary", "warmup_epochs": 0},
         digits={**_SLOWER, "widths": (4, 8), "latent": 16, "steps": 100},

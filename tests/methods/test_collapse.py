@@ -37,3 +37,14 @@ def test_without_consistency_cebigan_gives_no_picture_back() -> None:
     terms = watched(cases.fresh("cebigan", alpha=0.0).train())
     assert "code_spread" in terms
     assert "reconstruction_spread" not in terms
+
+
+@pytest.mark.parametrize("name", ["vae", "vae_grad"])
+def test_means_that_noise_drowns_are_seen(name: str) -> None:
+    method = cases.fresh(name)
+    assert watched(method)["code_spread"] > 1e-3
+    # Of noise something is given back whatever the codes are, so nothing is said of it.
+    assert "reconstruction_spread" not in watched(method)
+    for parameter in method.encoder.parameters():
+        parameter.data.fill_(float(parameter.ndim == 1))
+    assert watched(method)["code_spread"] < 1e-6

@@ -11,6 +11,8 @@ from tests.contract.cases import fresh, images, scored, trained
 
 RECONSTRUCTING = {
     "ae_ssim",
+    "vae",
+    "vae_grad",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }
@@ -34,6 +36,8 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
         ("alad", {}, "l1", lambda x, y: 2 * l1_sum(x, y)),
         # In units of ImageNet's standard deviations, of which grey pictures have three.
         ("piad", {"distance": "mse"}, "distance", lambda x, y: IN_UNITS * l2_mean(x, y)),
+        ("vae", {}, "pixels", l2_sum),
+        ("vae_grad", {}, "mean", l1_mean),
     ],
 )
 def test_networks(name: str, settings: dict[str, object], term: str, distance) -> None:

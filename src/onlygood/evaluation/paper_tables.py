@@ -299,7 +299,7 @@ TABLES: dict[str, Table] = {
                 datasets=["mvtec"],
                 rows=[
                     _ANOGAN,
-                    Row("VAE-grad"),
+                    Row("VAE-grad", _turned("vae_grad:paper")),
                     _AE_SSIM,
                     _AE_L2,
                     Row("AVID"),

@@ -22,6 +22,8 @@ from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
 from onlygood.methods.reflect import Reflect
 from onlygood.methods.skip_ganomaly import SkipGANomaly
+from onlygood.methods.vae import VAE
+from onlygood.methods.vae_grad import VAEGrad
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -37,6 +39,8 @@ METHODS: dict[str, type[Method]] = {
     "anogan": AnoGAN,
     "skip_ganomaly": SkipGANomaly,
     "ae_ssim": AESSIM,
+    "vae": VAE,
+    "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
     "mean_picture": MeanPicture,
     "pca": PCA,
