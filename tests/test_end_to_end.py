@@ -92,6 +92,7 @@ def test_fit_in_json(
         "n_calibration",
         "guarantee",
         "note",
+        "most_unusual",
         "verdict",
         "provenance",
     }

@@ -86,7 +86,11 @@ WITH_NO_METHODS = """
 import sys
 from types import ModuleType
 module = ModuleType("onlygood.methods")
-module.__getattr__ = lambda name: {ask}
+def asked(name):
+    if name != "METHODS":  # whoever imports torch looks at all modules
+        raise AttributeError(name)
+    return {ask}
+module.__getattr__ = asked
 sys.modules["onlygood.methods"] = module
 from onlygood.cli import main
 sys.exit(main(["methods", *sys.argv[1:]]))

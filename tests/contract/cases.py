@@ -118,7 +118,8 @@ CASES |= {
         auroc=0.93,
     ),
     "ae_ssim": Case(
-        tiny={"width": 2, "latent": 4, "score_peak": 0.5},
+        # With fewer steps all residuals are nearly 1, and what rounding makes of them is not small.
+        tiny={"width": 2, "latent": 4, "score_peak": 0.5, "steps": 40},
         digits={**_SLOWER, "width": 4, "latent": 8, "steps": 150},
         auroc=0.95,
     ),

@@ -33,7 +33,7 @@ def pictures(count: int) -> list[np.ndarray]:
     ids=[*METHODS, "tiles"],
 )
 def test_an_exported_file_says_the_same(name: str, view: dict[str, object], tmp_path: Path) -> None:
-    tiny = {**case_of(name).tiny, **view, "steps": 3, "batch_size": 4}
+    tiny = {"steps": 3, **case_of(name).tiny, **view, "batch_size": 4}
     detector = Detector.fit(name, pictures(24), settings=tiny)
     if METHODS[name].searches:
         with pytest.raises(ConfigError, match="takes gradient steps for each picture"):
