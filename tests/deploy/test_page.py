@@ -163,7 +163,8 @@ def test_the_threshold_is_moved_without_the_service(
     drop(page, three)
     expect(tiles(page)).to_have_count(3)
     expect(page.locator("#progress")).to_be_hidden()
-    page.wait_for_load_state("networkidle")
+    for i in range(3):  # both drawings are there, and nothing more is asked for
+        expect(tiles(page).nth(i).locator("canvas.quiet")).to_have_js_property("width", 20)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     calibration = runtime.calibration
