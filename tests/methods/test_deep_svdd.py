@@ -42,7 +42,7 @@ def test_the_centre_is_the_mean_code_away_from_zero() -> None:
     method, x = deep_svdd(contrast=False).eval(), images()
     with torch.no_grad():
         method.encoder.code.weight[0] = 0.0
-        method.settle(x.split(4))
+        method.settle(iter(x.split(4)))
         mean = method.encoder(x).mean(0)
     assert method.centre[0] == torch.tensor(0.1)
     near = mean.abs() < 0.1
