@@ -11,11 +11,9 @@ from onlygood.methods import METHODS
 
 FAR = (-(10**9), 10**9)
 """No range holds both."""
-OLDER = {"reflect", "gaussian"}
-"""They check their ranges themselves."""
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in OLDER])
+@pytest.mark.parametrize("name", METHODS)
 def test_every_number_has_a_range_and_is_refused_beyond_it(name: str) -> None:
     config = METHODS[name].config_class
     kinds = get_type_hints(config)
@@ -40,7 +38,7 @@ def test_every_number_has_a_range_and_is_refused_beyond_it(name: str) -> None:
         ("gaussian", "top", 1.1, "top must be in [0, 1], got 1.1"),
     ],
 )
-def test_older_checks(name: str, field: str, value: float, says: str) -> None:
+def test_what_is_said_of_it(name: str, field: str, value: float, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         METHODS[name].config_class(**{field: value})
     assert str(error.value) == says

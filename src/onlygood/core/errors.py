@@ -47,9 +47,13 @@ class TrainingInterrupted(OnlygoodError, RuntimeError):
 def alternatives(name: str, known: Iterable[str], listing: str | None = None) -> str:
     """The end of a message about an unknown name: `; did you mean "pca"? known: cbigan, pca`."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f' did you mean "{close[0]}"?' if close else ""
-    return f";{hint} known: {listing or ', '.join(names)}"
+    return f";{suggestion(name, names)} known: {listing or ', '.join(names)}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The closest of the known names, ` did you mean "pca"?`; empty where none is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f' did you mean "{close[0]}"?' if close else ""
 
 
 def in_a_line(error: Exception, limit: int = 200) -> str:

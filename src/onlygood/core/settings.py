@@ -23,24 +23,6 @@ NARROWEST = 16
 """Pixels of the shorter side below which an aspect is not kept: frozen networks need as many."""
 
 
-def require(settings: object, names: str, rule: str, holds: Callable[[float], bool]) -> None:
-    """Refuse numbers among the fields of a dataclass, or in their tuples, that break a rule.
-
-    Args:
-        settings: The dataclass.
-        names: Fields, parted by spaces.
-        rule: What holds for them, in words: `width must be {rule}`.
-        holds: Whether it does for a number.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    for name in names.split():
-        value = getattr(settings, name)
-        if not all(map(holds, value if isinstance(value, tuple) else (value,))):
-            raise ConfigError(f"{name} must be {rule}, got {value}")
-
-
 @final
 @dataclass(frozen=True)
 class Range:
@@ -86,8 +68,10 @@ class Settings:
             ConfigError: a field is.
         """
         for f in fields(self):
-            if within := range_of(f):
-                require(self, f.name, within.words, within.holds)
+            value, within = getattr(self, f.name), range_of(f)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if within is not None and not all(map(within.holds, numbers)):
+                raise ConfigError(f"{f.name} must be {within.words}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import DataError, suggestion
 from onlygood.data.source import ImageSource, printable
 
 
@@ -49,15 +48,8 @@ def without(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> Ima
             known[spelling] for spelling in (name, os.path.abspath(name)) if spelling in known
         ]
         if not found:
-            close = get_close_matches(name, named, 1)
-            raise DataError(
-                f'no picture to leave out is called "{name}"'
-                + (
-                    f'; did you mean "{close[0]}"?'
-                    if close
-                    else "; names are as the report has them"
-                )
-            )
+            hint = suggestion(name, named) or " names are as the report has them"
+            raise DataError(f'no picture to leave out is called "{name}";{hint}')
         out.update(found)
     if len(out) == len(source):
         raise DataError(

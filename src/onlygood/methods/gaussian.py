@@ -25,7 +25,7 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import POSITIVE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -36,7 +36,7 @@ from onlygood.networks.whitening import whitening
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianConfig:
+class GaussianConfig(Settings):
     """Settings of Gaussians on features."""
 
     backbone: str = "efficientnet-lite0"
@@ -45,15 +45,10 @@ class GaussianConfig:
     """Where its features are taken; the finer one has the grid."""
     positions: Literal["each", "all"] = "each"
     """One Gaussian for each position of the grid, or one for all."""
-    regularisation: float = 0.01
+    regularisation: float = number(0.01, POSITIVE)
     """Added to the variances (epsilon)."""
-    top: float = 0.01
+    top: float = number(0.01, SHARE)
     """Share of positions, the most unusual ones, whose mean is the score; 0: the maximum."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "regularisation", "more than 0", lambda v: v > 0)
-        require(self, "top", "in [0, 1]", lambda v: 0 <= v <= 1)
 
 
 @final

@@ -33,7 +33,14 @@ from torch.nn import functional as F
 
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset, require
+from onlygood.core.settings import (
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    Preset,
+    Range,
+    Settings,
+    number,
+)
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -66,10 +73,12 @@ OWN = 0.95
 """Share of a picture in its own distance, at most."""
 PART = 16
 """Pictures that are whitened at a time."""
+LEAST = 1e-6
+"""Of the regularisation: what divides by its root is kept in 16 bits, which end at 65504."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReflectConfig:
+class ReflectConfig(Settings):
     """Settings of Reflect."""
 
     backbone: str = "efficientnet-lite0"
@@ -80,25 +89,18 @@ class ReflectConfig:
     """Replace features by their mean over 3 x 3 positions (at edges, over those that are there)."""
     positions: Literal["auto", "each", "all"] = "auto"
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
-    latent: int = 16
+    latent: int = number(16, NOT_NEGATIVE)
     """Entries k of the code; fewer of few pictures, none with one statistic for all."""
     light: Literal["auto", "evened", "kept"] = "auto"
     """Evened: all pictures are equally bright and rich in contrast; auto: those over 64 px."""
-    block: int = 2
+    block: int = number(2, ONE_OR_MORE)
     """Side of the squares of positions that share a covariance."""
-    prior: float = 0.4
+    prior: float = number(0.4, NOT_NEGATIVE)
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
-    regularisation: float = 0.01
+    regularisation: float = number(0.01, Range("1e-6 or more", lambda v: v >= LEAST))
     """Added to the variances of standardised features (epsilon)."""
-    worst: int = 24
+    worst: int = number(24, ONE_OR_MORE)
     """Positions of the finest grid, the most unusual ones, whose mean is the score."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of their range."""
-        require(self, "latent prior", "0 or more", lambda v: v >= 0)
-        # What divides by its root is kept in 16 bits, which end at 65504.
-        require(self, "regularisation", "1e-6 or more", lambda v: v >= 1e-6)
-        require(self, "block worst", "1 or more", lambda v: v >= 1)
 
 
 @final

@@ -46,8 +46,8 @@ OUTLINE = (0, 190, 220)
 
 REACHED = 0.95
 """From here on a region is outlined, where the decision asks for one. Interpolation to a picture's
-size takes up to 4.3 % off the sharpest peak that `View.smooth` leaves of a map of 224 px, and a
-score that is the map's maximum must not lose its region."""
+size takes up to 4.3 % off the sharpest peak that `View.smooth` leaves of a map of 224 px, and one
+that reaches the threshold must not lose its region."""
 
 _BELOW = float(np.nextafter(np.float32(REACHED), np.float32(0)))
 """The largest level that is not outlined."""
