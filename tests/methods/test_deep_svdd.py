@@ -42,7 +42,7 @@ def test_the_centre_is_the_mean_code_away_from_zero() -> None:
     method, x = deep_svdd(contrast=False).eval(), images()
     with torch.no_grad():
         method.encoder.code.weight[0] = 0.0
-        method.settle(iter(x.split(4)))
+        method.settle(x.split(4))
         mean = method.encoder(x).mean(0)
     assert method.centre[0] == torch.tensor(0.1)
     near = mean.abs() < 0.1
@@ -80,11 +80,11 @@ def test_a_soft_boundary_leaves_its_share_outside() -> None:
 
 def test_training_images_span_the_range_whatever_their_contrast() -> None:
     method, x = deep_svdd(), images()
-    method.measure(iter(x.split(4)))
+    method.measure(x.split(4))
     rescaled = method.rescaled(x)
     assert (rescaled.min(), rescaled.max()) == (0, 1)
     torch.testing.assert_close(method.rescaled(0.5 * x + 0.2), rescaled)
-    method.measure(iter([torch.full((2, 1, 32, 32), 0.5)]))
+    method.measure([torch.full((2, 1, 32, 32), 0.5)])
     assert torch.isfinite(method.rescaled(x)).all()
 
 

@@ -237,7 +237,7 @@ def test_features_are_standardised_by_the_training_images() -> None:
     method = piad(measured=False)
     (statistics, _) = method.stages()
     assert statistics.before is not None
-    statistics.before(iter([images(20)[:9], images(20)[9:]]))
+    statistics.before([images(20)[:9], images(20)[9:]])
     f = method.features(images(20)).transpose(0, 1).flatten(1)
     torch.testing.assert_close(f.mean(1), torch.zeros(len(f)), atol=1e-4, rtol=0)
     torch.testing.assert_close(f.std(1, correction=0), torch.ones(len(f)), atol=1e-3, rtol=0)

@@ -4,11 +4,16 @@ B images, C channels, H rows, W columns, Z latent size. Checked at run time in t
 (`pytest --jaxtyping-packages=onlygood,beartype.beartype`).
 """
 
+from collections.abc import Iterable
+
 from jaxtyping import Float
 from torch import Tensor
 
 Images = Float[Tensor, "B C H W"]
 """Pixel values in [0, 1]."""
+
+Batches = Iterable[Float[Tensor, "_ C H W"]]
+"""A pass over images: batches that need not be of one size (the last one seldom is)."""
 
 PerImage = Float[Tensor, " B"]
 """One number for each image of the batch."""

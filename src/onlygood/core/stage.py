@@ -1,6 +1,6 @@
 """Training as data: a method returns stages made of updates, one trainer runs any such list."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from onlygood.core.gradients import GradientRule, Plain
 from onlygood.core.optimizers import Optimizer
 from onlygood.core.settings import POSITIVE, Budget, Settings, number
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.terms import Loss
 
 
@@ -158,7 +158,7 @@ class Stage(Settings):
     visits: Literal["training", "held_out"] = "training"
     """Which pictures `before` and `after` see: those to learn from, or the normal ones kept aside
     to watch training with, where there are any. Never those to calibrate or test with."""
-    before: Callable[[Iterable[Images]], None] | None = None
+    before: Callable[[Batches], None] | None = None
     """Sees every view of these once, in batches, in eval mode, without gradients."""
-    after: Callable[[Iterable[Images]], None] | None = None
+    after: Callable[[Batches], None] | None = None
     """The same when the updates are done; results belong into buffers."""

@@ -33,7 +33,7 @@ Departures from the authors' code:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple, final
@@ -56,7 +56,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Batches, Images, Latents, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
@@ -355,7 +355,7 @@ class AMA(Method):
             Stage(name="score", before=self.measure),
         ]
 
-    def recount(self, images: Iterable[Images]) -> None:
+    def recount(self, images: Batches) -> None:
         """Normalise by what scoring sees of normal images, without negatives and old weights."""
         with recounting(self):
             for x in images:
@@ -363,7 +363,7 @@ class AMA(Method):
 
     # Score -------------------------------------------------------------------------------------
 
-    def measure(self, images: Iterable[Images]) -> None:
+    def measure(self, images: Batches) -> None:
         """Mean and standard deviation of R over the training images, Eq. 6; fills the buffers."""
         r = torch.cat([self.score(x).terms["r"] for x in images]).double()
         self.mu.copy_(r.mean())

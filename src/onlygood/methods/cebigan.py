@@ -18,7 +18,7 @@ Departures from the paper:
 Departures from the authors' code: none known; none was published.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -35,7 +35,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Batches, Images, Latents, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
@@ -227,7 +227,7 @@ class CEBiGAN(Method):
             )
         ]
 
-    def recount(self, images: Iterable[Images]) -> None:
+    def recount(self, images: Batches) -> None:
         """Normalise by what scoring sees of normal images, without those that G made of noise."""
         with recounting(self):
             for x in images:

@@ -16,7 +16,7 @@ Departures from the authors' code:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, final
@@ -41,7 +41,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Batches, Images, Latents, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l2_sum, relative_spread
@@ -273,7 +273,7 @@ class DeepSVDD(Method):
         )
         return [*stages, sphere]
 
-    def measure(self, images: Iterable[Images]) -> None:
+    def measure(self, images: Batches) -> None:
         """Find what the training images span once their contrast is normalised."""
         if not self.config.contrast:
             return
@@ -284,7 +284,7 @@ class DeepSVDD(Method):
         if self.high == self.low:
             self.high += 1
 
-    def settle(self, images: Iterable[Images]) -> None:
+    def settle(self, images: Batches) -> None:
         """Section 4.1: the centre is the mean code of the training images, away from 0."""
         codes = [self.encoder(self.rescaled(x)) for x in images]
         mean = torch.cat(codes).mean(0)

@@ -15,7 +15,7 @@ Departures from the paper:
 Departures from the authors' code: they did not publish any.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import POSITIVE, SHARE, Preset, Settings, number
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
@@ -82,7 +82,7 @@ class Gaussian(Method):
             return [statistics]
         return [statistics, Stage(name="usual", before=self.gauge)]
 
-    def measure(self, images: Iterable[Images]) -> None:
+    def measure(self, images: Batches) -> None:
         """Mean and covariance of the features of the training images; fills the buffers.
 
         Raises:
@@ -100,7 +100,7 @@ class Gaussian(Method):
         covariances = moments.squares.div_(moments.count - 1)
         self.whitening.store(whitening(covariances, self.config.regularisation))
 
-    def gauge(self, images: Iterable[Images]) -> None:
+    def gauge(self, images: Batches) -> None:
         """Take the distance that is usual at each position, where one Gaussian is for all."""
         found = [distances for x in images for distances in self.mahalanobis(x)]
         self.usual.store(torch.stack(found).sum(0), len(found))

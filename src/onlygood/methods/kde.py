@@ -12,7 +12,7 @@ are used on MNIST too, as their paper says; in the code they are a switch.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import NOT_NEGATIVE, PART, TWO_OR_MORE, Preset, Settings, number
-from onlygood.core.shapes import Images, PerImage
+from onlygood.core.shapes import Batches, Images, PerImage
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.networks.memory import Memory, Rows, sample
@@ -84,7 +84,7 @@ class KDE(Method):
         """One stage without updates: `before` sees the training images once."""
         return [Stage(name="density", before=self.keep)]
 
-    def keep(self, images: Iterable[Images]) -> None:
+    def keep(self, images: Batches) -> None:
         """Keep the training images and choose the bandwidth; fills the buffers.
 
         Raises:

@@ -12,13 +12,13 @@ Departures from the paper:
 Departures from the authors' code: there is none; all distances are computed, without an index.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import ONE_OR_MORE, Preset, Settings, number
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.networks.memory import Memory, sample
@@ -56,7 +56,7 @@ class KNN(Method):
         """One stage without updates: `before` sees the training images once."""
         return [Stage(name="keeping", before=self.keep)]
 
-    def keep(self, images: Iterable[Images]) -> None:
+    def keep(self, images: Batches) -> None:
         """Keep the pixels of the training images; fills the memory."""
         self.memory.store(sample(map(pixels, images), self.config.limit))
 

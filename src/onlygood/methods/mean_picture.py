@@ -9,7 +9,7 @@ take them, with squared ones as an option, and so the median of each pixel.
 Departures from the authors' code: there is none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Preset
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.distances import l1_map, l1_sum, l2_map, l2_sum
@@ -64,7 +64,7 @@ class MeanPicture(Method):
         """One stage without updates: `before` sees the training images once."""
         return [Stage(name="averaging", before=self.average)]
 
-    def average(self, images: Iterable[Images]) -> None:
+    def average(self, images: Batches) -> None:
         """Mean or median of each pixel over the training images; fills the buffer."""
         if self.config.centre == "median":
             # Not torch's, which takes the lower one of two middle values.

@@ -13,7 +13,7 @@ Departures from the authors' code (Ruff et al.'s, of which the presets `svdd` ar
 are used on MNIST too, as their paper says; in the code they are a switch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -32,7 +32,7 @@ from onlygood.core.settings import (
     Settings,
     number,
 )
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.networks.memory import Memory, sample
@@ -94,7 +94,7 @@ class OCSVM(Method):
         """One stage without updates: `before` sees the training images once."""
         return [Stage(name="support", before=self.enclose)]
 
-    def enclose(self, images: Iterable[Images]) -> None:
+    def enclose(self, images: Batches) -> None:
         """Find support vectors, their weights and the offset; fills the buffers.
 
         Raises:

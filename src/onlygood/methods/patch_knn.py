@@ -18,7 +18,7 @@ Departures from the authors' code: it also averages over channels until 1024 are
 are 152.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -26,7 +26,7 @@ import torch
 
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import ONE_OR_MORE, SHARE, Preset, Settings, number
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
@@ -81,7 +81,7 @@ class PatchKNN(Method):
         """Two stages without updates: each sees the training images once."""
         return [Stage(name="keeping", before=self.keep), Stage(name="usual", before=self.gauge)]
 
-    def keep(self, images: Iterable[Images]) -> None:
+    def keep(self, images: Batches) -> None:
         """Keep patches of the training images; fills the memory."""
         c = self.config
         patches = (self.features(x).flatten(0, 2) for x in images)
@@ -90,7 +90,7 @@ class PatchKNN(Method):
         else:
             self.memory.store(coreset(sample(patches, POOL * c.limit), c.limit))
 
-    def gauge(self, images: Iterable[Images]) -> None:
+    def gauge(self, images: Batches) -> None:
         """Take the distance that is usual at each position.
 
         Each half of some training images is compared with the other: within an image, patches

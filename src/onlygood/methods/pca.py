@@ -8,7 +8,7 @@ Departures from the paper: the raw Q statistic, without its normal approximation
 come from calibration. Departures from the authors' code: there is none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import ONE_OR_MORE, Preset, Settings, number
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.distances import l2_map, l2_sum
@@ -67,7 +67,7 @@ class PCA(Method):
         """One stage without updates: `before` sees the training images once."""
         return [Stage(name="decomposition", before=self.decompose)]
 
-    def decompose(self, images: Iterable[Images]) -> None:
+    def decompose(self, images: Batches) -> None:
         """Mean and leading principal axes of the training images; fills the buffers.
 
         Raises:
@@ -83,7 +83,7 @@ class PCA(Method):
         self.components.zero_()
         self.components[: len(axes)].copy_(torch.from_numpy(axes))
 
-    def _decomposed(self, images: Iterable[Images]) -> ExactPCA | IncrementalPCA:
+    def _decomposed(self, images: Batches) -> ExactPCA | IncrementalPCA:
         rows: list[np.ndarray] = []
         incremental: IncrementalPCA | None = None
         for batch in images:

@@ -19,7 +19,7 @@ Departures from the authors' code:
 - Small data sets are not repeated to 10,000 images, which changed nothing but the speed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
@@ -41,7 +41,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Maps, PerImage
+from onlygood.core.shapes import Batches, Images, Maps, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
@@ -268,7 +268,7 @@ class PIAD(Method):
             return [Stage(name="statistics", before=self.measure), adversarial]
         return [adversarial]
 
-    def measure(self, images: Iterable[Images]) -> None:
+    def measure(self, images: Batches) -> None:
         """Eq. 3: mu and sigma of each channel over the training images; fills the buffers."""
         self.standardisation.measure(self.backbone(x)[0] for x in images)
 

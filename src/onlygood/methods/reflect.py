@@ -20,7 +20,7 @@ Departures from the authors' code: there is none.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar, Literal, final
@@ -41,7 +41,7 @@ from onlygood.core.settings import (
     Settings,
     number,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Batches, Images, Latents, PerImage
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
@@ -178,7 +178,7 @@ class Reflect(Method):
         ]
         return grids + light
 
-    def measure(self, images: Iterable[Images]) -> None:
+    def measure(self, images: Batches) -> None:
         """Learn what the features of normal images are like; fills the buffers.
 
         Memory does not grow: of more images than there is room for a random sample counts.

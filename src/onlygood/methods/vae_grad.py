@@ -15,7 +15,7 @@ through the network, so that each step merely pulls the image towards its recons
 `detached` and the presets that have it do that.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -35,7 +35,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l1_map, l1_sum, l2_sum, relative_spread
@@ -149,7 +149,7 @@ class VAEGrad(Method):
             )
         ]
 
-    def settle(self, images: Iterable[Images]) -> None:
+    def settle(self, images: Batches) -> None:
         """The walk ends where the best training image is: the least of their errors."""
         errors = [l2_sum(x, self.given_back(x)).min() for x in images]
         self.threshold.copy_(torch.stack(errors).min())

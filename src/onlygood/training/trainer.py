@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from onlygood.core.errors import (
 from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
 from onlygood.core.settings import Budget, Training
-from onlygood.core.shapes import Images
+from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Progress, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
@@ -283,7 +283,7 @@ class _Run:
             at.seconds,
         )
 
-    def _pass(self, stage: Stage, visit: Callable[[Iterable[Images]], None]) -> None:
+    def _pass(self, stage: Stage, visit: Callable[[Batches], None]) -> None:
         """One pass over the views that the stage visits, in eval mode and without gradients."""
         name = stage.name
         pictures, plan = self.images, self.plan
@@ -301,7 +301,7 @@ class _Run:
         )
         self.reporter.finish()
 
-    def _views(self, name: str, batches: Iterable[Images]) -> Iterator[Images]:
+    def _views(self, name: str, batches: Batches) -> Iterator[Images]:
         for images in batches:
             if self.trainer._interrupted:
                 raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
