@@ -387,6 +387,24 @@ def test_pictures_are_read_as_they_are_asked_for(
     assert len(read) <= 32 + 64
 
 
+def test_a_picture_that_changes_or_goes_meanwhile_is_what_was_scored_or_a_row(
+    detector: Detector, tmp_path: Path
+) -> None:
+    """A camera may write over its files; more than a batch, so that the last is not read yet."""
+    first, *others = parts.write(np.concatenate([parts.scratched(1), parts.normal(200)]), tmp_path)
+    (seen,) = detector.score(first, keep=True)
+    stream = detector.stream([first, *others], keep=True)
+    result = next(stream)
+    parts.write(parts.normal(1, seed=5), tmp_path)
+    others[-1].unlink()
+    *_, last = stream
+    assert result.overlay().tobytes() == seen.overlay().tobytes()
+    assert (last.decision, last.error) == (
+        "error",
+        f"{others[-1]}: does not exist; check the path",
+    )
+
+
 def test_scoring_changes_nothing(detector: Detector) -> None:
     first = detector.score(parts.scratched(2))
     threshold = detector.calibration.threshold
