@@ -63,8 +63,9 @@ BELOW: dict[str, set[str]] = {
     },
     "sklearn": {"core", "data", "detector"},
     "evaluation": {
-        *("core", "settings", "methods", "training", "data", "decision", "raw_scores"),
+        *("core", "settings", "networks", "methods", "training", "data", "decision"),
         *(
+            "raw_scores",
             "learning",
             "detector",
             "evaluation.metrics",

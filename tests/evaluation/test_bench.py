@@ -21,6 +21,7 @@ from onlygood.evaluation import bench
 from onlygood.evaluation.bench import Cell, commit, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
 from onlygood.evaluation.records import key_of, read
+from onlygood.evaluation.tables import sheets
 from onlygood.learning import Learned, learn
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.training.reporting import Silent
@@ -126,6 +127,22 @@ def test_methods_of_a_class_share_its_pictures(tmp_path: Path) -> None:
     both = [cell(), cell(settings={"size": 8, "components": 3})]
     assert len(list(run(both, tasks(made), tmp_path / "r"))) == 2
     assert made == ["round"]
+
+
+def test_shared_features_change_no_figure_and_tell_no_times(tmp_path: Path) -> None:
+    cells = [
+        cell(method=method, settings={"size": 32, "layers": "stride8"}, seed=seed)
+        for method in ("gaussian", "patch_knn")
+        for seed in (0, 1)
+    ]
+    alone = list(run(cells, tasks(), tmp_path / "alone.jsonl"))
+    shared = list(run(cells, tasks(), tmp_path / "shared.jsonl", share_features=True))
+    for one, other in zip(alone, shared, strict=True):
+        assert other["auroc"] == pytest.approx(one["auroc"], abs=1e-6)
+        assert (other["training_seconds"], other["images_per_second"]) == (None, None)
+    ((table, *_),) = sheets(shared).values()
+    assert table.rows[0][table.columns.index("AUROC")]
+    assert "scoring, images/s" not in table.columns
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ def run(
     curve: Annotated[
         int, typer.Option(min=0, help="Evaluate at so many growing budgets; selects nothing.")
     ] = 0,
+    share_features: Annotated[
+        bool,
+        typer.Option(
+            "--share-features", help="Compute frozen features once for all; tells no times then."
+        ),
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -97,8 +103,18 @@ def run(
         for normal in tasks.chosen(_words(classes))
         for method, own in named
     ]
+    if share_features:  # Cells on the same pictures follow each other.
+        cells.sort(key=lambda cell: tasks.classes.index(cell.normal))
     lines = list(
-        run_cells(cells, tasks, file, curve=curve, reporter=voice.reporter(), say=voice.say)
+        run_cells(
+            cells,
+            tasks,
+            file,
+            curve=curve,
+            share_features=share_features,
+            reporter=voice.reporter(),
+            say=voice.say,
+        )
     )
     _show(voice, [file], [dataset], [protocol], markdown=False)
     voice.answer({"results": file, "cells": len(cells), "run": len(lines)})

@@ -46,6 +46,7 @@ from onlygood.evaluation.records import (
     schedule,
 )
 from onlygood.learning import learn, require_uses_anomalous, settings_of
+from onlygood.networks.sharing import SharedFeatures, sharing
 from onlygood.raw_scores import RawScorer, joined
 from onlygood.settings import Resolved, to_json
 from onlygood.training import distributed
@@ -55,6 +56,8 @@ from onlygood.training.trainer import CHECKPOINT
 
 LIBRARIES = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
 """Of which a line tells the version."""
+TIMES = ("training_seconds", "images_per_second")
+"""What a line does not tell where features were shared: another cell may have paid for them."""
 POINT = ("steps", "images", "auroc", "parts")
 """What is kept of each point of a learning curve."""
 
@@ -135,6 +138,7 @@ def run(
     results: Path,
     *,
     curve: int = 0,
+    share_features: bool = False,
     reporter: Reporter | None = None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Line]:
@@ -145,6 +149,8 @@ def run(
         tasks: what the protocol makes of the data set.
         results: file of lines; checkpoints of the cell that runs lie beside it.
         curve: at how many growing budgets to evaluate, the last the cell's own; 0: no curve.
+        share_features: what a frozen backbone sees in a picture is computed once for all cells
+            that follow each other; then lines tell no times.
         reporter: hears of each training.
         say: hears of each cell.
 
@@ -161,6 +167,7 @@ def run(
     curves = [_curve_of(cell, curve) for cell in cells]
     done = {key_of(line): line for line in read(results)}
     opened: tuple[str, Task] | None = None
+    features = SharedFeatures() if share_features else None
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
         words = f"{number}/{len(cells)} {cell.words}"
         line = done.get(cell.key)
@@ -172,11 +179,14 @@ def run(
             opened = cell.normal, tasks.task(cell.normal)
         folder = results.with_suffix(".run") / hashlib.sha256(repr(cell.key).encode()).hexdigest()
         try:
-            line = run_cell(cell, opened[1], curve=points, run_dir=folder, reporter=reporter)
+            with sharing(features):
+                line = run_cell(cell, opened[1], curve=points, run_dir=folder, reporter=reporter)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 f"stopped in cell {words}; repeat the command to go on with it"
             ) from error
+        if share_features:
+            line |= dict.fromkeys(TIMES)
         # Under torchrun all processes run the same cells; one writes.
         if distributed.rank() == 0:
             append(results, line)

@@ -201,8 +201,10 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
     parts = group.lines[0]["parts"]
     seeds = len(group.over_seeds(_entry("auroc")))
     promised = group.lines[0].get("promised_fpr")
-    minutes = statistics.mean(line["training_seconds"] for line in group.lines) / 60
-    rate = statistics.mean(line["images_per_second"] for line in group.lines)
+    seconds, rates = (
+        [line[name] for line in group.lines if line[name] is not None]
+        for name in ("training_seconds", "images_per_second")
+    )
     devices = merged([[_device(line)] for line in group.lines])
     shares = {name: group.over_seeds(_part(name)) for name in parts}
     yield (
@@ -219,8 +221,8 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
         *map(over, ("pixel_auroc", "aupro")),
         "" if promised is None else f"at most {promised:.3f}",
         *map(over, ("false_positive_rate", "true_positive_rate")),
-        f"{minutes:.1f}",
-        f"{rate:.0f}",
+        f"{statistics.mean(seconds) / 60:.1f}" if seconds else "",
+        f"{statistics.mean(rates):.0f}" if rates else "",
         "; ".join(devices),
         "",
     )

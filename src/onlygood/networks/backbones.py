@@ -34,6 +34,7 @@ from onlygood.core.errors import (
 )
 from onlygood.core.files import replacing
 from onlygood.core.shapes import Images
+from onlygood.networks.sharing import SHARED
 
 FeatureMaps = Float[Tensor, "B _ _ _"]
 """`(B, c, h, w)`; c, h and w differ from layer to layer."""
@@ -118,6 +119,13 @@ class Backbone(nn.Module):
                 f"layer {self.layers[-1]} of {self.name} needs images of at least "
                 f"{self.strides[-1]} pixels, got {side}; set a larger size or take a finer layer"
             )
+        shared = SHARED.get()
+        if shared is None or (x.requires_grad and torch.is_grad_enabled()):
+            return self.computed(x)
+        return shared.maps(self.sha256, self.layers, x, self.computed)
+
+    def computed(self, x: Images) -> tuple[FeatureMaps, ...]:
+        """The same, whether or not it was computed before."""
         x = (x.expand(-1, 3, -1, -1) - self._mean) / self._std
         return tuple(features.float() for features in self.network(x))
 
