@@ -1,12 +1,16 @@
 """Methods on frozen features side by side: few pictures, many pictures, kept promises, places.
 
-Solar cells (ELPV, mono), but for `masks`. `few`: all given pictures train; AUROC on the test
+Solar cells (ELPV, mono), but for `masks`, or with `--made` what onlygood makes: means over all
+surfaces or parts of the half to report. `few`: all given pictures train; AUROC on the test
 pictures over seeds, which draw the pictures. `promise`: false alarms of the first method, over
-random splits of all normal pictures. `masks`: generated cloth with defects of four kinds, whose
+random splits of all normal pictures. `bad`: what bad pictures among the good ones do to the first
+method (with `--made`), and what is left of it after those are left out that its report shows and
+that are bad indeed. `masks`: generated cloth with defects of four kinds, whose
 places are known; presets `texture`. `many`: cost alone, on mirrored, turned and brightened copies,
 in a process of its own for each method. How fast they score is told by `deploy.py`.
 
     python benchmarks/frozen.py --json frozen.json
+    python benchmarks/frozen.py --made surfaces --folder unpacked --parts few promise
 """
 
 import argparse
@@ -16,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +33,16 @@ from sklearn.metrics import roc_auc_score
 
 from measure import in_words, machine, over_seeds, table, write_json
 from onlygood import Detector, ImageSource
+from onlygood.data.layout import Labelled, read_mask
+from onlygood.data.resize import restored
 from onlygood.deploy.export import export
+from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
-from onlygood.evaluation.protocols import Task, solar_cells
+from onlygood.evaluation.protocols import MADE, Task, open_tasks, solar_cells
 from onlygood.learning import learn, settings_of
 from onlygood.methods import METHODS
+from onlygood.networks.sharing import SharedFeatures, sharing
+from onlygood.raw_scores import RawScorer
 from small import weave
 
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
@@ -46,10 +56,14 @@ class Few:
     method: str
     pictures: int
     aurocs: list[float]
+    """For each seed, means over tasks."""
+    pixel_aurocs: list[float]
+    """The same; none where no task has masks."""
 
     def words(self) -> tuple[str, ...]:
         """A row of a table."""
-        return self.method, str(self.pictures), over_seeds(self.aurocs)
+        pixels = over_seeds(self.pixel_aurocs) if self.pixel_aurocs else ""
+        return self.method, str(self.pictures), over_seeds(self.aurocs), pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,38 +88,121 @@ class Masks(NamedTuple):
     aupro: float
 
 
-def few(task: Task, counts: Sequence[int], seeds: Sequence[int]) -> list[Few]:
+class Bad(NamedTuple):
+    """The first method after a fit with bad pictures; means over tasks and seeds."""
+
+    share: float
+    """Of bad pictures among those that it was given at first."""
+    looks: int
+    """How often its report was looked at, and the bad ones it shows were left out."""
+    left: float
+    """Bad pictures that are still in."""
+    auroc: float
+    found: float
+    """Share of anomalous pictures that are called so."""
+    false_alarms: float
+
+
+def few(
+    tasks: Mapping[str, Task], counts: Sequence[int], seeds: Sequence[int], methods: Sequence[str]
+) -> list[Few]:
     """Curves over the number of training pictures."""
+    found: dict[tuple[str, int, int], list[tuple[float, float | None]]] = {}
+    features = SharedFeatures()
+    for task in tasks.values():
+        for n, method, seed in product(counts, methods, seeds):
+            drawn = np.random.RandomState(seed).permutation(len(task.train))[:n]
+            settings = settings_of(method, "default", None)
+            with sharing(features):
+                learned = learn(method, settings, task.train.subset(drawn), seed=seed)
+                found.setdefault((method, n, seed), []).append(judged(learned.scorer, task.test))
     rows = []
-    for n in counts:
-        for method in COMPARED:
-            aurocs = []
-            for seed in seeds:
-                drawn = np.random.RandomState(seed).permutation(len(task.train))[:n]
-                learned = learn(
-                    method,
-                    settings_of(method, "default", None),
-                    task.train.subset(drawn),
-                    seed=seed,
-                )
-                totals = learned.scorer.survey(task.test.source).totals
-                aurocs.append(round(float(roc_auc_score(task.test.labels, totals)), 4))
-            rows.append(Few(method=method, pictures=n, aurocs=aurocs))
+    for n, method in product(counts, methods):
+        of_seeds = [list(zip(*found[method, n, seed], strict=True)) for seed in seeds]
+        row = Few(
+            method=method,
+            pictures=n,
+            aurocs=[round(float(np.mean(aurocs)), 4) for aurocs, _ in of_seeds],
+            pixel_aurocs=[
+                round(float(np.mean(there)), 4)
+                for _, pixels in of_seeds
+                if (there := [value for value in pixels if value is not None])
+            ],
+        )
+        rows.append(row)
     return rows
 
 
-def promise(task: Task, splits: int) -> list[float]:
-    """False alarms found among test pictures, for each split."""
-    normal = [p for p, bad in zip(task.test.source, task.test.labels, strict=True) if not bad]
-    pictures = ImageSource.of([p.load() for p in [*task.train, *normal]])
-    found = []
-    for seed in range(splits):
-        order = np.random.RandomState(seed).permutation(len(pictures))
-        detector = Detector.fit(COMPARED[0], pictures.subset(order[: len(task.train)]), seed=seed)
-        results = detector.score(pictures.subset(order[len(task.train) :]))
-        found.append(float(np.mean([result.decision == "anomalous" for result in results])))
-        print(f"split {seed}: {100 * found[-1]:.1f} % false alarms", flush=True)
+def judged(scorer: RawScorer, test: Labelled) -> tuple[float, float | None]:
+    """AUROC of pictures, and of the pixels of those that are normal or have a mask."""
+    totals, maps, masks = [], [], []
+    labels = iter(zip(test.labels, test.masks, strict=True))
+    with_masks = any(mask is not None for mask in test.masks)
+    for batch in scorer.load(test.source):
+        raw = scorer.score(batch, maps=with_masks)
+        totals.append(raw.totals)
+        for i, (item, (label, mask)) in enumerate(zip(batch, labels, strict=False)):
+            if raw.maps is None or (label and mask is None):
+                continue
+            assert item.size is not None
+            maps.append(restored(raw.maps[i], item.size, scorer.view))
+            masks.append(read_mask(mask, maps[-1].shape) if mask else maps[-1] < -np.inf)
+    pixels = metrics.pixel_auroc(masks, maps) if maps else None
+    return float(roc_auc_score(test.labels, np.concatenate(totals))), pixels
+
+
+def promise(tasks: Mapping[str, Task], splits: int) -> dict[str, list[float]]:
+    """False alarms found among normal pictures, for each split of each task."""
+    found: dict[str, list[float]] = {}
+    for name, task in tasks.items():
+        normal = [p for p, bad in zip(task.test.source, task.test.labels, strict=True) if not bad]
+        pictures = ImageSource.of([p.load() for p in [*task.train, *normal]])
+        alarms = found[name] = []
+        with sharing(SharedFeatures()):
+            for seed in range(splits):
+                order = np.random.RandomState(seed).permutation(len(pictures))
+                train = pictures.subset(order[: len(task.train)])
+                detector = Detector.fit(COMPARED[0], train, seed=seed)
+                results = detector.score(pictures.subset(order[len(task.train) :]), maps=False)
+                alarms.append(float(np.mean([r.decision == "anomalous" for r in results])))
+        print(f"{name}: {100 * np.mean(alarms):.1f} % false alarms", alarms, flush=True)
     return found
+
+
+def bad(
+    tasks: Mapping[str, Task], shares: Sequence[float], seeds: Sequence[int], looks: int = 2
+) -> list[Bad]:
+    """Half of the anomalous pictures are there to be mixed in, the other half is tested."""
+    found: dict[tuple[float, int], list[tuple[float, ...]]] = {}
+    for task in tasks.values():
+        pictures = ImageSource.of([p.load() for p in [*task.train, *task.test.source]])
+        n = len(task.train)
+        anomalous = n + np.flatnonzero(task.test.labels)
+        normal = np.setdiff1d(np.arange(len(pictures)), anomalous)
+        names = {name: i for i, name in enumerate(pictures.names)}
+        features = SharedFeatures()
+        for share, seed in product(shares, seeds):
+            draw = np.random.RandomState(seed)
+            good, mixed = draw.permutation(normal), draw.permutation(anomalous[::2])
+            count = round(share * n)
+            given = np.concatenate([good[: n - count], mixed[:count]])
+            tested = np.concatenate([good[n:], anomalous[1::2]])
+            labels = np.isin(tested, anomalous)
+            for look in range(looks + 1):
+                with sharing(features):
+                    detector = Detector.fit(COMPARED[0], pictures.subset(given), seed=seed)
+                    results = detector.score(pictures.subset(tested), maps=False)
+                called = np.array([result.decision == "anomalous" for result in results])
+                auroc = roc_auc_score(labels, [result.score for result in results])
+                left = int(np.isin(given, anomalous).sum())
+                rates = float(called[labels].mean()), float(called[~labels].mean())
+                found.setdefault((share, look), []).append((left, float(auroc), *rates))
+                shown = [names[one.name] for one in detector.calibrated_on.unusual]
+                given = np.setdiff1d(given, np.intersect1d(shown, anomalous))
+    return [
+        Bad(*case, *(round(float(value), 4) for value in np.mean(values, 0)))
+        for case, values in found.items()
+    ]
 
 
 def cloth(folder: Path, normal: int, each: int) -> None:
@@ -202,7 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--parts", nargs="+", default=["few", "promise", "masks", "many"])
+    parser.add_argument("--made", choices=sorted(MADE), help="in place of solar cells")
+    parser.add_argument("--folder", type=Path, help="of what surfaces are made of")
+    parser.add_argument("--compared", nargs="+", default=list(COMPARED), help="of the part `few`")
     parser.add_argument("--few", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--bad", type=float, nargs="+", default=[0, 0.01, 0.05, 0.1])
     parser.add_argument("--many", type=int, nargs="+", default=[2000, 20000])
     parser.add_argument("--methods", nargs="+", default=list(FROZEN), help="of the part `many`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -218,21 +319,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(in_words(facts), flush=True)
     figures: dict[str, object] = {"machine": facts}
     task = solar_cells("mono")
+    tasks = {"elpv-mono": task}
+    if options.made:
+        of_half = open_tasks(options.made, options.made, options.folder)
+        tasks = {name: of_half.task(name) for name in of_half.classes}
     if options.quick:
         ends = [*range(10), *range(len(task.test.labels) - 10, len(task.test.labels))]
         test = task.test._replace(
-            source=task.test.source.subset(ends), labels=task.test.labels[ends]
+            source=task.test.source.subset(ends),
+            labels=task.test.labels[ends],
+            masks=[None] * len(ends),
         )
-        task = task._replace(test=test)
+        tasks = {"elpv-mono": task._replace(test=test)}
         options.parts, options.few, options.seeds = ["few"], [4], [0]
     if "few" in options.parts:
-        rows = few(task, options.few, options.seeds)
+        rows = few(tasks, options.few, options.seeds, options.compared)
         figures["rows"] = [asdict(row) for row in rows]
-        print(table(("method", "pictures", "AUROC"), [row.words() for row in rows]), flush=True)
+        heads = ("method", "pictures", "AUROC", "of pixels")
+        print(table(heads, [row.words() for row in rows]), flush=True)
     if "masks" in options.parts:
         figures["masks"] = [row._asdict() for row in masks(60, 15)]
     if "promise" in options.parts:
-        figures["promise"] = promise(task, options.splits)
+        figures["promise"] = promise(tasks, options.splits)
+    if "bad" in options.parts:
+        found = bad(tasks, options.bad, options.seeds)
+        figures["bad"] = [row._asdict() for row in found]
+        print(table(Bad._fields, [tuple(map(str, row)) for row in found]), flush=True)
     if "many" in options.parts:
         costs = []
         for n in options.many:
