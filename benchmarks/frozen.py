@@ -188,17 +188,20 @@ def bad(
             given = np.concatenate([good[: n - count], mixed[:count]])
             tested = np.concatenate([good[n:], anomalous[1::2]])
             labels = np.isin(tested, anomalous)
+            out: list[str] = []
             for look in range(looks + 1):
                 with sharing(features):
-                    detector = Detector.fit(COMPARED[0], pictures.subset(given), seed=seed)
+                    detector = Detector.fit(
+                        COMPARED[0], pictures.subset(given), seed=seed, leave_out=out
+                    )
                     results = detector.score(pictures.subset(tested), maps=False)
                 called = np.array([result.decision == "anomalous" for result in results])
                 auroc = roc_auc_score(labels, [result.score for result in results])
-                left = int(np.isin(given, anomalous).sum())
+                left = int(np.isin(given, anomalous).sum()) - len(out)
                 rates = float(called[labels].mean()), float(called[~labels].mean())
                 found.setdefault((share, look), []).append((left, float(auroc), *rates))
-                shown = [names[one.name] for one in detector.calibrated_on.unusual]
-                given = np.setdiff1d(given, np.intersect1d(shown, anomalous))
+                shown = [one.name for one in detector.calibrated_on.unusual]
+                out += [name for name in shown if names[name] in anomalous]
     return [
         Bad(*case, *(round(float(value), 4) for value in np.mean(values, 0)))
         for case, values in found.items()

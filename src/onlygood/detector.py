@@ -4,7 +4,7 @@ import html
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import layout
-from onlygood.data.leave_out import without
+from onlygood.data.leave_out import remaining
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import content, counting, restored
 from onlygood.data.source import ImageSource, pictures_of
@@ -150,17 +150,17 @@ class Detector:
             settings = {**(settings or {}), "ignore": mask_text(_one_picture(ignore))}
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
-        found, words = _normal_pictures(pictures)
+        source, words = _normal_pictures(pictures)
         reporter.note(words)
-        source = without(found, leave_out)
-        n_left_out = len(found) - len(source)
+        kept = remaining(source, leave_out)
+        n_left_out = len(source) - len(kept)
         if n_left_out:
             reporter.note(f"{n_left_out} of them are left out, as was asked for")
         # By all pictures: which ones are kept aside must not decide how they are seen.
         resolved = resolved._replace(
-            view=settled(resolved.view, source, registry.method_named(method))
+            view=settled(resolved.view, source.subset(kept), registry.method_named(method))
         )
-        parts = _parted(source, target_fpr, confidence, seed, group_by)
+        parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         where = torch.device(device) if device else default_device()
         learned = learn(
@@ -513,28 +513,34 @@ def _one_picture(mask: Any) -> Pixels:
 
 
 def _parted(
-    source: ImageSource, target_fpr: float, confidence: float, seed: int, group_by: str | None
+    names: Sequence[str],
+    kept: Sequence[int],
+    target_fpr: float,
+    confidence: float,
+    seed: int,
+    group_by: str | None,
 ) -> Split:
-    """Keep aside a fifth to calibrate, more if the promise needs it, at most half.
+    """Part the pictures that are kept: a fifth calibrates, more if the promise needs it.
 
-    With `group_by` the promise is about parts, and needs as many of these. From 100 pictures on a
-    twentieth (64 at most) watches training besides, where training takes steps.
+    At most half do. With `group_by` the promise is about parts, and needs as many of these. From
+    100 pictures on a twentieth (64 at most) watches training besides, where training takes steps.
     """
-    n = len(source)
+    n = len(kept)
     if n < 2:
         raise DataError(
             f"{n} picture is too few: at least one is needed to learn from and one to calibrate; "
             "45 to calibrate are needed for 5 % false alarms at 90 % confidence"
         )
-    parts = len(set(group_names(source.names, group_by))) if group_by else n
+    parts = len(set(group_names([names[i] for i in kept], group_by))) if group_by else n
     needed = -(-images_needed(target_fpr, confidence) * n // parts)
     wanted = max(n // 5, needed)
     return split(
-        source.names,
+        names,
         calibration=min(wanted, n // 2),
         validation=min(64, n // 20) if n >= 100 else 0,
         seed=seed,
         group_by=group_by,
+        kept=kept,
     )
 
 

@@ -56,6 +56,20 @@ def test_the_seed_alone_decides():
     assert not all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
+def test_what_is_left_out_moves_as_few_as_can_be():
+    whole = split(NAMES, calibration=20, validation=5, seed=4)
+    out = {int(whole.calibration[3]), int(whole.train[5])}
+    kept = [i for i in range(60) if i not in out]
+    parts = split(NAMES, calibration=20, validation=5, seed=4, kept=kept)
+    assert sorted(np.concatenate(parts)) == kept
+    assert [len(part) for part in parts] == [33, 5, 20]
+    # One of those that watched calibrates now, and one of those that trained watches.
+    assert set(whole.calibration) - out < set(parts.calibration)
+    assert len(set(whole.validation) & set(parts.validation)) == 4
+    groups = split(NAMES, calibration=9, validation=0, seed=4, kept=kept, group_by=r"part\d+")
+    assert sorted(np.concatenate(groups)) == kept
+
+
 def test_the_draw_is_the_same_for_ever():
     parts = split(list("abcdefghij"), calibration=3, validation=2, seed=0)
     assert [part.tolist() for part in parts] == [[0, 4, 5, 7, 9], [6, 8], [1, 2, 3]]

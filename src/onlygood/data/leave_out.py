@@ -26,8 +26,8 @@ def read_names(file: str | Path) -> list[str]:
     return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
 
 
-def without(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> ImageSource:
-    """The pictures but those of these names or paths.
+def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> list[int]:
+    """Positions of the pictures but those of these names or paths, ascending.
 
     Raises:
         DataError: no picture has one of the names, or none would be left.
@@ -55,4 +55,4 @@ def without(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> Ima
         raise DataError(
             f"all {len(source)} pictures are to be left out; keep those that are normal"
         )
-    return source.subset([i for i in range(len(source)) if i not in out])
+    return [i for i in range(len(source)) if i not in out]

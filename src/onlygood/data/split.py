@@ -27,12 +27,16 @@ def split(
     validation: int,
     seed: int,
     group_by: str | None = None,
+    kept: Sequence[int] | None = None,
 ) -> Split:
     """Draw calibration and validation pictures at random; the rest trains.
 
     Pictures of one group stay together. With groups of one picture the counts are met exactly;
     with larger ones each part has at least its count, by as little as the order of drawing allows,
     unless training would be left without a group.
+
+    What is left out moves as few others as can be: those next in the order of drawing take its
+    place. A bad picture does little harm where it trains; drawn anew, it might well calibrate.
 
     Args:
         names: of all pictures.
@@ -41,6 +45,7 @@ def split(
         seed: fixes the draw; no global random state is used or changed.
         group_by: regular expression searched in each name; its first group, or else all that it
             matches, names the group. None: each picture is its own group.
+        kept: positions of the pictures to part, the others are left out; None: all.
 
     Raises:
         ConfigError: `group_by` is no regular expression, or a count is negative.
@@ -50,21 +55,26 @@ def split(
         raise ConfigError(
             f"counts must be 0 or more, got calibration={calibration}, validation={validation}"
         )
-    if calibration + validation >= len(names):
+    there = set(range(len(names)) if kept is None else kept)
+    if calibration + validation >= len(there):
         raise DataError(
             f"{calibration} calibration and {validation} validation pictures leave none of "
-            f"{len(names)} to train on; give more pictures or ask for fewer"
+            f"{len(there)} to train on; give more pictures or ask for fewer"
         )
     groups = _groups(names, group_by)
-    parts = 1 + (calibration > 0) + (validation > 0)
-    if len(groups) < parts:
-        raise DataError(
-            f"{parts} parts need {parts} groups, {group_by!r} makes {len(groups)} of "
-            f"{len(names)} pictures; use a pattern that tells more groups apart"
-        )
     # Uniform doubles of PCG64 are the same in all versions of numpy; its shuffles need not be.
     chance = np.random.Generator(np.random.PCG64(seed)).random(len(groups))
-    drawn = [groups[i] for i in np.argsort(chance, kind="stable")]
+    drawn = [
+        left
+        for i in np.argsort(chance, kind="stable")
+        if (left := [position for position in groups[i] if position in there])
+    ]
+    parts = 1 + (calibration > 0) + (validation > 0)
+    if len(drawn) < parts:
+        raise DataError(
+            f"{parts} parts need {parts} groups, {group_by!r} makes {len(drawn)} of "
+            f"{len(there)} pictures; use a pattern that tells more groups apart"
+        )
     for_calibration, drawn = _take(drawn, calibration, leave=parts - 1)
     for_validation, drawn = _take(drawn, validation, leave=1)
     return Split(*(_indices(part) for part in (drawn, for_validation, for_calibration)))
