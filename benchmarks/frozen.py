@@ -29,11 +29,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from measure import in_words, machine, over_seeds, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, read_mask
+from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
 from onlygood.deploy.export import export
 from onlygood.evaluation import metrics
@@ -47,6 +48,13 @@ from small import weave
 
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
 FROZEN = ("reflect", "gaussian", "patch_knn")
+PLACED: Mapping[str, Mapping[str, object]] = {
+    "reflect": {},
+    "reflect without detail": {"detail": ""},
+    "gaussian": {},
+    "patch_knn": {},
+}
+"""Compared where places are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +87,19 @@ class Many:
 
 
 class Masks(NamedTuple):
-    """How a method does where the places of defects are known."""
+    """How a method does where the places of defects are known; means over tasks."""
 
     method: str
-    preset: str
+    settings: str
     auroc: float
     pixel_auroc: float
     aupro: float
+    pixel_ap: float
+    """Average precision of all pixels."""
+    best_f1: float
+    """Of all pixels, at the best threshold."""
+    area: float
+    """Of what is outlined in units of the defect's: median over pictures where it is touched."""
 
 
 class Bad(NamedTuple):
@@ -252,21 +266,48 @@ def cloth(folder: Path, normal: int, each: int) -> None:
             write(f"ground_truth/{kind}/{i:03d}_mask.png", 255.0 * where)
 
 
-def masks(normal: int, each: int) -> list[Masks]:
-    """How well defects are found, and where they are."""
+def masks(
+    tasks: Mapping[str, Task], variants: Mapping[str, Mapping[str, object]], preset: str
+) -> list[Masks]:
+    """How well defects are found, and where they are; variants are `METHOD words` and settings."""
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "cloth"
-        cloth(folder, normal, each)
-        for method in FROZEN:
-            presets = METHODS[method].presets
-            preset = "texture" if "texture" in presets else "default"
-            found = evaluate(Detector.fit(method, folder, preset=preset), folder)
-            assert found.pixel_auroc is not None and found.aupro is not None
-            figures = (found.auroc, found.pixel_auroc, found.aupro)
-            rows.append(Masks(method, preset, *(round(float(figure), 4) for figure in figures)))
-            print(rows[-1], flush=True)
+    shown = [task for task in tasks.values() if any(mask is not None for mask in task.test.masks)]
+    features = SharedFeatures()
+    for variant, settings in variants.items():
+        method, _, words = variant.partition(" ")
+        own = preset if preset in METHODS[method].presets else "default"
+        figures = []
+        for task in shown:
+            with sharing(features):
+                detector = Detector.fit(method, task.train, preset=own, settings=settings)
+                found = evaluate(detector, task.test)
+                figures.append(
+                    (found.auroc, found.pixel_auroc, found.aupro, *placed(detector, task.test))
+                )
+        means = [round(float(np.mean(values)), 4) for values in zip(*figures, strict=True)]
+        rows.append(Masks(method, words or own, *means))
+        print(rows[-1], flush=True)
     return rows
+
+
+def placed(detector: Detector, test: Labelled) -> tuple[float, float, float]:
+    """Average precision and best F1 of pixels, and how large what is outlined is."""
+    maps, truths, areas = [], [], []
+    for result, label, mask in zip(
+        detector.stream(test.source), test.labels, test.masks, strict=True
+    ):
+        if result.map is None or (label and mask is None):
+            continue
+        truth = read_mask(mask, result.map.shape) if mask else np.zeros(result.map.shape, bool)
+        outlined = result.map > 1
+        if (outlined & truth).any():
+            areas.append(outlined.sum() / truth.sum())
+        maps.append(result.map[::2, ::2].ravel())
+        truths.append(truth[::2, ::2].ravel())
+    precision, recall, _ = precision_recall_curve(np.concatenate(truths), np.concatenate(maps))
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    ap = -np.sum(np.diff(recall) * precision[:-1])
+    return float(ap), float(f1.max()), float(np.median(areas)) if areas else 0.0
 
 
 def copies(folder: Path, n: int) -> None:
@@ -341,13 +382,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         heads = ("method", "pictures", "AUROC", "of pixels")
         print(table(heads, [row.words() for row in rows]), flush=True)
     if "masks" in options.parts:
-        figures["masks"] = [row._asdict() for row in masks(60, 15)]
+        with tempfile.TemporaryDirectory() as name:
+            if options.made:
+                found = masks(tasks, PLACED, "default")
+            else:
+                cloth(Path(name), 60, 15)
+                known = {"cloth": Task(*mvtec(Path(name)))}
+                found = masks(known, {method: {} for method in FROZEN}, "texture")
+        figures["masks"] = [row._asdict() for row in found]
     if "promise" in options.parts:
         figures["promise"] = promise(tasks, options.splits)
     if "bad" in options.parts:
-        found = bad(tasks, options.bad, options.seeds)
-        figures["bad"] = [row._asdict() for row in found]
-        print(table(Bad._fields, [tuple(map(str, row)) for row in found]), flush=True)
+        mixed = bad(tasks, options.bad, options.seeds)
+        figures["bad"] = [row._asdict() for row in mixed]
+        print(table(Bad._fields, [tuple(map(str, row)) for row in mixed]), flush=True)
     if "many" in options.parts:
         costs = []
         for n in options.many:

@@ -32,8 +32,10 @@ from onlygood.data.split import split
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
-from onlygood.methods.reflect import PER_AXIS, Grid, Reflect, principal_axes
+from onlygood.methods.reflect import Reflect
+from onlygood.networks.grids import PER_AXIS, principal_axes
 from onlygood.networks.memory import Memory
+from onlygood.networks.patches import Patches as Grid
 from onlygood.networks.patches import side_by_side
 
 BATCH = 32
@@ -270,7 +272,7 @@ def auroc(
         score = method.pooled(nearest.view(new.shape[:3]))
         return float(roc_auc_score(labels, score.numpy())), seconds
     if variant.order == "whiten, code":
-        method.whiten(data["train"], True)
+        method.distances.whiten(data["train"], True)
         data = {part: [whitened(method, own)] for part, own in data.items()}
     train = data["train"]
     k = min(method.config.latent, len(train[0]) // PER_AXIS)
@@ -288,11 +290,11 @@ def auroc(
     seconds = time.perf_counter() - start
     score = {}
     if variant.order == "code, whiten":
-        method.whiten(rest["train"], True)
-        method.gauge(rest["train"], True)
+        method.distances.whiten(rest["train"], True)
+        method.distances.gauge(rest["train"], True)
         for part, own in rest.items():
-            found = method.mahalanobis(own)
-            found = method.usual(found) if variant.usual else found
+            found = method.distances.mahalanobis(own)
+            found = method.distances.usual(found) if variant.usual else found
             score[part] = method.pooled(found)
     else:  # in units of what is usually left at each position
         lengths = {part: side_by_side(own).norm(dim=3) for part, own in rest.items()}
@@ -312,7 +314,7 @@ def whitened(method: Reflect, grids: Sequence[Grid]) -> Grid:
     white = []
     for part in zip(*(grid.split(BATCH) for grid in grids), strict=True):
         whole = side_by_side(part)
-        rows = whole.flatten(1, 2).transpose(0, 1) @ method.whitening.rows.mT
+        rows = whole.flatten(1, 2).transpose(0, 1) @ method.distances.whitening.rows.mT
         white.append(rows.transpose(0, 1).reshape(whole.shape))
     return torch.cat(white)
 
@@ -322,7 +324,7 @@ def features(method: Reflect, source: ImageSource, size: int) -> list[Grid]:
     batches = []
     for batch in iterate(source, View(size=size, channels=1), BATCH, threads()):
         pictures = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
-        batches.append(method.features(to_images(torch.stack(pictures))))
+        batches.append(method.features(to_images(torch.stack(pictures)))[0])
     return [torch.cat(grid) for grid in zip(*batches, strict=True)]
 
 
@@ -354,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for variant, what in VARIANTS.items():
             if options.only not in variant:
                 continue
-            own = replace(config, **what.config)
+            own = replace(config, detail="", **what.config)
             method = Reflect(own, InputShape(1, size, size)).eval()
             if own.light not in seen:
                 seen[own.light] = (
@@ -366,11 +368,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for seed in seeds:
                 part = split(train_on.names, calibration=n // 5, validation=0, seed=seed).train
                 train = [grid[torch.from_numpy(part)] for grid in known]
-                for statistics, grid in zip(method.grids, train, strict=True):
+                for statistics, grid in zip(method.distances.grids, train, strict=True):
                     statistics.standardise(grid, True)
                 test = [
                     statistics.standardised(grid)
-                    for statistics, grid in zip(method.grids, new, strict=True)
+                    for statistics, grid in zip(method.distances.grids, new, strict=True)
                 ]
                 runs.append(
                     auroc(method, what, {"train": train, "test": test}, labels, steps, seed)

@@ -1,0 +1,246 @@
+"""What is normal of features on grids of positions, and how far from it new ones are.
+
+A short linear code gives back what it can; what is left is whitened, in blocks of positions, and
+its length told in units of what is usual where it lies. `onlygood.methods.reflect` says why.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onlygood.core.shapes import Latents
+from onlygood.networks.memory import Memory
+from onlygood.networks.patches import Patches, Positions, Usual, side_by_side
+from onlygood.networks.whitening import whitening
+
+Blocks = Float[Tensor, "G _ _"]
+"""`(G, N, c)`: c features at each of the N positions of all images that lie in one block of G."""
+
+FLAT = 0.05
+"""Share of a channel's spread over all positions: features of none are divided by less."""
+ALIGNED = 0.1
+"""Share of the variance of features that lies between positions, from which parts are aligned."""
+PER_AXIS = 4
+"""Training pictures for each entry of the code, at least."""
+OWN = 0.95
+"""Share of a picture in its own distance, at most."""
+PART = 16
+"""Pictures that are whitened at a time."""
+
+
+class Grid(NamedTuple):
+    """What features on one grid are like."""
+
+    channels: int
+    finest: float = 0.0
+    """No difference finer than this counts as unusual."""
+
+
+@final
+class Distances(nn.Module):
+    """From features on grids, finest first, to how unusual each position of the finest one is."""
+
+    def __init__(
+        self,
+        grids: Sequence[Grid],
+        *,
+        latent: int,
+        block: int,
+        prior: float,
+        regularisation: float,
+    ) -> None:
+        """Make empty statistics; `learn` fills them.
+
+        Args:
+            grids: What is side by side, finest first.
+            latent: Entries k of the code; fewer of few images, none with one statistic for all.
+            block: Side of the squares of positions that share a covariance.
+            prior: Images, for each channel, that the mean covariance of all positions counts for.
+            regularisation: Added to the variances of standardised features (epsilon).
+        """
+        super().__init__()
+        self.grids = [GridStatistics(grid) for grid in grids]
+        self.statistics = nn.ModuleList(self.grids)
+        whole = sum(grid.channels for grid in grids)
+        self.whitening = Memory(whole, whole, compact=True, triangular=True)
+        self.usual = Usual()
+        self.latent = latent
+        self.block = block
+        self.regularisation = regularisation
+        # The more channels, the more images a covariance needs to be worth more than the mean.
+        self.weight = prior * whole
+        """Training images, n_0, that the mean over positions counts for."""
+
+    def learn(self, flat: Tensor, forms: Sequence[torch.Size], each: bool) -> None:
+        """Take statistics of all that is normal.
+
+        Args:
+            flat: `(n, D)`: features of all grids side by side; all that happens to them happens in
+                place, so that no second array is as large.
+            forms: `(h, w, c)` of each grid.
+            each: Statistics of each position; else one for all.
+        """
+        sizes = [form.numel() for form in forms]
+        grids = [
+            part.unflatten(1, form) for part, form in zip(flat.split(sizes, 1), forms, strict=True)
+        ]
+        for statistics, grid in zip(self.grids, grids, strict=True):
+            statistics.standardise(grid, each)
+        self.encode(flat, sizes, min(self.latent, len(flat) // PER_AXIS) if each else 0)
+        self.whiten(grids, each)
+        self.gauge(grids, each)
+
+    def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
+        """Choose V, the k leading axes of all grids together, and take off what they give back.
+
+        Args:
+            flat: `(n, D)`: standardised features of all grids side by side; changed in place.
+            sizes: Of each grid; their sum is D.
+            k: Entries of the code.
+        """
+        axes = principal_axes(flat, k)
+        for grid, part in zip(self.grids, axes.split(list(sizes), 1), strict=True):
+            grid.axes.store(part)
+        flat.addmm_(flat @ axes.T, axes, alpha=-1)
+
+    def whiten(self, rest: Sequence[Patches], each: bool) -> None:
+        """Take the covariances of blocks of positions, leaning on their mean, or one of all."""
+        n, height, width, _ = rest[0].shape
+        block = (self.block, self.block) if each else (height, width)
+        counts = blocked(rest[0].new_ones(1, height, width, 1), block).sum((1, 2))
+        squares = rest[0].new_zeros(len(counts), *self.whitening.rows.shape[1:])
+        for part in zip(*(grid.split(PART) for grid in rest), strict=True):
+            rows = blocked(side_by_side(part), block)
+            squares.baddbmm_(rows.mT, rows)
+        # What is left has a mean of 0, at each position or over all.
+        freedom = n * counts - (counts if each else 1)
+        covariances = squares.div_(freedom[:, None, None])
+        covariances.lerp_(covariances.mean(0, keepdim=True), self.weight / (self.weight + n))
+        self.whitening.store(whitening(covariances, self.regularisation))
+
+    def gauge(self, rest: Sequence[Patches], each: bool) -> None:
+        """Take the distance that is usual at each position.
+
+        An image that a covariance was learned from lies nearer than it would otherwise. One of the
+        `N = n + n_0` that make it, at distance d, would be at `d / sqrt(1 - d^2 / N)` without it
+        (Sherman and Morrison 1950).
+        """
+        n, height, width, _ = rest[0].shape
+        makers = self.weight + n if each else n * height * width
+        total = rest[0].new_zeros(height, width)
+        for part in zip(*(grid.split(PART) for grid in rest), strict=True):
+            squares = self.mahalanobis(part).square()
+            own = (squares / makers).clamp_max(OWN)
+            total += (squares / (1 - own)).sqrt().sum(0)
+        self.usual.store(total, n)
+
+    def forward(self, features: Sequence[Patches]) -> Positions:
+        """`||W_p (f - G(E(f)))_p|| / u_p` at each position p; f is standardised."""
+        grids = self.standardised(features)
+        code = torch.stack(
+            [statistics.encoded(own) for statistics, own in zip(self.grids, grids, strict=True)]
+        ).sum(0)
+        rest = [
+            own - statistics.generated(code, own)
+            for statistics, own in zip(self.grids, grids, strict=True)
+        ]
+        return self.usual(self.mahalanobis(rest))
+
+    def standardised(self, features: Sequence[Patches]) -> list[Patches]:
+        """`(f - mean) / spread` on each grid."""
+        return [
+            statistics.standardised(own)
+            for statistics, own in zip(self.grids, features, strict=True)
+        ]
+
+    def mahalanobis(self, rest: Sequence[Patches]) -> Positions:
+        """`||W_p r_p||` of what is left, at each position of the finest grid."""
+        whole = side_by_side(rest)
+        size = whole.shape[1:3]
+        matrices = self.whitening.rows
+        block = (self.block, self.block) if len(matrices) > 1 else size
+        white = matrices @ blocked(whole, block).mT
+        return unblocked(white.square().sum(1), block, size).sqrt()
+
+
+@final
+class GridStatistics(nn.Module):
+    """What is normal on one grid: for each position, or in one row for all of them."""
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.finest = grid.finest
+        self.mean = Memory(grid.channels)
+        self.spread = Memory(grid.channels)
+        self.axes = Memory(None, compact=True)
+
+    def standardise(self, grid: Patches, each: bool) -> None:
+        """Take means and spreads, and standardise in place: PIAD's Eq. 3, by position."""
+        rows = grid.flatten(1, 2)
+        over = 0 if each else (0, 1)
+        mean, spread = rows.mean(over), rows.std(over, correction=0)
+        mean, spread = (values.view(-1, rows.shape[2]) for values in (mean, spread))
+        # Where a channel is nearly constant, a position must not outvote all others.
+        spread = (spread + FLAT * spread.square().mean(0).sqrt()).clamp_min(self.finest)
+        self.mean.store(mean)
+        self.spread.store(torch.where(spread > 0, spread, 1.0))
+        rows.sub_(self.mean.rows).div_(self.spread.rows)
+
+    def standardised(self, grid: Patches) -> Patches:
+        """`(f - mean) / spread`."""
+        rows = (grid.flatten(1, 2) - self.mean.rows) / self.spread.rows
+        return rows.view_as(grid)
+
+    def encoded(self, grid: Patches) -> Latents:
+        """This grid's part of `E(f) = V f`."""
+        return grid.flatten(1) @ self.axes.rows.T
+
+    def generated(self, code: Latents, grid: Patches) -> Patches:
+        """This grid's part of `G(z) = V^T z`, in the form of `grid`."""
+        return (code @ self.axes.rows).view_as(grid)
+
+
+def principal_axes(flat: Tensor, k: int) -> Tensor:
+    """The `k` leading ones of rows with a mean of 0, `(n, D)`: `(k, D)`, orthonormal."""
+    if not k:
+        return flat.new_zeros(0, flat.shape[1])
+    # Of such rows the right singular vectors are the principal axes.
+    return torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]).to(flat)
+
+
+def blocked(grid: Patches, block: Sequence[int]) -> Blocks:
+    """Positions by the blocks, of so many rows and columns, that they lie in.
+
+    Where the grid ends within a block, zeros take the places that are missing.
+    """
+    (height, width), (rows, columns) = grid.shape[1:3], block
+    whole = F.pad(grid, (0, 0, 0, -width % columns, 0, -height % rows))
+    parts = whole.unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    return parts.permute(1, 3, 0, 2, 4, 5).flatten(2, 4).flatten(0, 1)
+
+
+def unblocked(values: Float[Tensor, "G _"], block: Sequence[int], size: Sequence[int]) -> Positions:
+    """One number of each position, as `blocked` put them, back on a grid of this size."""
+    (rows, columns), (height, width) = block, size
+    parts = values.unflatten(1, (-1, rows, columns)).unflatten(0, (-1, -(-width // columns)))
+    return parts.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def aligned(features: Patches) -> bool:
+    """Whether it matters where on the picture something is: parts that all lie alike.
+
+    From the share of the variance of features that lies between positions, less what chance puts
+    there, one n-th. An eighth of the grid at each edge is left out: there features differ in any
+    picture, as the network sees nothing beyond.
+    """
+    height, width = features.shape[1:3]
+    top, left = (max(1, side // 8) if side > 2 else 0 for side in (height, width))
+    rows = features[:, top : height - top, left : width - left].flatten(1, 2)
+    total = rows.var((0, 1), correction=0).sum()
+    between = rows.mean(0).var(0, correction=0).sum()
+    return bool(between - total / len(rows) > ALIGNED * total)

@@ -1,0 +1,148 @@
+"""What is normal on grids, and how far from it new features are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from onlygood.networks.grids import Distances, Grid, aligned, blocked, unblocked
+from onlygood.networks.patches import side_by_side
+
+HEIGHT, WIDTH = 5, 3
+FINE, COARSE = 16, 8
+FORMS = [torch.Size((HEIGHT, WIDTH, FINE)), torch.Size((3, 2, COARSE))]
+
+
+def features(n: int, seed: int = 0) -> list[Tensor]:
+    """Noise with a pattern, and channels that go together."""
+    draw = torch.Generator().manual_seed(seed)
+    pattern = torch.Generator().manual_seed(9)
+    grids = []
+    for form in FORMS:
+        mixing = torch.randn(form[2], form[2], generator=pattern)
+        rows = torch.randn(n, *form, generator=draw) @ mixing
+        grids.append(rows + 3 * torch.randn(form, generator=pattern))
+    return grids
+
+
+def distances(**settings: float) -> Distances:
+    usual = {"latent": 0, "block": 1, "prior": 0.0, "regularisation": 0.1}
+    return Distances([Grid(FINE), Grid(COARSE)], **{**usual, **settings})  # type: ignore[arg-type]
+
+
+def learnt(n: int, each: bool = True, **settings: float) -> Distances:
+    made = distances(**settings)
+    made.learn(torch.cat([grid.flatten(1) for grid in features(n)], 1), FORMS, each)
+    return made
+
+
+def test_codes_are_consistent() -> None:
+    made = learnt(80, latent=5)
+    z = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    own = [g.generated(z, f) for g, f in zip(made.grids, features(3), strict=True)]
+    again = sum(g.encoded(f) for g, f in zip(made.grids, own, strict=True))
+    torch.testing.assert_close(again, z, rtol=1e-3, atol=1e-3)
+
+
+def test_the_code_keeps_the_leading_principal_axes() -> None:
+    made = learnt(80, latent=5)
+    flat = torch.cat([grid.flatten(1) for grid in made.standardised(features(80))], 1)
+    kept = torch.cat([grid.axes.rows for grid in made.grids], 1)
+    values = torch.linalg.svdvals(flat)
+    assert float((flat @ kept.T).square().sum()) > 0.99 * float(values[:5].square().sum())
+
+
+def test_few_images_have_a_short_code_and_one_statistic_for_all_has_none() -> None:
+    assert [len(grid.axes.rows) for grid in learnt(10, latent=5).grids] == [2, 2]
+    loose = learnt(80, each=False, latent=5)
+    assert [len(grid.axes.rows) for grid in loose.grids] == [0, 0]
+    assert [len(grid.mean.rows) for grid in loose.grids] == [1, 1]
+    assert len(loose.whitening.rows) == 1
+
+
+def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
+    made = learnt(300)
+    known = side_by_side(made.standardised(features(300)))
+    new = made.standardised(features(2, seed=1))
+    found = made.mahalanobis(new)
+    for i, j in ((0, 0), (4, 2)):
+        covariance = np.cov(known[:, i, j].double().numpy().T) + 0.1 * np.eye(FINE + COARSE)
+        x = side_by_side(new)[:, i, j].double().numpy()
+        expected = (x * np.linalg.solve(covariance, x.T).T).sum(1) ** 0.5
+        np.testing.assert_allclose(found[:, i, j], expected, rtol=0.02)
+
+
+def test_distances_are_told_in_what_is_usual_at_a_position() -> None:
+    made, new = learnt(40, latent=3), features(2, seed=1)
+    grids = made.standardised(new)
+    code = sum(g.encoded(own) for g, own in zip(made.grids, grids, strict=True))
+    rest = [own - g.generated(code, own) for g, own in zip(made.grids, grids, strict=True)]
+    expected = made.mahalanobis(rest) / made.usual.distances.rows.view(HEIGHT, WIDTH)
+    torch.testing.assert_close(made(new), expected)
+    assert 0.8 < float(learnt(300)(features(50, seed=1)).mean()) < 1.2
+
+
+def test_positions_of_a_block_share_the_mean_of_their_covariances() -> None:
+    made = distances(block=2)
+    # The last row and column of blocks have positions in one place only.
+    rest = torch.randn(30, HEIGHT, WIDTH, FINE, generator=torch.Generator().manual_seed(0))
+    rest = rest - rest.mean(0)
+    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)], True)
+    assert len(made.whitening.rows) == 3 * 2
+    for block, (rows, columns) in ((0, ((0, 2), (0, 2))), (5, ((4, 5), (2, 3)))):
+        of = rest[:, slice(*rows), slice(*columns)].flatten(1, 2).transpose(0, 1)
+        expected = (of.mT @ of / 29).mean(0) + 0.1 * torch.eye(FINE)
+        found = made.whitening.rows[block, :FINE, :FINE]
+        torch.testing.assert_close(found.T @ found, expected.inverse(), rtol=0.02, atol=0.02)
+
+
+def test_the_prior_counts_for_so_many_images_for_each_channel() -> None:
+    made = distances(prior=0.5)
+    rest = torch.randn(30, HEIGHT, WIDTH, FINE, generator=torch.Generator().manual_seed(0))
+    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)], True)
+    own = torch.einsum("nijc,nijd->ijcd", rest, rest).flatten(0, 1) / 29
+    prior = (FINE + COARSE) / 2
+    for covariance, found in zip(own, made.whitening.rows[:, :FINE, :FINE], strict=True):
+        mixed = (30 * covariance + prior * own.mean(0)) / (30 + prior)
+        expected = (mixed + 0.1 * torch.eye(FINE)).inverse()
+        torch.testing.assert_close(found.T @ found, expected, rtol=0.01, atol=0.01)
+
+
+def test_a_heavy_prior_makes_blocks_alike() -> None:
+    first, *others = learnt(20, prior=1e9).whitening.rows
+    assert len(others) == HEIGHT * WIDTH - 1
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-3, atol=1e-3)
+
+
+def test_the_usual_distance_is_about_that_of_images_left_out() -> None:
+    n, train = 80, features(80)
+    unseen = []
+    for i in range(0, n, 8):
+        made = distances()
+        others = [torch.cat([grid[:i], grid[i + 1 :]]) for grid in train]
+        made.learn(torch.cat([grid.flatten(1) for grid in others], 1), FORMS, True)
+        one = made.standardised([grid[i : i + 1] for grid in train])
+        unseen.append(made.mahalanobis(one).mean())
+    made = learnt(n)
+    seen = made.mahalanobis(made.standardised(train)).mean()
+    usual, expected = made.usual.distances.rows.mean(), torch.stack(unseen).mean()
+    assert seen < 0.97 * expected
+    assert abs(usual - expected) < 0.3 * (expected - seen)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 2), (3, 2), (5, 3), (9, 9)])
+def test_blocks_and_back(block: tuple[int, int]) -> None:
+    grid = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    sums = unblocked(blocked(grid, block).sum(2), block, (5, 3))
+    torch.testing.assert_close(sums, grid.sum(3))
+
+
+def test_whether_parts_are_aligned_shows_in_their_features() -> None:
+    pattern = torch.randn(1, 8, 8, 5, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(20, 8, 8, 5, generator=torch.Generator().manual_seed(1))
+    assert aligned(pattern + noise)
+    assert not aligned(noise)
+    assert not aligned(0.1 * pattern + noise)
+    noise[:, 0] += 5  # what a network sees at an edge is the edge
+    assert not aligned(noise)
