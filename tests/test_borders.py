@@ -112,7 +112,7 @@ BELOW: dict[str, set[str]] = {
         "evaluation.evaluate",
     },
     "cli": {
-        *("networks", "registry", "result"),
+        *("networks", "registry", "learning", "result"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
         *("evaluation", "report", "reporting", "deploy"),
     },

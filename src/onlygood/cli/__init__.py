@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from onlygood.cli.bench import bench
 from onlygood.cli.calibrate import calibrate
+from onlygood.cli.compare import compare
 from onlygood.cli.data import data
 from onlygood.cli.demo import demo
 from onlygood.cli.doctor import doctor
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    *(fit, score, evaluate, calibrate, export, validate, serve),
+    *(fit, score, evaluate, compare, calibrate, export, validate, serve),
     *(methods, data, fetch, demo, doctor),
 ):
     app.command()(verb)
