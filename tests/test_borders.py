@@ -56,6 +56,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "data", "decision", "evaluation.evaluate", "raw_scores", "report", "result"),
         "training",
     },
+    "tracking": {"core", "report", "reporting", "training"},
     "detector": {
         *("report", "reporting", "result"),
         *("core", "settings", "registry", "training", "data", "decision", "model_file"),
@@ -114,7 +115,7 @@ BELOW: dict[str, set[str]] = {
     "cli": {
         *("networks", "registry", "learning", "result"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
-        *("evaluation", "report", "reporting", "deploy"),
+        *("evaluation", "report", "reporting", "tracking", "deploy"),
     },
 }
 """Rooms, and the rooms below them that they may import, with all that lies in these."""

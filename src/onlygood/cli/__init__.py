@@ -32,6 +32,7 @@ EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
     "onnxruntime": "runtime",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
+    **{"mlflow": "mlflow", "tensorboardX": "tensorboard"},
 }
 """What brings a package that a verb may miss."""
 
