@@ -21,7 +21,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,demo,dev,parquet,openvino,serve]'
+	$(PIP) -e '.[train,demo,dev,parquet,openvino,serve,mlflow,tensorboard]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -56,6 +56,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "data", "decision", "evaluation.evaluate", "raw_scores", "report", "result"),
         "training",
     },
+    "tracking": {"core", "report", "reporting", "training"},
     "detector": {
         *("report", "reporting", "result"),
         *("core", "settings", "registry", "training", "data", "decision", "model_file"),
@@ -113,9 +114,9 @@ BELOW: dict[str, set[str]] = {
         "evaluation.evaluate",
     },
     "cli": {
-        *("networks", "registry", "result"),
+        *("networks", "registry", "learning", "result"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
-        *("evaluation", "report", "reporting", "deploy"),
+        *("evaluation", "report", "reporting", "tracking", "deploy"),
     },
 }
 """Rooms, and the rooms below them that they may import, with all that lies in these."""

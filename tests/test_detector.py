@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,9 @@ class Told:
 
     def advance(self, share: float, *_: object) -> None:
         assert 0 <= share <= 1
+
+    def record(self, record: Mapping[str, object]) -> None:
+        pass
 
     def note(self, words: str) -> None:
         self.notes.append(words)

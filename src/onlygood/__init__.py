@@ -5,13 +5,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onlygood.data.source import ImageSource
     from onlygood.detector import Detector
+    from onlygood.evaluation.compare import compare
     from onlygood.evaluation.evaluate import evaluate
     from onlygood.methods import METHODS
     from onlygood.result import Result, Results
 
     __version__: str
 
-__all__ = ["METHODS", "Detector", "ImageSource", "Result", "Results", "__version__", "evaluate"]
+__all__ = [
+    "METHODS",
+    "Detector",
+    "ImageSource",
+    "Result",
+    "Results",
+    "__version__",
+    "compare",
+    "evaluate",
+]
 
 # Imported at first use: torch alone takes more than a second.
 _HOMES = {
@@ -20,6 +30,7 @@ _HOMES = {
     "METHODS": "onlygood.methods",
     "Result": "onlygood.result",
     "Results": "onlygood.result",
+    "compare": "onlygood.evaluation.compare",
     "evaluate": "onlygood.evaluation.evaluate",
 }
 

@@ -19,7 +19,7 @@ from onlygood.core.errors import ConfigError, DataError, ModelFileError, Onlygoo
 from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
 from onlygood.data.decode import Pixels
-from onlygood.data.layout import layout
+from onlygood.data.layout import is_csv, layout
 from onlygood.data.leave_out import remaining
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import content, counting, restored
@@ -498,7 +498,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
 
 def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
     """The pictures to learn from, and how that was understood, in words."""
-    if isinstance(pictures, str | os.PathLike) and Path(pictures).is_dir():
+    if isinstance(pictures, str | os.PathLike) and (Path(pictures).is_dir() or is_csv(pictures)):
         found = layout(Path(pictures))
         return found.normal, found.description
     source = ImageSource.of(pictures)

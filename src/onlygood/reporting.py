@@ -1,6 +1,6 @@
 """Fills the report page with what a detector knows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
@@ -108,19 +108,25 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
     )
 
 
-def _provenance(detector: Reported) -> dict[str, str | int | float]:
-    settings: Mapping[str, Any] = {
+def settings_told(detector: Reported) -> dict[str, Any]:
+    """Every setting by name, a mask of pixels in words."""
+    return {
         **vars(detector.config),
         **vars(detector.view),
         "ignore": _ignored(detector.view),
         **vars(detector.training),
     }
+
+
+def _provenance(detector: Reported) -> dict[str, str | int | float]:
     facts = {name: value for name, value in detector.provenance.items() if name != "unreadable"}
     unreadable = detector.provenance["unreadable"]
     if unreadable:
         names = [picture["name"] for picture in unreadable]
         facts["left out as unreadable"] = f"{len(names)}: {', '.join(names[:5])}"
-    facts["settings"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+    facts["settings"] = ", ".join(
+        f"{name}={value}" for name, value in settings_told(detector).items()
+    )
     return {n: v if isinstance(v, int | float) else str(v) for n, v in facts.items()}
 
 

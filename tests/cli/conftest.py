@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onlygood import tracking
 from onlygood.core.errors import ModelFileError
 from onlygood.decision.calibration import Calibration
+
+assert tracking  # Imported before fakes take the place of what it needs.
 
 
 class Result(NamedTuple):

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from onlygood.data.readers import LabelledSet
 from onlygood.evaluation import bench, protocols
 from onlygood.evaluation.paper_tables import TABLES
 from onlygood.evaluation.records import append
+from tests import parts
 from tests.command_line import Run
 from tests.evaluation.lines import line
 from tests.evaluation.toysets import toy
@@ -73,6 +75,58 @@ def test_misuse_is_said_before_anything_is_run(run: Run, words: list[str], says:
     assert not Path("results").exists()
 
 
+def test_sweeps_multiply(run: Run, tmp_path: Path) -> None:
+    words = ("--classes", "long", "--methods", "pca", "--results", "r", "--json")
+    sweeps = ("--sweep", "components=1,2,2.0", "--sweep", "roi=0,0,1,1;0,0,0.5,1")
+    done = run("bench", "run", *WORDS[:-2], *words, *sweeps)
+    assert done.answer == {"results": "r", "cells": 4, "run": 4}
+    resolved = [json.loads(row)["resolved"] for row in (tmp_path / "r").read_text().splitlines()]
+    assert [(one["components"], one["roi"]) for one in resolved] == [
+        (components, [0, 0, right, 1]) for components in (1, 2) for right in (1, 0.5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "says"),
+    [
+        ("componnts=1,2", 'no setting "componnts" for method "pca"; did you mean "components"?'),
+        ("smooth=0,2", "smooth must be in [0, 1], got 2.0"),
+        ("smooth=0,much", "smooth takes a number, got 'much'"),
+        ("smooth=,", "--sweep smooth=, has no values; write --sweep smooth=A,B,C"),
+        ("smooth", 'a setting is written field=value, got "smooth"'),
+        ("size=8,16", "size is said twice; one --sweep size=A,B holds all its values"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_says_why_before_pictures_are_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch, sweep: str, says: str
+) -> None:
+    monkeypatch.setattr(protocols, "read_set", lambda *_: pytest.fail("read pictures"))
+    done = run("bench", "run", *WORDS, "--methods", "pca", "--sweep", sweep)
+    assert done.status == 1
+    assert done.err.startswith(f"error: {says}")
+    assert done.err.count("\n") == 1
+
+
+def test_own_data_have_records_of_their_own(run: Run, tmp_path: Path) -> None:
+    nuts = tmp_path / "nuts"
+    parts.write(parts.normal(8), nuts / "train" / "good")
+    parts.write(parts.normal(3, seed=5), nuts / "test" / "good")
+    parts.write(parts.scratched(3), nuts / "test" / "scratch")
+    words = ("--protocol", "folder", "--dataset", "nuts", "--folder", nuts, "--methods", "pca")
+    words += ("--set", "size=16", "--set", "components=2", "--json")
+    file = "results/nuts-folder.jsonl"
+    for ran in (1, 0):
+        assert run("bench", "run", *words).answer == {"results": file, "cells": 1, "run": ran}
+    parts.write(parts.scratched(1, seed=9), nuts / "test" / "scratch", "more")
+    assert run("bench", "run", *words).answer == {"results": file, "cells": 1, "run": 1}
+    records = run("bench", "show", "--json").answer["records"]
+    assert [(one["class"], one["n_anomalous"]) for one in records] == [("all", 3), ("all", 4)]
+    names = [one["dataset"] for one in records]
+    assert len(set(names)) == 2 and all(name.startswith("nuts@") for name in names)
+    done = run("bench", "run", *words[:4], "--methods", "pca")
+    assert done.err.startswith('error: own data (called "nuts" in records) need --folder: train/')
+
+
 def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:
     append(tmp_path / "results" / "a.jsonl", line())
     append(tmp_path / "results" / "b.jsonl", line(dataset="other"))
@@ -96,6 +150,18 @@ def test_results_writes_the_page(run: Run, tmp_path: Path) -> None:
     done = run("bench", "results", "-o", "docs/page.md")
     assert (done.status, done.out) == (0, "docs/page.md: 1 records\n")
     assert "## toy, gpnd\n" in (tmp_path / "docs" / "page.md").read_text()
+
+
+def test_results_for_a_paper_and_for_programs(run: Run, tmp_path: Path) -> None:
+    append(tmp_path / "results" / "a.jsonl", line(settings={"steps": "9"}))
+    append(tmp_path / "results" / "a.jsonl", line(seed=1, dataset="other"))
+    [row] = csv.DictReader(
+        run("bench", "results", "--format", "csv", "--dataset", "toy").out.splitlines()
+    )
+    assert (row["auroc"], row["part_features"], row["settings"]) == ("0.5", "0.25", "steps=9")
+    done = run("bench", "results", "--format", "latex", "-o", "paper.tex")
+    assert (done.status, done.out) == (0, "paper.tex: 2 records\n")
+    assert (tmp_path / "paper.tex").read_text().count("\\begin{tabular}") == 2
 
 
 def test_tables_are_listed_with_what_is_here_and_what_is_not(run: Run, tmp_path: Path) -> None:

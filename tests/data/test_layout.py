@@ -73,6 +73,16 @@ def test_a_labelled_folder(name: str, tmp_path: Path):
     assert check.description.endswith("0 with masks; 1 in no subfolder left out")
 
 
+def test_train_beside_a_labelled_test_is_used_alone(tmp_path: Path):
+    for file in ("train/monday/a.png", "test/good/b.png", "test/crack/c.png"):
+        write(tmp_path / file)
+    found = layout(tmp_path)
+    assert (found.kind, found.normal.names) == ("halves", ["train/monday/a.png"])
+    (tmp_path / "train/monday/a.png").unlink()
+    with pytest.raises(DataError, match="train: has no pictures"):
+        layout(tmp_path)
+
+
 def test_a_flat_folder_is_all_normal(tmp_path: Path):
     for file in ("a.png", "monday/b.png", "tuesday/c.png"):
         write(tmp_path / file)

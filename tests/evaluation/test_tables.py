@@ -1,8 +1,17 @@
+import csv
 import subprocess
 import sys
 
 from onlygood.evaluation.records import Line
-from onlygood.evaluation.tables import Sheet, claims_sheet, page, sheets, spread
+from onlygood.evaluation.tables import (
+    Sheet,
+    as_csv,
+    as_latex,
+    claims_sheet,
+    page,
+    sheets,
+    spread,
+)
 from tests.evaluation.lines import line, setting
 
 
@@ -135,3 +144,33 @@ def test_tables_need_no_torch() -> None:
     check = "import onlygood.evaluation.tables, sys; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_latex_is_what_booktabs_takes() -> None:
+    sheet = Sheet("a_b:", ("50 %", "x"), [("0.9 ± 0.1", "$\\{")])
+    assert sheet.latex().splitlines() == [
+        r"\begin{table}",
+        r"\caption{a\_b:}",
+        r"\begin{tabular}{ll}",
+        r"\toprule",
+        r"50 \% & x \\",
+        r"\midrule",
+        r"0.9 $\pm$ 0.1 & \$\textbackslash \{ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_a_paper_has_room_for_figures_alone() -> None:
+    text = as_latex([line(), line(seed=1)])
+    assert text.startswith("% needs \\usepackage{booktabs}")
+    assert "AUROC & average precision & max. balanced accuracy & FPR" in text
+    assert "cebigan & small" in text and "a processor" not in text
+
+
+def test_csv_has_every_digit_and_no_formula() -> None:
+    text = as_csv([line(1 / 3), line(method="pca", parts={"residual": 0.5}, preset="=1")])
+    first, second = csv.DictReader(text.splitlines())
+    assert (float(first["auroc"]), first["part_residual"]) == (1 / 3, "")
+    assert (second["part_residual"], second["part_pixels"], second["preset"]) == ("0.5", "", "'=1")

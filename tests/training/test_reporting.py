@@ -8,7 +8,8 @@ from rich.console import Console
 from onlygood.core.errors import TrainingDiverged
 from onlygood.core.settings import Training
 from onlygood.core.stage import Stage
-from onlygood.training import Trainer
+from onlygood.training import History, Trainer
+from onlygood.training.health import Record
 from onlygood.training.reporting import ProgressBar, Reporter, Silent
 from tests.training.toys import Toy, numbered
 
@@ -19,6 +20,7 @@ class Heard:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.advances: list[tuple[float, float, dict[str, float]]] = []
+        self.records: list[Record] = []
 
     def start(self, words: str) -> None:
         self.calls.append(f"start {words}")
@@ -27,6 +29,9 @@ class Heard:
         self.calls.append("advance")
         self.advances.append((share, images_per_second, dict(terms)))
 
+    def record(self, record: Record) -> None:
+        self.records.append(record)
+
     def note(self, words: str) -> None:
         self.calls.append(f"note {words}")
 
@@ -34,7 +39,7 @@ class Heard:
         self.calls.append("finish")
 
 
-def trained(reporter: Reporter, *, bad: bool = False) -> None:
+def trained(reporter: Reporter, *, bad: bool = False) -> History:
     toy = Toy(
         lambda t: [
             Stage(name="look", before=list),
@@ -51,12 +56,14 @@ def trained(reporter: Reporter, *, bad: bool = False) -> None:
         ]
     )
     settings = Training(steps=4, batch_size=4, log_every=2, precision="float32")
-    Trainer(settings, device="cpu", reporter=reporter).fit(toy, numbered(10))
+    return Trainer(settings, device="cpu", reporter=reporter).fit(toy, numbered(10))
 
 
 def test_stages_are_announced_and_their_share_grows():
     heard = Heard()
-    trained(heard)
+    history = trained(heard)
+    assert heard.records == history.records
+    assert [record["step"] for record in heard.records] == [0, 1, 2, 4]
     assert heard.calls == [
         *("start look", "finish", "start play"),
         *("advance", "advance", "advance", "finish", "finish"),

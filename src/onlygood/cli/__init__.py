@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from onlygood.cli.bench import bench
 from onlygood.cli.calibrate import calibrate
+from onlygood.cli.compare import compare
 from onlygood.cli.data import data
 from onlygood.cli.demo import demo
 from onlygood.cli.doctor import doctor
@@ -31,6 +32,7 @@ EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
     "onnxruntime": "runtime",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
+    **{"mlflow": "mlflow", "tensorboardX": "tensorboard"},
 }
 """What brings a package that a verb may miss."""
 
@@ -40,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    *(fit, score, evaluate, calibrate, export, validate, serve),
+    *(fit, score, evaluate, compare, calibrate, export, validate, serve),
     *(methods, data, fetch, demo, doctor),
 ):
     app.command()(verb)

@@ -1,7 +1,7 @@
 """`onlygood bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,13 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other setting; may be repeated."),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=A,B,C",
+            help="Each of these values; several multiply. Semicolons where values have commas.",
+        ),
+    ] = None,
     folder: Folder = None,
     curve: Annotated[
         int, typer.Option(min=0, help="Evaluate at so many growing budgets; selects nothing.")
@@ -77,23 +84,28 @@ def run(
 
     voice = Voice(json=json, quiet=quiet)
     file = _file(results, protocol, dataset)
-    settings = _settings(assignments)
+    settings = _swept(said(assignments), sweep)
     numbers = _numbers(seeds)
-    named = [_method_and_preset(word) for word in _words(methods)]
+    named = [method_and_preset(word) for word in _words(methods)]
     if not named:
         raise ConfigError("name at least one method: --methods pca")
 
     from onlygood.evaluation.bench import Cell
     from onlygood.evaluation.bench import run as run_cells
     from onlygood.evaluation.protocols import open_tasks
+    from onlygood.learning import settings_of
 
+    for method, own in named:
+        for one in settings:
+            settings_of(method, own or preset, one)  # Refused before any pictures are read.
     tasks = open_tasks(protocol, dataset, folder)
+    recorded = tasks.named(dataset)
     cells = [
         Cell(
             method=method,
             preset=own or preset,
-            settings=settings,
-            dataset=dataset,
+            settings=one,
+            dataset=recorded,
             protocol=protocol,
             normal=normal,
             seed=seed,
@@ -102,7 +114,12 @@ def run(
         for seed in numbers
         for normal in tasks.chosen(_words(classes))
         for method, own in named
+        for one in settings
     ]
+    different: dict[object, Cell] = {}
+    for cell in cells:  # two words of a sweep may be one value, such as 1 and 1.0
+        different.setdefault((cell.preset, cell.key), cell)
+    cells = list(different.values())
     if share_features:  # Cells on the same pictures follow each other.
         cells.sort(key=lambda cell: tasks.classes.index(cell.normal))
     lines = list(
@@ -116,7 +133,7 @@ def run(
             say=voice.say,
         )
     )
-    _show(voice, [file], [dataset], [protocol], markdown=False)
+    _show(voice, [file], [recorded], [protocol], markdown=False)
     voice.answer({"results": file, "cells": len(cells), "run": len(lines)})
 
 
@@ -200,7 +217,7 @@ def run_table(
 
     voice = Voice(json=json, quiet=quiet)
     of_paper = table_of(name)
-    settings = _settings(assignments)
+    settings = said(assignments)
     numbers = _numbers(seeds)
 
     from onlygood.evaluation.bench import run as run_cells
@@ -255,27 +272,73 @@ def run_table(
 @bench.command("results")
 def write_results(
     results: Files = None,
+    dataset: Datasets = None,
+    protocol: Protocols = None,
+    format: Annotated[
+        Literal["md", "csv", "latex"],
+        typer.Option(help="md: the page of all results; csv: a line a record; latex: tables."),
+    ] = "md",
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
-    ] = PAGE,
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write.",
+            show_default=f"{PAGE}; csv and latex: standard output",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write the page of all results, with what the papers claim and whether it holds."""
+    """Write all results, with what the papers claim and whether it holds, or tables for a paper."""
     from onlygood.cli.files import writing
     from onlygood.core.files import replacing
-    from onlygood.evaluation.records import read
-    from onlygood.evaluation.tables import page
+    from onlygood.evaluation.tables import as_csv, as_latex, page
 
     voice = Voice(json=json)
-    lines = read(*_files(results))
-    with writing(output), replacing(output) as temporary:
-        temporary.write_text(page(lines), encoding="utf-8")
-    voice.show(f"{output}: {len(lines)} records")
-    voice.answer({"page": output, "records": len(lines)})
+    lines = _lines(results, _words(dataset), _words(protocol))
+    text = {"md": page, "csv": as_csv, "latex": as_latex}[format](lines)
+    file = output or (PAGE if format == "md" else None)
+    if file is None:
+        voice.show(text.rstrip("\n"))
+        voice.answer({"format": format, "text": text, "records": len(lines)})
+        return
+    with writing(file), replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    voice.show(f"{file}: {len(lines)} records")
+    voice.answer({"page": file, "records": len(lines)})
 
 
-def _method_and_preset(word: str) -> tuple[str, str]:
-    """Of `METHOD`, `METHOD:PRESET`, or a file's `path/to/mine.py:Mine` with or without a preset."""
+def _swept(settings: dict[str, object], sweeps: list[str] | None) -> list[dict[str, object]]:
+    """The settings with every combination of the values of the sweeps.
+
+    Raises:
+        ConfigError: a sweep has no values, or its field has one already.
+    """
+    from itertools import product
+
+    from onlygood.core.errors import ConfigError
+    from onlygood.settings import parse_assignment
+
+    values: dict[str, list[str]] = {}
+    for text in sweeps or ():
+        name, words = parse_assignment(text)
+        if name in settings or name in values:
+            raise ConfigError(f"{name} is said twice; one --sweep {name}=A,B holds all its values")
+        found = [word.strip() for word in words.split(";" if ";" in words else ",")]
+        values[name] = list(dict.fromkeys(filter(None, found)))
+        if not values[name]:
+            raise ConfigError(f"--sweep {text} has no values; write --sweep {name}=A,B,C")
+    return [
+        settings | dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())
+    ]
+
+
+def method_and_preset(word: str) -> tuple[str, str]:
+    """Of `METHOD`, `METHOD:PRESET`, or a file's `path/to/mine.py:Mine` with or without a preset.
+
+    Without a preset it is empty.
+    """
     from onlygood.registry import introduce
 
     file, in_a_file, of_file = word.partition(".py:")
@@ -291,21 +354,27 @@ def _show(
     markdown: bool,
 ) -> "list[Line]":
     """Show the tables of records; gives the records."""
-    from onlygood.evaluation.records import read
     from onlygood.evaluation.tables import sheets
 
-    lines = [
-        line
-        for line in read(*_files(results))
-        if (not datasets or line["dataset"] in datasets)
-        and (not protocols or line["protocol"] in protocols)
-    ]
+    lines = _lines(results, datasets, protocols)
     for (name, rules), tables in sheets(lines).items():
         for sheet in tables:
             _show_sheet(voice, sheet, f"{name}, {rules}. {sheet.title}", markdown)
     if not lines:
         voice.say("there are no such records")
     return lines
+
+
+def _lines(results: list[Path] | None, datasets: list[str], protocols: list[str]) -> "list[Line]":
+    """The records of these data sets and protocols; all where none are named."""
+    from onlygood.evaluation.records import read
+
+    return [
+        line
+        for line in read(*_files(results))
+        if (not datasets or line["dataset"] in datasets)
+        and (not protocols or line["protocol"] in protocols)
+    ]
 
 
 def _show_sheet(voice: Voice, sheet: "Sheet", title: str, markdown: bool) -> None:
@@ -324,7 +393,8 @@ def _file(results: Path | None, protocol: str, dataset: str) -> Path:
     return file
 
 
-def _settings(assignments: list[str] | None) -> dict[str, object]:
+def said(assignments: list[str] | None) -> dict[str, object]:
+    """Settings as they were written, `FIELD=VALUE`."""
     from onlygood.settings import parse_assignment
 
     return dict(parse_assignment(text) for text in assignments or [])

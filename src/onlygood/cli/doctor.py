@@ -14,10 +14,11 @@ EXTRAS = {
     "demo": ("elpv_dataset",),
     "parquet": ("pyarrow",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "serve": ("fastapi", "uvicorn", "multipart", "prometheus_client", "onnxruntime"),
     "ray": ("ray",),
-    "augment": ("kornia",),
-    "hub": ("huggingface_hub",),
+    "mlflow": ("mlflow",),
+    "tensorboard": ("tensorboardX",),
 }
 """What each extra makes importable."""
 

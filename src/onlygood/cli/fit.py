@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -83,6 +83,13 @@ def fit(
         Path | None, typer.Option(help="Report to write.", show_default="MODEL.html")
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
+    tracker: Annotated[
+        Literal["mlflow", "tensorboard"] | None,
+        typer.Option(
+            help="Keep curves, settings, pictures and the report there, too: TensorBoard in runs/, "
+            "MLflow where MLFLOW_TRACKING_URI leads."
+        ),
+    ] = None,
     overwrite: Force = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -108,33 +115,41 @@ def fit(
 
     from onlygood.data.leave_out import read_names
     from onlygood.detector import Detector
+    from onlygood.tracking import tracking
 
-    detector = Detector.fit(
-        method,
-        folder,
-        preset=preset,
-        seed=seed,
-        settings=settings,
-        anomalous=anomalous,
-        ignore=ignore,
-        target_fpr=target_fpr,
-        confidence=confidence,
-        group_by=group_by,
-        leave_out=() if leave_out is None else read_names(leave_out),
-        run_dir=run,
-        resume=resume,
-        reporter=voice.reporter(),
-    )
-    if not voice.first:
-        return
-    detector.save(model)
-    if run_dir is None:
-        _discard(run)
-    if page is not None:
-        from onlygood.report.page import write_report
-        from onlygood.reporting import fit_report
+    # Under torchrun one process keeps what all have done.
+    kept = tracker if voice.first else None
+    with tracking(kept, model.stem, voice.reporter()) as reporter:
+        detector = Detector.fit(
+            method,
+            folder,
+            preset=preset,
+            seed=seed,
+            settings=settings,
+            anomalous=anomalous,
+            ignore=ignore,
+            target_fpr=target_fpr,
+            confidence=confidence,
+            group_by=group_by,
+            leave_out=() if leave_out is None else read_names(leave_out),
+            run_dir=run,
+            resume=resume,
+            reporter=reporter,
+        )
+        if not voice.first:
+            return
+        detector.save(model)
+        if run_dir is None:
+            _discard(run)
+        if page is not None or kept is not None:
+            from onlygood.report.page import write_report
+            from onlygood.reporting import fit_report
 
-        write_report(fit_report(detector), page)
+            content = fit_report(detector)
+            if page is not None:
+                write_report(content, page)
+            if kept is not None:
+                reporter.keep(detector, content, page)
 
     calibration = detector.calibration
     voice.say(detector.verdict)

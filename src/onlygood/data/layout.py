@@ -1,4 +1,4 @@
-"""What a folder of pictures means: the guess, made once and always put into words."""
+"""What a folder of pictures means, or a CSV file: the guess, made once and put into words."""
 
 import os
 from collections import Counter
@@ -11,18 +11,21 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
+from onlygood.data.csv_file import read_csv
 from onlygood.data.decode import SUFFIXES, is_tensor
 from onlygood.data.items import is_indexed, is_stream, items_of
 from onlygood.data.source import ImageSource, Picture, listing, printable, spooled
 
 NORMAL_FOLDERS = ("good", "ok", "normal")
 """Names, in any case, of folders that hold normal pictures."""
+NORMAL_LABELS = (*NORMAL_FOLDERS, "0")
+"""Words in a CSV file for normal pictures."""
 
 
 class Layout(NamedTuple):
     """How a folder was understood for fitting."""
 
-    kind: Literal["mvtec", "labelled", "flat"]
+    kind: Literal["mvtec", "halves", "labelled", "flat", "csv"]
     normal: ImageSource
     """The pictures to fit on; names are relative to the folder."""
     description: str
@@ -47,16 +50,29 @@ def layout(folder: str | Path) -> Layout:
     """Find the normal pictures of a folder, for fitting.
 
     - `mvtec`: there is `train/good`; it is used alone.
+    - `halves`: there is a labelled `test` beside `train`; every picture in `train` is used, at any
+      depth.
     - `labelled`: there is a subfolder `good`, `ok` or `normal`, in any case; it is used alone.
     - `flat`: every picture, at any depth, is taken as normal.
+    - `csv`: a CSV file in place of the folder, see `onlygood.data.csv_file`; the normal pictures
+      whose split is `train` are used, and those of other labels are not.
 
     Raises:
         DataError: it is no folder, or the part to be used has no pictures.
     """
+    if is_csv(folder):
+        return _normal_of_csv(Path(folder))
     root = _folder(folder)
     train = root / "train"
     if normal := _normal_folders(train):
         return Layout("mvtec", *_normal_alone(root, train, normal, "an MVTec layout"))
+    if train.is_dir() and _normal_folders(root / "test"):
+        found = listing(train).pictures
+        if not found:
+            raise DataError(f"{printable(train)}: has no pictures; put the normal ones there")
+        source = ImageSource([Picture(printable(p.relative_to(root)), p) for p in found])
+        words = f"{printable(root)}: {_counted(source)} in train, all taken as normal"
+        return Layout("halves", source, words)
     if normal := _normal_folders(root):
         return Layout("labelled", *_normal_alone(root, root, normal, "a labelled folder"))
     source = ImageSource.of(root)
@@ -71,11 +87,15 @@ def labelled(folder: str | Path) -> Labelled:
 
     Takes an MVTec root (its `test`, masks from `ground_truth`), or a folder with a subfolder
     `good`, `ok` or `normal` against the rest; for a folder called `test`, masks come from the
-    `ground_truth` beside it. Pictures in no subfolder have no label and are left out.
+    `ground_truth` beside it. Pictures in no subfolder have no label and are left out. In a CSV
+    file the labels `0`, `good`, `ok` and `normal` are normal ones, and every other word is a kind
+    of defect; pictures whose split is `train` are left out.
 
     Raises:
         DataError: it is no folder, or there are not both normal and anomalous pictures.
     """
+    if is_csv(folder):
+        return _labelled_of_csv(Path(folder))
     root = _folder(folder)
     test = root / "test" if _normal_folders(root / "test") else root
     normal = _normal_folders(test)
@@ -188,6 +208,46 @@ def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
             f"{size[1]} x {size[0]}; they must be equal"
         )
     return pixels
+
+
+def is_csv(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a CSV file, by its name."""
+    return Path(path).suffix.lower() == ".csv" and Path(path).is_file()
+
+
+def _normal_of_csv(path: Path) -> Layout:
+    entries = [one for one in read_csv(path) if one.trains]
+    normal = [one for one in entries if one.label in NORMAL_LABELS]
+    if not normal:
+        raise DataError(
+            f"{printable(path)}: no line is both train (column split) and normal (label "
+            f"{', '.join(NORMAL_LABELS)}); there is nothing to fit on"
+        )
+    source = ImageSource([one.picture for one in normal])
+    others = _counts(one.label for one in entries if one.label not in NORMAL_LABELS)
+    ignored = f"; not used for fitting: {others}" if others else ""
+    words = f"{printable(path)}: {_counted(source)} of the split train with a normal label{ignored}"
+    return Layout("csv", source, words)
+
+
+def _labelled_of_csv(path: Path) -> Labelled:
+    entries = [one for one in read_csv(path) if not one.trains]
+    entries.sort(key=lambda one: one.label not in NORMAL_LABELS)
+    labels = np.array([one.label not in NORMAL_LABELS for one in entries], dtype=bool)
+    if labels.all() or not labels.any():
+        raise DataError(
+            f"{printable(path)}: no {'normal' if labels.all() else 'anomalous'} pictures in the "
+            f"{len(entries)} lines to test on; evaluation needs normal ones (label "
+            f"{', '.join(NORMAL_LABELS)}) and anomalous ones (any other label)"
+        )
+    kinds = [one.label if label else "good" for one, label in zip(entries, labels, strict=True)]
+    masks = [one.mask if label else None for one, label in zip(entries, labels, strict=True)]
+    words = (
+        f"{printable(path)}: {(~labels).sum()} normal pictures, {labels.sum()} anomalous "
+        f"({_counts(kind for kind in kinds if kind != 'good')}), "
+        f"{sum(mask is not None for mask in masks)} with masks"
+    )
+    return Labelled(ImageSource([one.picture for one in entries]), labels, kinds, masks, words)
 
 
 def _folder(folder: str | Path) -> Path:

@@ -86,7 +86,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         DataError: there are not both normal and anomalous pictures that can be read, or an item
             has no picture or no label.
     """
-    data = _labelled(pictures, labels, normal)
+    data = labelled_pictures(pictures, labels, normal)
     began = time.perf_counter()
     results, pixels = _results(detector, data)
     seconds = time.perf_counter() - began
@@ -131,7 +131,12 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     )
 
 
-def _labelled(pictures: Any, labels: Any, normal: Any) -> Labelled:
+def labelled_pictures(pictures: Any, labels: Any = None, normal: Any = 0) -> Labelled:
+    """Pictures with their labels, from whatever `evaluate` takes.
+
+    Raises:
+        DataError: there are not both kinds, or an item has no picture or no label.
+    """
     if isinstance(pictures, Labelled):
         return pictures
     if labels is None and isinstance(pictures, str | os.PathLike):

@@ -37,7 +37,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     Raises:
         DataError: a score is NaN, a label is not 0 or 1, or their numbers differ.
     """
-    anomalous, ranks = _labelled(labels, scores)
+    anomalous, ranks = labelled_ranks(labels, scores)
     return float(roc_auc_score(anomalous, ranks)) if _has_both(anomalous) else None
 
 
@@ -47,7 +47,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
     Raises:
         DataError: a score is NaN, a label is not 0 or 1, or their numbers differ.
     """
-    anomalous, ranks = _labelled(labels, scores)
+    anomalous, ranks = labelled_ranks(labels, scores)
     return float(average_precision_score(anomalous, ranks)) if _has_both(anomalous) else None
 
 
@@ -59,7 +59,7 @@ def max_balanced_accuracy(labels: ArrayLike, scores: ArrayLike) -> float | None:
     Raises:
         DataError: a score is NaN, a label is not 0 or 1, or their numbers differ.
     """
-    anomalous, ranks = _labelled(labels, scores)
+    anomalous, ranks = labelled_ranks(labels, scores)
     if not _has_both(anomalous):
         return None
     false_positive, true_positive, _ = roc_curve(anomalous, ranks)
@@ -85,7 +85,7 @@ def max_balanced_accuracy_by_kind(
     Source: the protocol behind Table II of Carrara et al. 2020 (CBiGAN), arXiv:2011.08102.
     """
     names = np.asarray(kinds, dtype=np.str_)
-    anomalous, ranks = _labelled(names != normal, scores)
+    anomalous, ranks = labelled_ranks(names != normal, scores)
     if not _has_both(anomalous):
         return None
     thresholds = np.arange(-1, ranks.max() + 1)
@@ -103,7 +103,7 @@ def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95) -> float
     """
     if not 0 < tpr <= 1:
         raise DataError(f"tpr must be above 0 and at most 1, got {tpr}")
-    anomalous, ranks = _labelled(labels, scores)
+    anomalous, ranks = labelled_ranks(labels, scores)
     if not _has_both(anomalous):
         return None
     found = np.sort(ranks[anomalous])[::-1]
@@ -235,10 +235,15 @@ def _pictures(masks: Masks, maps: Maps) -> Iterator[tuple[NDArray[np.bool_], NDA
         yield mask != 0, heat
 
 
-def _labelled(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+def labelled_ranks(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Which pictures are anomalous, and the rank of each score; equal scores share a rank.
 
     Ranks, because they lose nothing that counts and take infinite scores too.
+
+    Raises:
+        DataError: a score is NaN, a label is not 0 or 1, or their numbers differ.
     """
     values = np.asarray(scores, dtype=np.float64)
     missing = int(np.isnan(values).sum())

@@ -37,6 +37,7 @@ from onlygood.data.readers import (
     surfaces,
     visa,
 )
+from onlygood.data.readers.own import FORMS, fingerprint, own, own_splits
 from onlygood.data.readers.sets import KnownSplit, find_folder, known_split, nothing
 from onlygood.data.source import ImageSource, printable
 from onlygood.evaluation.records import WHOLE
@@ -91,6 +92,12 @@ class Tasks(NamedTuple):
     """Those that published means are over."""
     task: Callable[[str], Task]
     """Makes the task of a class."""
+    fingerprint: str = ""
+    """Of data that nobody else has; part of their name in records."""
+
+    def named(self, dataset: str) -> str:
+        """The name of the data set in records: other data never meet the records of these."""
+        return f"{dataset}@{self.fingerprint}" if self.fingerprint else dataset
 
     def chosen(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """Classes by name or position; the usual ones where none is wanted.
@@ -401,6 +408,19 @@ def _to_choose(name: str, folder: Path | None) -> Tasks:
     return _classes(choosing, name, folder)
 
 
+def _own(name: str, folder: Path | None) -> Tasks:
+    if folder is None:
+        raise ConfigError(f'own data (called "{name}" in records) need --folder: {FORMS}')
+    splits = own_splits(folder) or {WHOLE: own(folder)}
+    names = tuple(splits)
+    return Tasks(
+        names,
+        names,
+        lambda word: Task(*splits[word], calibrates=True),
+        fingerprint(splits),
+    )
+
+
 def _only(name: str, *names: str) -> None:
     if name not in names:
         raise ConfigError(f'this protocol is made for {" and ".join(names)}, got "{name}"')
@@ -477,6 +497,11 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="train on bedrooms, test on 300 of them and 300 conference rooms",
         datasets="lsun",
         open=_bedrooms,
+    ),
+    "folder": Protocol(
+        summary="own pictures in their own split, with a calibrated threshold, and masks if given",
+        datasets="your own by a name of your choice, from --folder",
+        open=_own,
     ),
     "choose": Protocol(
         summary="pictures that no table tests, as in gpnd or of a half: settings are chosen here",

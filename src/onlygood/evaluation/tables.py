@@ -1,9 +1,12 @@
 """Tables of the bench: ours beside what the papers print, and the page of all results."""
 
+import csv
+import io
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from onlygood.core.text import cell
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
 from onlygood.evaluation.records import DIAGNOSTIC, Line
@@ -29,6 +32,22 @@ class Sheet(NamedTuple):
         """As Markdown, without the title."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+    def latex(self) -> str:
+        """As a `table` of LaTeX with the rules of the package booktabs."""
+        head, *rows = (
+            f"{' & '.join(map(_in_latex, cells))} \\\\" for cells in (self.columns, *self.rows)
+        )
+        return "\n".join(
+            [
+                "\\begin{table}",
+                f"\\caption{{{_in_latex(self.title)}}}",
+                f"\\begin{{tabular}}{{{'l' * len(self.columns)}}}",
+                *("\\toprule", head, "\\midrule", *rows, "\\bottomrule"),
+                "\\end{tabular}",
+                "\\end{table}",
+            ]
+        )
 
 
 def sheets(lines: Sequence[Line]) -> dict[tuple[str, str], list[Sheet]]:
@@ -109,6 +128,48 @@ def page(lines: Sequence[Line]) -> str:
         parts += [f"{sheet.title}\n\n{sheet.markdown()}\n" for sheet in tables]
     sheet = claims_sheet(lines)
     return "\n".join([*parts, f"## {sheet.title}\n{_CLAIMS}\n{sheet.markdown()}\n"])
+
+
+IN_A_PAPER = (
+    *("method", "settings", "schedule", "classes", "seeds", "AUROC", "average precision"),
+    *("max. balanced accuracy", "FPR at 95 % TPR", "pixel AUROC", "AUPRO"),
+)
+"""Columns of the table over all classes that a page of a paper has room for."""
+
+
+def as_latex(lines: Sequence[Line]) -> str:
+    """Tables for a paper, ours beside what is printed."""
+    found = []
+    for where, tables in sheets(lines).items():
+        for sheet in tables:
+            kept = [i for i, name in enumerate(sheet.columns) if name in IN_A_PAPER]
+            if sheet is tables[0]:
+                sheet = Sheet(
+                    sheet.title,
+                    tuple(sheet.columns[i] for i in kept),
+                    [tuple(row[i] for i in kept) for row in sheet.rows],
+                )
+            title = f"{', '.join(where)}. {sheet.title.removesuffix(':')}"
+            found.append(sheet._replace(title=title).latex())
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(found) + "\n"
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """A line for each record, with all its digits: for pandas, R or a spreadsheet.
+
+    A part of the score is a column `part_NAME`, the settings that were said one column.
+    """
+    rows = []
+    for line in lines:
+        plain = {name: v for name, v in line.items() if not isinstance(v, dict)}
+        said = " ".join(f"{name}={value}" for name, value in line["settings"].items())
+        parts = {f"part_{name}": value for name, value in line["parts"].items()}
+        rows.append(plain | {"settings": said} | parts)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, merged(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
 
 
 # One data set ------------------------------------------------------------------------------------
@@ -331,6 +392,20 @@ def _difference(finding: Finding) -> tuple[str, ...]:
         ", ".join(f"{side:.3f}" for side in finding.sides),
         "" if finding.floor is None else f"{finding.floor:.3f}",
     )
+
+
+def _in_latex(text: str) -> str:
+    for plain, escaped in _LATEX.items():
+        text = text.replace(plain, escaped)
+    return text
+
+
+_LATEX = {
+    "\\": r"\textbackslash ",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{"~": r"\textasciitilde ", "^": r"\textasciicircum ", "±": r"$\pm$"},
+}
+"""What LaTeX takes for commands; the backslash comes first, before there are others."""
 
 
 def _device(line: Line) -> str:

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from onlygood.core.text import visible
+from onlygood.training import health
 
 
 @runtime_checkable
@@ -27,6 +28,9 @@ class Reporter(Protocol):
 
     def advance(self, share: float, images_per_second: float, terms: Mapping[str, float]) -> None:
         """`share` of the stage's budget, in [0, 1], is used up; `terms` are the newest values."""
+
+    def record(self, record: health.Record) -> None:
+        """A line of the log, see `onlygood.training.health`."""
 
     def note(self, words: str) -> None:
         """A sentence for the user."""
@@ -42,6 +46,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, share: float, images_per_second: float, terms: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def record(self, record: health.Record) -> None:
         """Nothing."""
 
     def note(self, words: str) -> None:
@@ -92,6 +99,9 @@ class ProgressBar:
                 rate=images_per_second,
                 terms=shown,
             )
+
+    def record(self, record: health.Record) -> None:
+        """Nothing: `advance` shows the newest values."""
 
     def note(self, words: str) -> None:
         """Print a sentence above the bar."""

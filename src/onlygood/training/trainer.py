@@ -296,9 +296,7 @@ class _Run:
             visit(self._views(name, pictures.batches(plan.once(pictures.views))))
         self.at.seconds += time.perf_counter() - began
         self.at.images += len(pictures) * pictures.views
-        self.log.add(
-            {"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds}
-        )
+        self._log({"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds})
         self.reporter.finish()
 
     def _views(self, name: str, batches: Batches) -> Iterator[Images]:
@@ -508,6 +506,10 @@ class _Run:
             + "try --set precision=float32, a lower learning rate or, in a game, a stronger penalty"
         )
 
+    def _log(self, record: health.Record) -> None:
+        self.log.add(record)
+        self.reporter.record(record)
+
     def _record(self, stage: Stage, terms: dict[str, Tensor], rate: float) -> None:
         numbers: dict[str, float] = {}
         if terms:  # Else no update was due.
@@ -515,7 +517,7 @@ class _Run:
             distributed.average([values])
             numbers = dict(zip(terms, values.tolist(), strict=True))
         at = self.at
-        self.log.add(
+        self._log(
             {
                 "stage": stage.name,
                 "step": at.step,
@@ -543,7 +545,7 @@ class _Run:
                 scores = self.method.score(images)
                 for name, values in {"total": scores.total, **scores.terms}.items():
                     sums[name] = sums.get(name, 0.0) + values.sum().item()
-        self.log.add(
+        self._log(
             {
                 "stage": stage.name,
                 "step": self.at.step,

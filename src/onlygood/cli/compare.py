@@ -1,0 +1,110 @@
+"""`onlygood compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onlygood.cli.bench import method_and_preset, said
+from onlygood.cli.voice import Json, Quiet, Voice, table
+
+if TYPE_CHECKING:
+    from onlygood.data.readers.sets import KnownSplit
+    from onlygood.evaluation.compare import Comparison
+    from onlygood.evaluation.evaluate import Judge
+
+SIDE = "A model, or METHOD[:PRESET] to be fitted on the folder's training part."
+MODELS = (".safetensors", ".onnx")
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help=SIDE)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Labelled as for `evaluate`, or a CSV file; to fit, with a training part.",
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Of what is fitted.")] = 0,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any setting of what is fitted; may be repeated."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Set two detectors against each other on the same pictures, with intervals and tests."""
+    from onlygood.core.errors import ConfigError, DataError
+
+    voice = Voice(json=json, quiet=quiet)
+    if not folder.exists():
+        raise DataError(f"there is no {folder}; name a folder of labelled pictures")
+    settings = said(assignments)
+    fitted = [side for side in (a, b) if not _is_model(side)]
+    if settings and not fitted:
+        raise ConfigError("--set is for what is fitted; A and B are models")
+
+    from onlygood.data.layout import labelled
+    from onlygood.data.readers.own import own
+    from onlygood.evaluation.compare import compare as run
+    from onlygood.learning import settings_of
+
+    named = {side: method_and_preset(side) for side in fitted}
+    for method, preset in named.values():
+        settings_of(method, preset or "default", settings)  # Refused before anything is fitted.
+    split: KnownSplit | None = own(folder) if fitted else None
+    test = labelled(folder) if split is None else split.test
+    voice.say(test.description)
+
+    def judge(side: str) -> "Judge":
+        if split is None or side not in named:
+            from onlygood.cli.files import open_model
+
+            return open_model(Path(side))
+        from onlygood.detector import Detector
+
+        method, preset = named[side]
+        voice.say(f"fitting {side}")
+        return Detector.fit(
+            method,
+            split.train,
+            preset=preset or "default",
+            seed=seed,
+            settings=settings,
+            reporter=voice.reporter(),
+        )
+
+    found = run(judge(a), judge(b), test)
+    voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
+    if found.n_unreadable:
+        voice.say(f"{found.n_unreadable} pictures left out, as one of the two cannot read them")
+    voice.show(found.words)
+    voice.answer({"a": a, "b": b, **found.to_json()})
+
+
+def _is_model(side: str) -> bool:
+    return Path(side).suffix.lower() in MODELS
+
+
+def _rows(found: "Comparison") -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, of in (("AUROC", found.auroc), ("average precision", found.average_precision)):
+        known = of.low is not None and of.high is not None
+        interval = f"{of.low:+.4f} to {of.high:+.4f}" if known else "–"
+        p_value = "" if of.p_value is None else f"{of.p_value:.2g}"
+        rows.append((name, *_sides(of.a, of.b), interval, p_value))
+    for name, called, n in (
+        ("false alarms", found.false_alarms, found.n_normal),
+        ("defects found", found.found, found.n_anomalous),
+    ):
+        alone = f"{called.a_alone} of {n} by A alone, {called.b_alone} by B alone"
+        rows.append((name, *_sides(called.a, called.b), alone, f"{called.p_value:.2g}"))
+    return rows
+
+
+def _sides(a: float, b: float) -> tuple[str, str, str]:
+    return f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}"

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from onlygood.cli import compare as verb
+from onlygood.detector import Detector
+from onlygood.evaluation.compare import compare
+from tests import parts
+from tests.command_line import Run
+
+assert verb and compare  # Imported before fakes take the place of what they need.
+SETTINGS = ("--set", "size=16", "--set", "components=4")
+
+
+@pytest.fixture
+def nuts(tmp_path: Path) -> Path:
+    parts.write(parts.normal(30), tmp_path / "nuts/train/good")
+    parts.write(parts.normal(12, seed=5), tmp_path / "nuts/test/good")
+    parts.write(parts.scratched(12), tmp_path / "nuts/test/scratch")
+    return tmp_path / "nuts"
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undoes the fakes of the other verbs."""
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("real")
+def test_methods_are_fitted_and_set_against_each_other(run: Run, nuts: Path) -> None:
+    words = ("compare", "pca", "mean_picture:small", nuts, "--set", "size=16", "--seed", "3")
+    done = run(*words, "--json")
+    assert done.status == 0, done.err
+    a, b = (
+        Detector.fit(method, nuts, preset=preset, settings={"size": 16}, seed=3)
+        for method, preset in (("pca", "default"), ("mean_picture", "small"))
+    )
+    expected = compare(a, b, nuts)
+    assert done.answer == {"a": "pca", "b": "mean_picture:small", **expected.to_json()}
+    shown = run(*words).out
+    assert expected.words in shown
+    assert "false alarms" in shown and "by A alone" in shown
+
+
+@pytest.mark.usefixtures("real")
+def test_a_model_against_itself(run: Run, nuts: Path) -> None:
+    file = nuts.parent / "m.safetensors"
+    Detector.fit("pca", nuts, settings=parts.TINY).save(file)
+    answer = run("compare", file, file, nuts / "test", "--json").answer
+    assert (answer["auroc"]["difference"], answer["auroc"]["p_value"]) == (0, 1)
+    assert (answer["false_alarms"]["a_alone"], answer["found"]["p_value"]) == (0, 1)
+    assert answer["words"].startswith("these 12 normal and 12 anomalous pictures do not tell A")
+
+
+@pytest.mark.usefixtures("real")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pca", "pac", "nuts"], 'unknown method "pac"; did you mean "pca"?'),
+        (["pca", "knn", "nuts", "--set", "size=0.5"], "size takes a whole number"),
+        (["pca", "knn", "nuts", "--set", "neighbors=3"], 'no setting "neighbors" for method "pca"'),
+        (["m.onnx", "n.onnx", "nuts", "--set", "size=8"], "--set is for what is fitted; A and B"),
+        (["pca", "knn", "nuts/test"], "nuts/test: 12 of 12 pictures would both train and test"),
+        (["pca", "knn", "none"], "there is no none; name a folder of labelled pictures"),
+    ],
+)
+def test_misuse_is_said_before_anything_is_fitted(
+    run: Run, nuts: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(nuts.parent)
+    monkeypatch.setattr(Detector, "fit", lambda *_, **__: pytest.fail("fitted"))
+    done = run("compare", *words)
+    assert done.status == 1
+    assert done.err.startswith(f"error: {says}")
