@@ -79,18 +79,19 @@ def prepare(
         DataError: see `inputs_of`.
         OutputError: it cannot be written.
     """
-    known = place.read("job.json")
-    if known is not None:
-        _check_same(place, json.loads(known), about, update)
-    old = Manifest(place) if place.has(NAME) else None
-    if old is not None and not update:
-        return old
     job = f"{FORMAT} {about['model']['sha256']} {about['maps']}"
-    units = (
-        cut(inputs, job, pictures) if old is None else _updated(place, old, inputs, job, pictures)
-    )
-    write_json(place, "job.json", {"format": FORMAT, **about})
+    known = place.read("job.json")
+    if known is None:
+        units = cut(inputs, job, pictures)
+    else:
+        _check_same(place, json.loads(known), about, update)
+        old = Manifest(place)
+        if not update:
+            return old
+        units = _updated(place, old, inputs, job, pictures)
     _freeze(place, units)
+    # After the manifest: a listing that fails leaves no job.
+    write_json(place, "job.json", {"format": FORMAT, **about})
     return Manifest(place)
 
 

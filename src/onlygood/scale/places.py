@@ -73,9 +73,11 @@ def _connected(scheme: str, authority: str) -> tuple[Any, str]:
     from pyarrow import ArrowException, fs
 
     own = scheme in ("s3", "gs", "gcs", "abfs", "abfss", "hdfs") or scheme.startswith("fsspec+")
+    # Then a small file is one PUT, not the three of a file that may become large.
+    options = "?allow_delayed_open=true" if scheme == "s3" else ""
     try:
         found: tuple[Any, str] = fs.FileSystem.from_uri(
-            f"{'' if own else 'fsspec+'}{scheme}://{authority}"
+            f"{'' if own else 'fsspec+'}{scheme}://{authority}{options}"
         )
     except (ArrowException, ImportError, OSError, ValueError) as error:
         raise DataError(
@@ -139,11 +141,6 @@ class Place:
                 return bytes(file.read())
         except FileNotFoundError:
             return None
-
-    def has(self, name: str) -> bool:
-        """Whether a file is there."""
-        system, path = file_system(f"{self.uri}/{name}")
-        return bool(system.get_file_info(path).is_file)
 
     def names(self, folder: str) -> set[str]:
         """Names of the files in one of its folders; none where that is not there."""
