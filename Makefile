@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := decoding deploy frozen memory promise reflect_parts scoring service small startup training
+BENCHMARKS := decoding deploy frozen memory promise reflect_parts scale scoring service small startup training
 
 .PHONY: help demo test lint format bench results clean
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,demo,dev,parquet,openvino,serve,mlflow,tensorboard]'
+	$(PIP) -e '.[train,demo,dev,ray,openvino,serve,mlflow,tensorboard]'
 	@touch $@
 
 demo: $(VENV)/.installed

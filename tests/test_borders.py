@@ -109,6 +109,25 @@ BELOW: dict[str, set[str]] = {
         *("core", "settings", "data", "decision", "detector", "evaluation", "result"),
         *("deploy.file", "deploy.runtime"),
     },
+    "scale.places": {"core"},
+    "scale.units": set(),
+    "scale.sources": {
+        "core",
+        "data.decode",
+        "data.items",
+        "data.source",
+        "scale.places",
+        "scale.units",
+    },
+    # Where there is no torch; a test below says so.
+    "scale.work": {
+        *("core", "data.decode", "data.items", "data.source", "deploy.runtime", "report", "result"),
+        *("scale.places", "scale.sources", "scale.units"),
+    },
+    "scale": {
+        *("core", "decision", "deploy.drift", "deploy.runtime"),
+        *("scale.places", "scale.sources", "scale.units", "scale.work"),
+    },
     "testing": {
         *("core", "settings", "registry", "data", "training", "learning", "detector"),
         "evaluation.evaluate",
@@ -116,7 +135,7 @@ BELOW: dict[str, set[str]] = {
     "cli": {
         *("networks", "registry", "learning", "result"),
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
-        *("evaluation", "report", "reporting", "tracking", "deploy"),
+        *("evaluation", "report", "reporting", "tracking", "deploy", "scale"),
     },
 }
 """Rooms, and the rooms below them that they may import, with all that lies in these."""
@@ -224,6 +243,8 @@ def test_no_path_of_one_machine(file: str) -> None:
         "import onlygood.decision.calibration, onlygood.decision.thresholds",
         "import onlygood.deploy.runtime, onlygood.report.heatmap, onlygood.cli.files",
         "import onlygood.deploy.server, onlygood.deploy.listening",
+        "import onlygood.scale.work",
+        "import onlygood.scale",
         "from onlygood.cli import main; main(['serve', '--help'])",
         "from onlygood.cli import main; main(['--help'])",
         "from onlygood.cli import main; main(['fit', '--help'])",

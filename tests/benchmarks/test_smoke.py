@@ -9,7 +9,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     *("decoding", "deploy", "frozen", "memory", "promise", "reflect_parts"),
-    *("scoring", "service", "small", "startup", "training"),
+    *("scale", "scoring", "service", "small", "startup", "training"),
 )
 
 
@@ -31,8 +31,8 @@ def test_make_bench_runs_them_all() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("decoding", "deploy", "frozen", "reflect_parts", "scoring", "service", "small"),
-        *("startup", "training"),
+        *("decoding", "deploy", "frozen", "reflect_parts", "scale", "scoring", "service"),
+        *("small", "startup", "training"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")

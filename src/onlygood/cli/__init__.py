@@ -31,6 +31,8 @@ INTERRUPTED = 130
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
     "onnxruntime": "runtime",
+    "pyarrow": "scale",
+    "ray": "ray",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serve"),
     **{"mlflow": "mlflow", "tensorboardX": "tensorboard"},
 }

@@ -3,7 +3,7 @@
 import heapq
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from json import dumps as encode
 from json import loads as decode
@@ -16,6 +16,7 @@ from onlygood.cli.voice import Json, Quiet, Voice, jsonable, table
 
 if TYPE_CHECKING:
     from onlygood.result import Result
+    from onlygood.scale.engine import Engine
 
 ANOMALIES_FOUND = 2
 SHOWN = 20
@@ -25,17 +26,40 @@ SHOWN = 20
 def score(
     model: Annotated[Path, typer.Argument(metavar="MODEL")],
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES...", help="Pictures, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="PICTURES...",
+            help="Pictures, or folders of them; for a job also *.tar, *.parquet, lists, s3://.",
+        ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write .csv, .json, .jsonl or .parquet."
+            *("--output", "-o"),
+            metavar="FILE",
+            help="Write .csv, .json, .jsonl or .parquet; DIR/: a job, which can go on.",
         ),
     ] = None,
     maps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a heat map of each picture here.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a heat map of each picture here; of a job: none, anomalous or all.",
+        ),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes of a job.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Do a job on a Ray cluster: auto, HOST:PORT, local."),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do part I of N of a job, I from 0.")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take in pictures that are new since a job began.")
+    ] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 2 when anomalies are found.")
     ] = False,
@@ -44,12 +68,119 @@ def score(
 ) -> int:
     """Score pictures: how anomalous each is, its p-value, and the decision.
 
-    Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly).
+    Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly). Of a
+    job, whose bad pictures are rows like others: 1 a unit could not be done.
     """
+    voice = Voice(json=json, quiet=quiet)
+    if _is_job(output, workers, ray, part, update):
+        return _job(
+            voice,
+            model,
+            pictures,
+            output,
+            maps,
+            _engine(workers, ray, part),
+            update,
+            fail_on_anomaly,
+        )
+    return _table(
+        voice,
+        model,
+        [Path(picture) for picture in pictures],
+        None if output is None else Path(output),
+        None if maps is None else Path(maps),
+        fail_on_anomaly,
+    )
+
+
+def _is_job(output: str | None, *asked: object) -> bool:
+    if any(asked):
+        return True
+    return output is not None and (
+        output.endswith(("/", os.sep)) or "://" in output or Path(output).is_dir()
+    )
+
+
+def _engine(workers: int | None, ray: str | None, part: str | None) -> "Engine":
+    from onlygood.core.errors import ConfigError
+    from onlygood.scale import Local, Part, Ray
+
+    if ray is not None and part is not None:
+        raise ConfigError("--ray and --part exclude each other; Ray shares the work out itself")
+    if ray is not None:
+        return Ray(ray, workers or 0)
+    if part is None:
+        return Local(workers or 1)
+    index, _, of = part.partition("/")
+    if not (index.isdecimal() and of.isdecimal()):
+        raise ConfigError(f"--part is I/N, 0/64 for example, got {part!r}")
+    return Part(int(index), int(of), workers or 1)
+
+
+def _job(
+    voice: Voice,
+    model: Path,
+    sources: list[str],
+    output: str | None,
+    maps: str | None,
+    on: "Engine",
+    update: bool,
+    fail_on_anomaly: bool,
+) -> int:
+    """Score unit by unit into a folder."""
+    from onlygood import scale
+    from onlygood.core.errors import ConfigError, ScoringInterrupted
+
+    if output is None:
+        raise ConfigError("a job needs a folder for what it finds; say -o DIR/")
+    if model.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"a job runs where there is no torch, and takes what `onlygood export` writes; export "
+            f"{model} and give that"
+        )
+    try:
+        with voice.progress() as progress:
+            bar = progress.add_task("units", total=None)
+            ended = scale.score(
+                model,
+                sources,
+                output,
+                on=on,
+                maps=maps or "none",
+                update=update,
+                told=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+    except KeyboardInterrupt as error:
+        raise ScoringInterrupted(
+            f"interrupted; what was scored is in {output}, and the same command does the rest"
+        ) from error
+    for failure in ended.failed:
+        voice.error(f"unit {failure['unit']} (from {failure['first']}): {failure['error']}")
+    if ended.summary is None:
+        voice.show(f"{ended.done} of {ended.units} units are done; other parts do the rest")
+        voice.answer({"units": {"done": ended.done, "of": ended.units, "failed": ended.failed}})
+    else:
+        counts = ended.summary["counts"]
+        voice.show(f"{_told(ended.summary['pictures'], counts)}: {output}")
+        voice.say(ended.summary["drift"]["words"])
+        voice.answer(ended.summary)
+        if counts["anomalous"] and fail_on_anomaly:
+            return ANOMALIES_FOUND
+    return 1 if ended.failed else 0
+
+
+def _table(
+    voice: Voice,
+    model: Path,
+    pictures: list[Path],
+    output: Path | None,
+    maps: Path | None,
+    fail_on_anomaly: bool,
+) -> int:
+    """Score one picture after the other into one file, or on screen alone."""
     from onlygood.cli.files import check_format, open_model, partial_of, row_of, writing_rows
     from onlygood.core.errors import DataError, ScoringInterrupted
 
-    voice = Voice(json=json, quiet=quiet)
     if output is not None:
         check_format(output)
     for path in pictures:
@@ -64,7 +195,7 @@ def score(
     summary = _Summary()
     # Memory must not grow with the number of pictures: rows go where they are wanted at once.
     with ExitStack() as stack:
-        told = stack.enter_context(_rows_to_tell()) if json else None
+        told = stack.enter_context(_rows_to_tell()) if voice.json else None
         try:
             with ExitStack() as writers:
                 write = None if output is None else writers.enter_context(writing_rows(output))
@@ -138,12 +269,16 @@ class _Summary:
         )
         if self._total > SHOWN:
             voice.show(f"... and {self._total - SHOWN} with lower scores")
-        names = {"error": "unreadable"}
-        summary = ", ".join(f"{n} {names.get(key, key)}" for key, n in self.counts.items() if n)
-        plural = "s" if self._total != 1 else ""
-        voice.show(f"{self._total} picture{plural}: {summary or 'none'}")
+        voice.show(_told(self._total, self.counts))
         if output is not None:
             voice.show(f"all of them: {output}")
+
+
+def _told(total: int, counts: Mapping[str, int]) -> str:
+    """How many pictures there are of each kind, in words."""
+    names = {"error": "unreadable"}
+    summary = ", ".join(f"{n} {names.get(key, key)}" for key, n in counts.items() if n)
+    return f"{total} picture{'s' if total != 1 else ''}: {summary or 'none'}"
 
 
 @final

@@ -198,13 +198,22 @@ def file_size(path: Path, max_pixels: int = MAX_PIXELS) -> int:
         raise _unreadable(error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError("is not a file; give a picture file")
+    check_bytes(status.st_size, max_pixels)
+    return status.st_size
+
+
+def check_bytes(size: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse what is too large before it is read.
+
+    Raises:
+        DataError: `size` bytes are more than a picture can have.
+    """
     # 8 bytes a pixel is the most a supported picture takes, so this one is none.
-    if status.st_size > 8 * max_pixels + 2**20:
+    if size > 8 * max_pixels + 2**20:
         raise DataError(
-            f"has {status.st_size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
+            f"has {size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
             "pixels can have; scale it down or raise max_pixels"
         )
-    return status.st_size
 
 
 def read(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -172,6 +172,27 @@ def listing(folder: Path) -> Listing:
     """
     pictures: list[Path] = []
     others: Counter[str] = Counter()
+    folders = -1
+    for root, files in walked(folder):
+        folders += 1
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in SUFFIXES:
+                pictures.append(Path(root, name))
+            else:
+                others[suffix or "without suffix"] += 1
+    pictures.sort(key=lambda path: path.relative_to(folder).parts)
+    return Listing(pictures, others, folders)
+
+
+def walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at any depth, once, with the names of its files; nothing that is hidden.
+
+    Folders and names come in one order, whatever the disk's.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     visited: set[tuple[int, int]] = set()
 
     def fail(error: OSError) -> None:
@@ -185,16 +206,7 @@ def listing(folder: Path) -> Listing:
             continue
         visited.add(identity)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
-            if suffix in SUFFIXES:
-                pictures.append(Path(root, name))
-            else:
-                others[suffix or "without suffix"] += 1
-    pictures.sort(key=lambda path: path.relative_to(folder).parts)
-    return Listing(pictures, others, len(visited) - 1)
+        yield root, sorted(name for name in files if not name.startswith("."))
 
 
 def printable(path: Path) -> str:

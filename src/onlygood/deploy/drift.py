@@ -67,49 +67,55 @@ class Watch:
         """What the window says."""
         with self._lock:
             window = np.sort(np.array(self._window))
-        n = len(window)
-        smallest = smallest_share(max(n, ENOUGH), self._n)
-        if n < ENOUGH:
-            words = f"{n} pictures so far; {ENOUGH} are needed to tell"
-            return Drift("too_few", n, smallest, f"{words}; {self._power(ENOUGH)}")
-        higher, lower = distances(window, self._n)
-        allowed = _allowed(n, self._n)
-        if higher > allowed + DEFECTS:
-            p = float(window[int(np.argmax(np.arange(1, n + 1) / n - window))])
-            share = np.count_nonzero(window <= p) / n
-            return Drift(
-                "left",
-                n,
-                smallest,
-                f"the stream has left the calibration: {share:.0%} of the last {n} pictures score "
-                f"higher than {1 - p:.0%} of normal ones did, where {p:.0%} should; look at light, "
-                "lens and lot, then calibrate again: the promised rate does not hold now",
-            )
-        if lower > allowed and not self._grouped:
-            return Drift(
-                "left",
-                n,
-                smallest,
-                f"the stream has left the calibration: the last {n} pictures score lower than "
-                "normal ones did; look at light and focus, then calibrate again: anomalous "
-                "pictures may be missed now",
-            )
-        words = f"the last {n} pictures are like the calibration's"
-        return Drift("as_calibrated", n, smallest, f"{words}; {self._power(n)}")
+        return verdict(window, self._n, grouped=self._grouped)
 
-    def _power(self, n: int) -> str:
-        """What a window of `n` pictures can show, in words."""
-        share = smallest_share(n, self._n)
-        if share is None:
-            return (
-                f"but {self._n} calibration scores are too few to see any change by: calibrate on "
-                "more normal pictures"
-            )
-        return (
-            f"with {n} pictures and {self._n} calibration scores a change is seen once about "
-            f"{math.ceil(100 * share)} % of pictures score higher than normal ones ever did, a "
-            "smaller one is not"
+
+def verdict(ascending: np.ndarray, calibration_n: int, *, grouped: bool = False) -> Drift:
+    """What `(n,)` p-values say of the pictures that they belong to; see `Watch`."""
+    n = len(ascending)
+    smallest = smallest_share(max(n, ENOUGH), calibration_n)
+    if n < ENOUGH:
+        words = f"{n} pictures so far; {ENOUGH} are needed to tell"
+        return Drift("too_few", n, smallest, f"{words}; {_power(ENOUGH, calibration_n)}")
+    higher, lower = distances(ascending, calibration_n)
+    allowed = _allowed(n, calibration_n)
+    if higher > allowed + DEFECTS:
+        p = float(ascending[int(np.argmax(np.arange(1, n + 1) / n - ascending))])
+        share = np.count_nonzero(ascending <= p) / n
+        return Drift(
+            "left",
+            n,
+            smallest,
+            f"the stream has left the calibration: {share:.0%} of the last {n} pictures score "
+            f"higher than {1 - p:.0%} of normal ones did, where {p:.0%} should; look at light, "
+            "lens and lot, then calibrate again: the promised rate does not hold now",
         )
+    if lower > allowed and not grouped:
+        return Drift(
+            "left",
+            n,
+            smallest,
+            f"the stream has left the calibration: the last {n} pictures score lower than "
+            "normal ones did; look at light and focus, then calibrate again: anomalous "
+            "pictures may be missed now",
+        )
+    words = f"the last {n} pictures are like the calibration's"
+    return Drift("as_calibrated", n, smallest, f"{words}; {_power(n, calibration_n)}")
+
+
+def _power(n: int, calibration_n: int) -> str:
+    """What a window of `n` pictures can show, in words."""
+    share = smallest_share(n, calibration_n)
+    if share is None:
+        return (
+            f"but {calibration_n} calibration scores are too few to see any change by: calibrate "
+            "on more normal pictures"
+        )
+    return (
+        f"with {n} pictures and {calibration_n} calibration scores a change is seen once about "
+        f"{math.ceil(100 * share)} % of pictures score higher than normal ones ever did, a "
+        "smaller one is not"
+    )
 
 
 def smallest_share(n: int, calibration_n: int) -> float | None:

@@ -9,7 +9,7 @@ for result in runtime.score("line/2026-11-21"):
 ```
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -22,7 +22,7 @@ from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.resize import counting
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy import file
 from onlygood.judging import judged
@@ -146,8 +146,27 @@ class Runtime:
 
         With `keep` results have the decoded picture, too.
         """
-        source = ImageSource.of(pictures)
-        for batch in iterate(source, self.given, batch_size, threads(), keep=keep):
+        yield from self.each(ImageSource.of(pictures), maps=maps, keep=keep, batch_size=batch_size)
+
+    def each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        maps: bool = True,
+        keep: bool = False,
+        batch_size: int = BATCH,
+        decoders: int = 0,
+    ) -> Iterator[Result]:
+        """The same of pictures that need not all be there yet.
+
+        Args:
+            pictures: Gone through once, `READ_AHEAD` + `batch_size` pictures ahead at most.
+            maps: Whether heat maps are wanted.
+            keep: Whether results have the decoded picture, too.
+            batch_size: Pictures that are scored at a time.
+            decoders: Threads that decode; 0: as many as there are cores.
+        """
+        for batch in iterate(pictures, self.given, batch_size, decoders or threads(), keep=keep):
             yield from self._results(batch, maps)
 
     def _results(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:

@@ -1,0 +1,229 @@
+"""What a worker does: one unit of pictures into one file. Needs no torch.
+
+A picture that cannot be read becomes a row that says why. What is not the picture's fault, a file
+that has gone or a network that fails, fails the unit, which leaves nothing: it is done again later.
+"""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+from urllib.parse import quote_from_bytes
+
+from onlygood.core.errors import DataError, in_a_line
+from onlygood.data.decode import SUFFIXES, check_bytes
+from onlygood.data.items import Deferred
+from onlygood.data.source import Picture
+from onlygood.deploy.runtime import BATCH, Runtime
+from onlygood.report.heatmap import overlay
+from onlygood.result import Result
+from onlygood.scale.places import Place, file_system, is_remote, local_path, shown
+from onlygood.scale.sources import is_tar, picture_column, status
+from onlygood.scale.units import Input, Unit
+
+MAPS = ("none", "anomalous", "all")
+"""Of which pictures heat maps are kept."""
+
+AWAY = 16
+"""Threads that read and decode pictures of an object store: most of their time they wait."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What is to be done with each unit; all that a worker needs to know of a job."""
+
+    out: str
+    """URI of the job's folder."""
+    model: Path
+    sha256: str
+    """Of the model: another one is refused."""
+    maps: str = "none"
+    """One of `MAPS`."""
+
+
+class UnitError(Exception):
+    """A unit cannot be done now; nothing is wrong with its pictures."""
+
+
+@final
+class Worker:
+    """Does one unit after another, on one thread beside the one that decodes."""
+
+    def __init__(self, task: Task) -> None:
+        """Read the model.
+
+        Raises:
+            ModelFileError: it cannot be used, or is another one.
+        """
+        self._task, self._place = task, Place(task.out)
+        self._runtime = Runtime.load(task.model, threads=1, sha256=task.sha256)
+
+    def do(self, unit: Unit) -> None:
+        """Score the pictures of a unit and write what is said of them: `parts/NAME.parquet`.
+
+        Before it comes `maps/NAME.tar`, if maps are wanted: whoever finds the former has both.
+
+        Raises:
+            UnitError, OnlygoodError: it could not be done, and there is no such file.
+            OutputError: nothing can be written any more.
+        """
+        if self._task.maps == "none":
+            rows = [_row(result) for result in self._results(unit)]
+        else:
+            with (
+                self._place.writing(f"maps/{unit.name}.tar") as path,
+                tarfile.open(path, "w") as archive,
+            ):
+                results = self._results(unit, maps=True)
+                rows = [self._mapped(n, result, archive) for n, result in enumerate(results)]
+        _check_nothing_is_gone(unit, rows)
+        self._write(unit, rows)
+
+    def _results(self, unit: Unit, maps: bool = False) -> Iterator[Result]:
+        away = any(is_remote(item.uri) for item in unit.inputs)
+        try:
+            yield from self._runtime.each(
+                pictures_of(unit), maps=maps, keep=maps, decoders=AWAY if away else 1
+            )
+        except OSError as error:
+            raise UnitError(f"its pictures cannot be read: {in_a_line(error)}") from error
+
+    def _mapped(self, number: int, result: Result, archive: tarfile.TarFile) -> dict[str, Any]:
+        row = _row(result)
+        wanted = self._task.maps == "all" or result.decision == "anomalous"
+        if wanted and result.map is not None and result.picture is not None:
+            content = io.BytesIO()
+            outline = result.decision != "normal"
+            overlay(result.picture, result.map, outline=outline).save(content, "PNG")
+            entry = tarfile.TarInfo(f"{number:06}.png")
+            entry.size = content.tell()
+            content.seek(0)
+            archive.addfile(entry, content)
+            row["map"] = entry.name
+        return row
+
+    def _write(self, unit: Unit, rows: list[dict[str, Any]]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        columns = [("uri", pa.string()), ("score", pa.float64()), ("p_value", pa.float64())]
+        columns += [("decision", pa.string()), ("error", pa.string()), ("map", pa.string())]
+        columns += [(f"part_{name}", pa.float64()) for name in self._runtime.terms]
+        table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
+        with self._place.writing(f"parts/{unit.name}.parquet") as path:
+            parquet.write_table(table, path, compression="zstd")
+
+
+def pictures_of(unit: Unit) -> Iterator[Picture]:
+    """The pictures of a unit, in order, each named by its URI.
+
+    Inside of a file it is the file's, `#`, and the member's name or the row.
+
+    Raises:
+        UnitError: a tar or Parquet file cannot be read.
+    """
+    for item in unit.inputs:
+        if is_tar(item):
+            yield from _members(item)
+        elif item.group >= 0:
+            yield from _cells(item)
+        else:
+            path = local_path(item.uri)
+            fetch = partial(_fetched, item)
+            yield Picture(item.uri, Deferred(fetch) if path is None else path)
+
+
+def _fetched(item: Input) -> bytes:
+    check_bytes(item.size)
+    system, path = file_system(item.uri)
+    with system.open_input_stream(path) as file:
+        return bytes(file.read())
+
+
+def _members(item: Input) -> Iterator[Picture]:
+    system, path = file_system(item.uri)
+    try:
+        with (
+            system.open_input_stream(path) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as archive,
+        ):
+            for member in archive:
+                if not member.isfile() or Path(member.name).suffix.lower() not in SUFFIXES:
+                    continue
+                name = quote_from_bytes(member.name.encode("utf-8", "surrogateescape"))
+                yield Picture(f"{item.uri}#{name}", _content(archive, member))
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UnitError(f"{shown(item.uri)} cannot be read: {in_a_line(error)}") from error
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Deferred:
+    try:
+        check_bytes(member.size)
+    except DataError as error:
+        return _refusing(error)
+    file = archive.extractfile(member)
+    assert file is not None, "it is a file"
+    return file.read()
+
+
+def _cells(item: Input) -> Iterator[Picture]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    system, path = file_system(item.uri)
+    try:
+        with system.open_input_file(path) as source, ParquetFile(source) as file:
+            column = picture_column(file.schema_arrow, item.uri)
+            groups = (file.metadata.row_group(i) for i in range(item.group))
+            number = sum(group.num_rows for group in groups)
+            for batch in file.iter_batches(BATCH, [item.group], [column]):
+                for cell in batch.column(0):
+                    value = cell.as_py()
+                    content = value["bytes"] if isinstance(value, dict) else value
+                    yield Picture(
+                        f"{item.uri}#{number}",
+                        _refusing(DataError("has no bytes")) if content is None else content,
+                    )
+                    number += 1
+    except (OSError, ArrowException) as error:
+        raise UnitError(f"{shown(item.uri)} cannot be read: {in_a_line(error)}") from error
+
+
+def _refusing(error: DataError) -> Deferred:
+    def get() -> bytes:
+        raise error
+
+    return Deferred(get)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    readable = result.error is None
+    return {
+        "uri": result.name,
+        "score": result.score if readable else None,
+        "p_value": result.p_value if readable else None,
+        "decision": result.decision,
+        "error": result.error,
+        "map": None,
+        **{f"part_{name}": value for name, value in result.parts.items()},
+    }
+
+
+def _check_nothing_is_gone(unit: Unit, rows: list[dict[str, Any]]) -> None:
+    """A picture that was there when it was listed and is no more is not bad, it is missing.
+
+    Raises:
+        UnitError: names one.
+    """
+    bad = {row["uri"] for row in rows if row["error"] is not None}
+    gone = [i for i in unit.inputs if i.uri in bad and i.size >= 0 and status(i.uri)[0] < 0]
+    if gone:
+        raise UnitError(
+            f"{len(gone)} of {len(unit.inputs)} pictures are gone since they were listed, the "
+            f"first is {shown(gone[0].uri)}; bring them back and run the same again, or go on "
+            "without them with --update"
+        )

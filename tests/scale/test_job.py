@@ -1,0 +1,296 @@
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from onlygood.core.errors import ConfigError, DataError, OnlygoodError
+from onlygood.deploy.runtime import Runtime
+from onlygood.scale import Part, score
+from onlygood.scale.results import rate
+from tests.command_line import Run
+from tests.deploy.stream import another, normal
+from tests.scale.conftest import PICTURES
+from tests.scale.tables import rows, scores, summary, written
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(exported: Path, line: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job of five pictures a unit that has ended; not to be changed."""
+    out = tmp_path_factory.mktemp("whole")
+    ended = score(exported, line, out, pictures=5)
+    assert (ended.done, ended.units, ended.failed) == (3, 3, [])
+    return out
+
+
+def test_rows_are_those_of_one_process(exported: Path, line: Path, whole: Path) -> None:
+    """Folders come one after the other, names in order: each picture is a row, the bad one, too."""
+    expected = {result.name: result for result in Runtime.load(exported).score(line)}
+    found = rows(whole)
+    assert len(found) == PICTURES == len(expected)
+    for row in found:
+        name = "a\n 'ü'.png" if row["error"] else row["uri"].removeprefix(f"{line.as_uri()}/")
+        result = expected[name]
+        if row["error"]:
+            assert row["uri"] == (line / name).as_uri() and row["score"] is None
+            assert "is no picture" in row["error"]
+        else:
+            assert row["score"] == pytest.approx(result.score, rel=1e-6)
+            assert row["p_value"] == result.p_value
+            assert {f"part_{n}" for n in result.parts} <= set(row)
+        assert row["decision"] == result.decision
+
+
+def test_the_summary_counts(whole: Path) -> None:
+    told = summary(whole)
+    assert told["counts"] == {"normal": 8, "unsure": 0, "anomalous": 3, "error": 1}
+    assert told["units"] == {"done": 3, "failed": []}
+    assert told["rates"]["error"]["share"] == 1 / PICTURES
+    assert told["drift"]["n"] == 11
+    assert [error["uri"].rpartition("/")[2] for error in told["errors"]] == [
+        "a%0A%20%27%C3%BC%27.png"
+    ]
+
+
+def test_a_rate_and_its_interval() -> None:
+    # Wilson's for 3 of 11, by hand.
+    found = rate(3, 11)
+    assert found is not None
+    assert found["low"] == pytest.approx(0.0975, abs=1e-4)
+    assert found["high"] == pytest.approx(0.5656, abs=1e-4)
+    assert rate(0, 0) is None
+
+
+@pytest.fixture
+def containers(line: Path, tmp_path: Path) -> dict[str, Any]:
+    """The pictures of the folder in whatever else may hold them."""
+    paths = sorted(line.rglob("*.png"))
+    for shard, some in (("0", paths[:5]), ("1", paths[5:])):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for path in some:
+                archive.add(path, path.name)
+                archive.add(__file__, f"{path.stem}.json")
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
+    table = pa.table({"label": range(len(paths)), "image": images})
+    parquet.write_table(table, tmp_path / "set.parquet", row_group_size=4)
+    bare = pa.table({"img": [path.read_bytes() for path in paths]})
+    parquet.write_table(bare, tmp_path / "bare.parquet", row_group_size=5)
+    list_of = [path for path in paths if "\n" not in path.name]
+    (tmp_path / "some.txt").write_text("\n".join([*map(str, list_of), f"{tmp_path}/none.png"]))
+    return {
+        "tar": [tmp_path / "0.tar", tmp_path / "1.tar"],
+        "pattern": tmp_path / "*.tar",
+        "parquet": tmp_path / "set.parquet",
+        "bare": tmp_path / "bare.parquet",
+        "list": tmp_path / "some.txt",
+    }
+
+
+@pytest.mark.parametrize("kind", ["bare", "list", "parquet", "pattern", "tar"])
+def test_containers_give_what_the_folder_gives(
+    exported: Path, whole: Path, containers: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    score(exported, containers[kind], tmp_path / "out", pictures=5)
+    assert scores(tmp_path / "out") == [
+        (value if value is None else pytest.approx(value, rel=1e-6), decision)
+        for value, decision in scores(whole)
+    ]
+    names = [row["uri"] for row in rows(tmp_path / "out")]
+    assert len(set(names)) == PICTURES
+    if kind in ("bare", "parquet"):
+        source = containers[kind].as_uri()
+        assert names == [f"{source}#{i}" for i in range(PICTURES)]
+    if kind == "tar":
+        assert f"{containers['tar'][0].as_uri()}#00.png" in names
+
+
+def test_only_what_is_left_is_done(exported: Path, line: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    score(exported, line, out, pictures=5)
+    first, *others = sorted(written(out))
+    before = written(out)
+    (out / "parts" / first).unlink()
+    (out / "parts" / ".0123456789abcdef.partial").write_text("of a worker that was killed")
+    told: list[tuple[int, int]] = []
+    score(exported, line, out, told=lambda *pair: told.append(pair))
+    assert told == [(2, 3), (3, 3)]
+    after = written(out)
+    assert set(after) == set(before) and len(list((out / "parts").iterdir())) == 3
+    assert [after[name] for name in others] == [before[name] for name in others]
+    assert after[first] > before[first]
+
+
+def test_the_same_unit_twice_is_the_same_file(exported: Path, line: Path, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        score(exported, line, tmp_path / out)
+    (a,), (b,) = ((tmp_path / out / "parts").iterdir() for out in "ab")
+    assert (a.name, a.read_bytes()) == (b.name, b.read_bytes())
+
+
+def test_new_pictures_come_in_with_update(exported: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "line"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes(normal(i))
+    score(exported, folder, out, pictures=2)
+    before = written(out)
+    (folder / "4.png").write_bytes(normal(4))
+    score(exported, folder, out, pictures=2)
+    assert written(out) == before  # the list is frozen
+
+    (folder / "0.png").unlink()  # is kept: it was scored
+    (folder / "2.png").write_bytes(normal(99))  # takes its neighbour with it
+    os.utime(folder / "2.png", ns=(0, 1))
+    ended = score(exported, folder, out, pictures=2, update=True)
+    after = written(out)
+    assert len(before.keys() & after.keys()) == 1 and len(after) == 3
+    assert sorted(row["uri"][-5:] for row in rows(out)) == [f"{i}.png" for i in range(5)]
+    assert ended.summary is not None and ended.summary["pictures"] == 5
+
+
+def test_a_folder_belongs_to_one_job(
+    exported: Path, model: Path, whole: Path, line: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="another value of --maps: none, not all"):
+        score(exported, line, whole, maps="all")
+    with pytest.raises(ConfigError, match=r"not on .*; name another folder, or say --update"):
+        score(exported, line / "deep", whole)
+    another(model)
+    with pytest.raises(ConfigError, match="another value of the model"):
+        score(model, line, whole)
+
+
+def test_two_jobs_at_once_are_refused(exported: Path, line: Path, tmp_path: Path) -> None:
+    refusals = []
+
+    def at_work(done: int, total: int) -> None:
+        with pytest.raises(OnlygoodError) as refused:
+            score(exported, line, tmp_path)
+        refusals.append(str(refused.value))
+
+    score(exported, line, tmp_path, told=at_work)
+    words = f"another job is at work in {tmp_path}; wait until it ends, or name another folder"
+    assert refusals == [words] * 2
+
+
+def test_parts_share_a_folder(exported: Path, line: Path, whole: Path, tmp_path: Path) -> None:
+    done = []
+
+    def second(*_: int) -> None:
+        if not done:
+            done.append(score(exported, line, tmp_path, on=Part(1, 2), pictures=5))
+
+    last = score(exported, line, tmp_path, on=Part(0, 2), pictures=5, told=second)
+    assert (done[0].done, done[0].summary) == (1, None)
+    assert (last.done, last.units) == (3, 3) and last.summary == summary(whole)
+    assert rows(tmp_path) == rows(whole)
+    with pytest.raises(ConfigError, match="parts of 2 are 0/2 to 1/2, got 2/2"):
+        Part(2, 2)
+
+
+@pytest.mark.parametrize("maps", ["all", "anomalous"])
+def test_maps(exported: Path, line: Path, tmp_path: Path, maps: str) -> None:
+    score(exported, line, tmp_path, maps=maps)
+    found = rows(tmp_path)
+    wanted = [r for r in found if not r["error"] and maps in ("all", r["decision"])]
+    (archive,) = (tmp_path / "maps").iterdir()
+    with tarfile.open(archive) as file:
+        assert file.getnames() == [row["map"] for row in wanted]
+        entry = file.extractfile(wanted[0]["map"])
+        assert entry is not None
+        assert np.asarray(Image.open(entry)).shape == (40, 50, 3)
+    assert len(wanted) == {"all": 11, "anomalous": 3}[maps]
+
+
+def test_a_vanished_source_fails_its_units_and_comes_back(
+    exported: Path, line: Path, tmp_path: Path, run: Run
+) -> None:
+    folder, out = tmp_path / "line", tmp_path / "out"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(normal(i))
+    score(exported, [folder, line], out, pictures=3)
+    for path in (out / "parts").iterdir():
+        path.unlink()
+    folder.rename(tmp_path / "elsewhere")
+    done = run("score", exported, folder, line, "-o", f"{out}/", "--json")
+    assert done.status == 1
+    (failure,) = done.answer["units"]["failed"]
+    assert failure["first"] == str(folder / "0.png")
+    assert "3 of 3 pictures are gone since they were listed" in failure["error"]
+    assert failure["error"] in done.err
+    assert done.answer["pictures"] == PICTURES  # the others are done
+    (tmp_path / "elsewhere").rename(folder)
+    assert run("score", exported, folder, line, "-o", f"{out}/").status == 0
+    assert summary(out)["pictures"] == PICTURES + 3
+
+
+def test_a_damaged_shard_fails_its_unit(
+    exported: Path, containers: dict[str, Any], tmp_path: Path
+) -> None:
+    shard = containers["tar"][0]
+    shard.write_bytes(shard.read_bytes()[:9000])
+    ended = score(exported, containers["tar"], tmp_path / "out", pictures=5)
+    (failure,) = ended.failed
+    assert f"{shard} cannot be read: unexpected end of data" in failure["error"]
+
+
+def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    score(exported, line, out)
+    (unit,) = (out / "parts").iterdir()
+    content = unit.read_bytes()
+    unit.unlink()
+    # A limit on the size of files is the full disk that every user can have.
+    again = "from onlygood.scale import score; import sys; score(*sys.argv[1:])"
+    words = [sys.executable, "-c", again, exported, line, out]
+    limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "-", *words]
+    stopped = subprocess.run(limited, capture_output=True, text=True)
+    assert stopped.returncode == 1
+    told = f"cannot write parts/{unit.name} to {out}: File too large; what is there is whole"
+    assert told in stopped.stderr.splitlines()[-1]
+    assert list((out / "parts").iterdir()) == [] and not (out / "summary.json").exists()
+    assert subprocess.run(words).returncode == 0
+    assert unit.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("none", "there is no .*none; name pictures, folders of pictures, or lists"),
+        ("empty", "there are no pictures in .*empty; looked for .bmp"),
+        ("*.tar", r"there are no pictures in .*\*.tar"),
+        ("labels.parquet", "has no column of encoded pictures: looked for image, .* among label"),
+    ],
+)
+def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    parquet.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
+    with pytest.raises(DataError, match=words):
+        score(exported, tmp_path / source, tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--workers", "2"], "say -o DIR/"),
+        (["-o", "out/", "--part", "3"], "--part is I/N, 0/64 for example, got '3'"),
+        (["-o", "out/", "--part", "0/2", "--ray", "auto"], "exclude each other"),
+        (["-o", "out/", "--maps", "some"], "maps are of none, anomalous, all, got 'some'"),
+    ],
+)
+def test_commands_that_cannot_be_meant(
+    run: Run, exported: Path, line: Path, words: list[str], told: str
+) -> None:
+    done = run("score", exported, line, *words)
+    assert done.status == 1 and told in done.err
