@@ -15,6 +15,7 @@ from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
+from onlygood.methods.lsa import LSA
 from onlygood.methods.mean_picture import MeanPicture
 from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "vae": VAE,
     "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
+    "lsa": LSA,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
