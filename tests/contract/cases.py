@@ -151,6 +151,11 @@ CASES |= {
         },
         auroc=0.9,
     ),
+    "gpnd": Case(
+        tiny={"width": 2, "critic_width": 4, "latent": 4},
+        digits={**_DIGITS, "width": 4, "critic_width": 8, "power": 0.2, "steps": 100},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -14,6 +14,7 @@ RECONSTRUCTING = {
     "vae",
     "vae_grad",
     "lsa",
+    "gpnd",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }

@@ -220,7 +220,8 @@ def _shallow(settings: Mapping[str, str]) -> tuple[Row, Row]:
     )
 
 
-_GPND = (Row("GPND"), Row("OCGAN"))
+_NOT_FOR_THESE = "its authors published settings for MNIST alone"
+_GPND = (Row("GPND", [Way("gpnd:paper", remark=_NOT_FOR_THESE)]), Row("OCGAN"))
 
 # The tables --------------------------------------------------------------------------------------
 
