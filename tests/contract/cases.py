@@ -156,6 +156,11 @@ CASES |= {
         digits={**_DIGITS, "width": 4, "critic_width": 8, "power": 0.2, "steps": 100},
         auroc=0.9,
     ),
+    "geotrans": Case(
+        tiny={"width": 2, "shifts": False},
+        digits={**_SLOWER, "width": 4, "shifts": False, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -323,7 +323,14 @@ TABLES: dict[str, Table] = {
             Block(
                 protocol="mvtec",
                 datasets=["mvtec"],
-                rows=[_AE_L2, Row("GeoTrans"), _GANOMALY, Row("ITAE"), _EGBAD, _CBIGAN],
+                rows=[
+                    _AE_L2,
+                    Row("GeoTrans", [Way("geotrans:paper-64", remark=_UNKNOWN)]),
+                    _GANOMALY,
+                    Row("ITAE"),
+                    _EGBAD,
+                    _CBIGAN,
+                ],
             )
         ],
     ),

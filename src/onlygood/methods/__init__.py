@@ -13,6 +13,7 @@ from onlygood.methods.egbad import EGBAD
 from onlygood.methods.f_anogan import FAnoGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
+from onlygood.methods.geotrans import GeoTrans
 from onlygood.methods.gpnd import GPND
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
     "deep_svdd": DeepSVDD,
     "lsa": LSA,
     "gpnd": GPND,
+    "geotrans": GeoTrans,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
