@@ -161,6 +161,14 @@ CASES |= {
         digits={**_SLOWER, "width": 4, "shifts": False, "steps": 150},
         auroc=0.9,
     ),
+    "itae": Case(
+        tiny={"width": 2},
+        digits={
+            **{"batch_size": 8, "precision": "float32", "decay_from": 0.3},
+            **{"width": 4, "momentum": 0.9, "steps": 150},
+        },
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

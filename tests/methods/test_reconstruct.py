@@ -15,6 +15,7 @@ RECONSTRUCTING = {
     "vae_grad",
     "lsa",
     "gpnd",
+    "itae",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }

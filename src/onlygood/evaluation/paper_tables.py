@@ -327,7 +327,7 @@ TABLES: dict[str, Table] = {
                     _AE_L2,
                     Row("GeoTrans", [Way("geotrans:paper-64", remark=_UNKNOWN)]),
                     _GANOMALY,
-                    Row("ITAE"),
+                    Row("ITAE", [Way("itae:mvtec", remark=_UNKNOWN)]),
                     _EGBAD,
                     _CBIGAN,
                 ],

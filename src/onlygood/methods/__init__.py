@@ -15,6 +15,7 @@ from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.geotrans import GeoTrans
 from onlygood.methods.gpnd import GPND
+from onlygood.methods.itae import ITAE
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
 from onlygood.methods.lsa import LSA
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "lsa": LSA,
     "gpnd": GPND,
     "geotrans": GeoTrans,
+    "itae": ITAE,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
