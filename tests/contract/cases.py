@@ -142,6 +142,33 @@ CASES |= {
         digits={**_SLOWER, "widths": (4, 8), "latent": 16, "steps": 100},
         auroc=0.9,
     ),
+    "lsa": Case(
+        tiny={"stem": 2, "widths": (2, 4), "hidden": 4, "latent": 4, "estimator": 2, "bins": 8},
+        digits={
+            **_SLOWER,
+            **{"stem": 4, "widths": (4, 8), "hidden": 16, "latent": 8, "estimator": 4},
+            "steps": 150,
+        },
+        auroc=0.9,
+    ),
+    "gpnd": Case(
+        tiny={"width": 2, "critic_width": 4, "latent": 4},
+        digits={**_DIGITS, "width": 4, "critic_width": 8, "power": 0.2, "steps": 100},
+        auroc=0.9,
+    ),
+    "geotrans": Case(
+        tiny={"width": 2, "shifts": False},
+        digits={**_SLOWER, "width": 4, "shifts": False, "steps": 150},
+        auroc=0.9,
+    ),
+    "itae": Case(
+        tiny={"width": 2},
+        digits={
+            **{"batch_size": 8, "precision": "float32", "decay_from": 0.3},
+            **{"width": 4, "momentum": 0.9, "steps": 150},
+        },
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -67,7 +67,7 @@ def test_every_logged_term_is_explained(name: str) -> None:
             terms = {*update.loss(batch).terms, "gradient_norm", *update.gradients.logged}
             logged |= {f"{update.name}/{term}" for term in terms}
     if logged and not cls.searches:
-        logged |= {f"validation/{term}" for term in {"total", *method.score(x).terms}}
+        logged |= {f"validation/{term}" for term in {"total", *method.eval().score(x).terms}}
     section = page(name).partition("## What the log should look like")[2].partition("\n## ")[0]
     first_cells = re.findall(r"^\| (`[^|]+`) \|", section, re.M)
     assert set(re.findall(r"`([^`]+)`", " ".join(first_cells))) == logged

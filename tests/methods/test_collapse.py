@@ -7,7 +7,7 @@ from onlygood.core.method import Method
 from tests.contract import cases
 
 ENCODING = (
-    *("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd"),
+    *("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd", "lsa", "gpnd"),
     *("ganomaly", "f_anogan", "alad"),
 )
 PLAIN = {"alad": {"spectral": False}}

@@ -13,6 +13,9 @@ RECONSTRUCTING = {
     "ae_ssim",
     "vae",
     "vae_grad",
+    "lsa",
+    "gpnd",
+    "itae",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
 }
@@ -38,6 +41,7 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
         ("piad", {"distance": "mse"}, "distance", lambda x, y: IN_UNITS * l2_mean(x, y)),
         ("vae", {}, "pixels", l2_sum),
         ("vae_grad", {}, "mean", l1_mean),
+        ("lsa", {}, "pixels", l2_sum),
     ],
 )
 def test_networks(name: str, settings: dict[str, object], term: str, distance) -> None:

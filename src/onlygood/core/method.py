@@ -37,6 +37,8 @@ class Method(nn.Module, ABC):
     searches: ClassVar[bool] = False
     """Whether `score` takes gradient steps for each image, see `onlygood.networks.search`: then
     training does not watch held-out pictures, and there is no file to export."""
+    unexportable: ClassVar[str] = ""
+    """What `score` does that no exported file can, such as "draws at random"; empty: nothing."""
     square: ClassVar[bool] = False
     """Whether its networks need square images; then others are padded."""
 

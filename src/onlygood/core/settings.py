@@ -213,15 +213,19 @@ class Preset:
 
 
 def on_a_cpu(
-    config: Mapping[str, Any] | None = None, objects: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
+    *,
+    steps: int = 0,
 ) -> dict[str, Preset]:
     """The presets of ours that every method of networks has: minutes on a processor.
 
     Args:
         config: Settings of the method that go with them.
         objects: Further ones, for objects alone.
+        steps: Budget of `small`, which then ends after as many whatever else runs; 0: minutes.
     """
-    training = {"minutes": 10, "decay_from": 0.3}
+    training: dict[str, Any] = {"minutes": 10, "decay_from": 0.3}
     of_objects = {**(config or {}), **(objects or {})}
     return {
         "default": Preset(
@@ -234,7 +238,7 @@ def on_a_cpu(
             summary="the same, coarser and faster (ours)",
             config=of_objects,
             view={"size": 32},
-            training=training,
+            training={"steps": steps, "decay_from": 0.3} if steps else training,
         ),
         "texture": Preset(
             summary="textures on a CPU in minutes (ours): 64 px tiles of 512 px",

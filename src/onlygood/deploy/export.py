@@ -45,14 +45,16 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
             since scores change. None: float32.
 
     Raises:
-        ConfigError: the extra `onnx` is not installed, or the method searches at test time.
+        ConfigError: the extra `onnx` is not installed, or the method does what no file can.
         DataError: too few pictures for 8 bits, or some that cannot be read.
         ModelFileError: the file would be too large, or cannot be written.
     """
-    if detector.scorer.network.searches:
+    network = detector.scorer.network
+    searches = "takes gradient steps for each picture that it scores" if network.searches else ""
+    if inexpressible := searches or network.unexportable:
         raise ConfigError(
-            f'method "{detector.method}" takes gradient steps for each picture that it scores, '
-            "which no exported file can; score with the model file, or export another method"
+            f'method "{detector.method}" {inexpressible}, which no exported file can; score with '
+            "the model file, or export another method"
         )
     facts: dict[str, Any] = {"precision": "float32"}
     calibration = detector.calibration

@@ -179,6 +179,8 @@ def _piad(preset: str) -> Way:
     )
 
 
+_LSA_128 = {"size": "128", "widths": "64,128,256,256,256"}
+
 _CBIGAN = Row("CBiGAN", _turned("cbigan:paper"))
 _EGBAD = Row("EGBAD", _turned("cbigan:bigan"))
 _AE_L2 = Row("AE_L2", _turned("ae_ssim:paper", {"distance": "l2"}))
@@ -205,7 +207,7 @@ _ONE_CLASS = (
     Row("ADGAN"),
     Row("OCGAN"),
     _ALAD,
-    Row("LSA"),
+    Row("LSA", [Way("lsa:mnist", classes=DIGITS), Way("lsa:cifar10")]),
     Row("DeepSVDD", [Way("deep_svdd:mnist", classes=DIGITS), Way("deep_svdd:cifar10")]),
 )
 
@@ -218,7 +220,8 @@ def _shallow(settings: Mapping[str, str]) -> tuple[Row, Row]:
     )
 
 
-_GPND = (Row("GPND"), Row("OCGAN"))
+_NOT_FOR_THESE = "its authors published settings for MNIST alone"
+_GPND = (Row("GPND", [Way("gpnd:paper", remark=_NOT_FOR_THESE)]), Row("OCGAN"))
 
 # The tables --------------------------------------------------------------------------------------
 
@@ -303,7 +306,7 @@ TABLES: dict[str, Table] = {
                     _AE_SSIM,
                     _AE_L2,
                     Row("AVID"),
-                    Row("LSA"),
+                    Row("LSA", [Way("lsa:cifar10", _LSA_128, remark=_UNKNOWN)]),
                     Row("CAVGA-Du (extra data)"),
                     Row("CAVGA-Ru (extra data)"),
                     _EGBAD,
@@ -320,7 +323,14 @@ TABLES: dict[str, Table] = {
             Block(
                 protocol="mvtec",
                 datasets=["mvtec"],
-                rows=[_AE_L2, Row("GeoTrans"), _GANOMALY, Row("ITAE"), _EGBAD, _CBIGAN],
+                rows=[
+                    _AE_L2,
+                    Row("GeoTrans", [Way("geotrans:paper-64", remark=_UNKNOWN)]),
+                    _GANOMALY,
+                    Row("ITAE", [Way("itae:mvtec", remark=_UNKNOWN)]),
+                    _EGBAD,
+                    _CBIGAN,
+                ],
             )
         ],
     ),

@@ -13,8 +13,12 @@ from onlygood.methods.egbad import EGBAD
 from onlygood.methods.f_anogan import FAnoGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
+from onlygood.methods.geotrans import GeoTrans
+from onlygood.methods.gpnd import GPND
+from onlygood.methods.itae import ITAE
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
+from onlygood.methods.lsa import LSA
 from onlygood.methods.mean_picture import MeanPicture
 from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
@@ -42,6 +46,10 @@ METHODS: dict[str, type[Method]] = {
     "vae": VAE,
     "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
+    "lsa": LSA,
+    "gpnd": GPND,
+    "geotrans": GeoTrans,
+    "itae": ITAE,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
