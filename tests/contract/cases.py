@@ -142,6 +142,11 @@ CASES |= {
         digits={**_SLOWER, "widths": (4, 8), "latent": 16, "steps": 100},
         auroc=0.9,
     ),
+    "ocgan": Case(
+        tiny={"width": 2, "critic_width": 2, "latent": 4, "mining_steps": 2},
+        digits={**_DIGITS, "width": 4, "critic_width": 4, "steps": 100},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -8,7 +8,7 @@ from tests.contract import cases
 
 ENCODING = (
     *("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd"),
-    *("ganomaly", "f_anogan", "alad"),
+    *("ganomaly", "f_anogan", "alad", "ocgan"),
 )
 PLAIN = {"alad": {"spectral": False}}
 """Weights of 0 have no largest singular value to be divided by."""

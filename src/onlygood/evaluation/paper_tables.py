@@ -191,6 +191,7 @@ _BY_SEARCH = [
     Way("anogan:cifar10", remark=_UNKNOWN),
 ]
 _ANOGAN = Row("AnoGAN", _BY_SEARCH)
+_OCGAN = Row("OCGAN", [Way("ocgan:paper", remark=_UNKNOWN)])
 _AMA = Row("AMA", [Way("ama:paper")])
 _AMA_ALONE = (
     Row("FGAN"),
@@ -203,7 +204,7 @@ _AMA_ALONE = (
 _ONE_CLASS = (
     _ANOGAN,
     Row("ADGAN"),
-    Row("OCGAN"),
+    _OCGAN,
     _ALAD,
     Row("LSA"),
     Row("DeepSVDD", [Way("deep_svdd:mnist", classes=DIGITS), Way("deep_svdd:cifar10")]),
@@ -218,7 +219,7 @@ def _shallow(settings: Mapping[str, str]) -> tuple[Row, Row]:
     )
 
 
-_GPND = (Row("GPND"), Row("OCGAN"))
+_GPND = (Row("GPND"), _OCGAN)
 
 # The tables --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
 from onlygood.methods.mean_picture import MeanPicture
+from onlygood.methods.ocgan import OCGAN
 from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "vae": VAE,
     "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
+    "ocgan": OCGAN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
