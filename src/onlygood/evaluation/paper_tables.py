@@ -203,7 +203,13 @@ _AMA_ALONE = (
 )
 _ONE_CLASS = (
     _ANOGAN,
-    Row("ADGAN"),
+    Row(
+        "ADGAN",
+        [
+            Way("adgan:paper", classes=DIGITS, remark=_UNKNOWN),
+            Way("adgan:cifar10", remark=_UNKNOWN),
+        ],
+    ),
     _OCGAN,
     _ALAD,
     Row("LSA"),
@@ -467,7 +473,13 @@ TABLES: dict[str, Table] = {
                 protocol="lsun-pair",
                 datasets=["lsun"],
                 classes=["conference_room"],
-                rows=[Row("ADGAN"), Row("PIAD", [_piad("paper-lsun")])],
+                rows=[
+                    Row(
+                        "ADGAN",
+                        [Way("adgan:paper", {"crop": "256", "size": "64"}, remark=_UNKNOWN)],
+                    ),
+                    Row("PIAD", [_piad("paper-lsun")]),
+                ],
             )
         ],
     ),

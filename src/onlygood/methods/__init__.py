@@ -1,6 +1,7 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.adgan import ADGAN
 from onlygood.methods.ae_ssim import AESSIM
 from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
     "vae_grad": VAEGrad,
     "deep_svdd": DeepSVDD,
     "ocgan": OCGAN,
+    "adgan": ADGAN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
