@@ -156,6 +156,11 @@ CASES |= {
         },
         auroc=0.9,
     ),
+    "avid": Case(
+        tiny={"width": 2, "w_reconstruction": 1.0, "score_pixels": 1.0},
+        digits={**_SLOWER, "width": 4, "steps": 200},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

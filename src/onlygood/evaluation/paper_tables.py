@@ -309,7 +309,7 @@ TABLES: dict[str, Table] = {
                     Row("VAE-grad", _turned("vae_grad:paper")),
                     _AE_SSIM,
                     _AE_L2,
-                    Row("AVID"),
+                    Row("AVID", [Way("avid:paper", remark=_UNKNOWN)]),
                     Row("LSA"),
                     Row("CAVGA-Du (extra data)"),
                     Row("CAVGA-Ru (extra data)"),

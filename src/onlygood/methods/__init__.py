@@ -7,6 +7,7 @@ from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
 from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
+from onlygood.methods.avid import AVID
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
 from onlygood.methods.deep_svdd import DeepSVDD
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
     "deep_svdd": DeepSVDD,
     "ocgan": OCGAN,
     "adgan": ADGAN,
+    "avid": AVID,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
