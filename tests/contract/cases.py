@@ -161,6 +161,11 @@ CASES |= {
         digits={**_SLOWER, "width": 4, "steps": 200},
         auroc=0.9,
     ),
+    "cavga": Case(
+        tiny={"width": 2, "latent": 2},
+        digits={**_SLOWER, "width": 4, "latent": 1, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

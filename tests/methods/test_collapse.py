@@ -39,7 +39,7 @@ def test_without_consistency_cebigan_gives_no_picture_back() -> None:
     assert "reconstruction_spread" not in terms
 
 
-@pytest.mark.parametrize("name", ["vae", "vae_grad"])
+@pytest.mark.parametrize("name", ["vae", "vae_grad", "cavga"])
 def test_means_that_noise_drowns_are_seen(name: str) -> None:
     method = cases.fresh(name)
     assert watched(method)["code_spread"] > 1e-3

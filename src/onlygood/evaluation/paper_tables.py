@@ -157,6 +157,7 @@ FLOOR = Row(
 """Stands below the rows of every table, printed in none: what has learnt is above it."""
 
 _AUTOENCODER = "networks, size and length are ours"
+_NOT_PRETRAINED = "trained from nothing, without further data; plain blocks"
 _UNKNOWN = "settings behind the printed figures are unknown"
 
 
@@ -311,8 +312,8 @@ TABLES: dict[str, Table] = {
                     _AE_L2,
                     Row("AVID", [Way("avid:paper", remark=_UNKNOWN)]),
                     Row("LSA"),
-                    Row("CAVGA-Du (extra data)"),
-                    Row("CAVGA-Ru (extra data)"),
+                    Row("CAVGA-Du (extra data)", [Way("cavga:paper", remark=_NOT_PRETRAINED)]),
+                    Row("CAVGA-Ru (extra data)", [Way("cavga:paper", remark=_NOT_PRETRAINED)]),
                     _EGBAD,
                     _CBIGAN,
                 ],

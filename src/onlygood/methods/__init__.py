@@ -8,6 +8,7 @@ from onlygood.methods.ama import AMA
 from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.avid import AVID
+from onlygood.methods.cavga import CAVGA
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
 from onlygood.methods.deep_svdd import DeepSVDD
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "ocgan": OCGAN,
     "adgan": ADGAN,
     "avid": AVID,
+    "cavga": CAVGA,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
