@@ -169,6 +169,30 @@ CASES |= {
         },
         auroc=0.9,
     ),
+    "ocgan": Case(
+        tiny={"width": 2, "critic_width": 2, "latent": 4, "mining_steps": 2},
+        digits={**_DIGITS, "width": 4, "critic_width": 4, "steps": 100},
+        auroc=0.9,
+    ),
+    "adgan": Case(
+        tiny={"width": 2, "latent": 4, "critic_steps": 2, "search_steps": 3, "restarts": 2},
+        digits={
+            **_DIGITS,
+            **{"width": 4, "critic_steps": 2, "steps": 150},
+            **{"restarts": 2, "search_steps": 15, "search_lr": 0.2, "tuning_lr": 1e-3},
+        },
+        auroc=0.9,
+    ),
+    "avid": Case(
+        tiny={"width": 2, "w_reconstruction": 1.0, "score_pixels": 1.0},
+        digits={**_SLOWER, "width": 4, "steps": 200},
+        auroc=0.9,
+    ),
+    "cavga": Case(
+        tiny={"width": 2, "latent": 2},
+        digits={**_SLOWER, "width": 4, "latent": 1, "steps": 150},
+        auroc=0.9,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

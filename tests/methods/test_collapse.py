@@ -8,7 +8,7 @@ from tests.contract import cases
 
 ENCODING = (
     *("cbigan", "cebigan", "ama", "piad", "autoencoder", "ae_ssim", "deep_svdd", "lsa", "gpnd"),
-    *("ganomaly", "f_anogan", "alad"),
+    *("ganomaly", "f_anogan", "alad", "ocgan"),
 )
 PLAIN = {"alad": {"spectral": False}}
 """Weights of 0 have no largest singular value to be divided by."""
@@ -39,7 +39,7 @@ def test_without_consistency_cebigan_gives_no_picture_back() -> None:
     assert "reconstruction_spread" not in terms
 
 
-@pytest.mark.parametrize("name", ["vae", "vae_grad"])
+@pytest.mark.parametrize("name", ["vae", "vae_grad", "cavga"])
 def test_means_that_noise_drowns_are_seen(name: str) -> None:
     method = cases.fresh(name)
     assert watched(method)["code_spread"] > 1e-3

@@ -18,6 +18,7 @@ RECONSTRUCTING = {
     "itae",
     *("ama", "autoencoder", "cbigan", "cebigan", "piad", "pca"),
     *("alad", "anogan", "egbad", "f_anogan", "ganomaly", "skip_ganomaly"),
+    *("ocgan", "adgan", "avid", "cavga"),
 }
 IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
 
@@ -37,6 +38,10 @@ IN_UNITS = sum(std**-2 for std in IMAGENET[1]) / 3
         ("anogan", {}, "pixels", lambda x, y: 2 * l1_sum(x, y)),
         ("skip_ganomaly", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
         ("alad", {}, "l1", lambda x, y: 2 * l1_sum(x, y)),
+        ("ocgan", {}, "pixels", lambda x, y: 4 * l2_mean(x, y)),
+        ("adgan", {}, "lowest", lambda x, y: 4 * l2_sum(x, y)),
+        ("avid", {}, "pixels", lambda x, y: 2 * l1_mean(x, y)),
+        ("cavga", {}, "pixels", lambda x, y: 2 * l1_mean(x, y)),
         # In units of ImageNet's standard deviations, of which grey pictures have three.
         ("piad", {"distance": "mse"}, "distance", lambda x, y: IN_UNITS * l2_mean(x, y)),
         ("vae", {}, "pixels", l2_sum),

@@ -157,6 +157,7 @@ FLOOR = Row(
 """Stands below the rows of every table, printed in none: what has learnt is above it."""
 
 _AUTOENCODER = "networks, size and length are ours"
+_NOT_PRETRAINED = "trained from nothing, without further data; plain blocks"
 _UNKNOWN = "settings behind the printed figures are unknown"
 
 
@@ -193,6 +194,7 @@ _BY_SEARCH = [
     Way("anogan:cifar10", remark=_UNKNOWN),
 ]
 _ANOGAN = Row("AnoGAN", _BY_SEARCH)
+_OCGAN = Row("OCGAN", [Way("ocgan:paper", remark=_UNKNOWN)])
 _AMA = Row("AMA", [Way("ama:paper")])
 _AMA_ALONE = (
     Row("FGAN"),
@@ -204,8 +206,14 @@ _AMA_ALONE = (
 )
 _ONE_CLASS = (
     _ANOGAN,
-    Row("ADGAN"),
-    Row("OCGAN"),
+    Row(
+        "ADGAN",
+        [
+            Way("adgan:paper", classes=DIGITS, remark=_UNKNOWN),
+            Way("adgan:cifar10", remark=_UNKNOWN),
+        ],
+    ),
+    _OCGAN,
     _ALAD,
     Row("LSA", [Way("lsa:mnist", classes=DIGITS), Way("lsa:cifar10")]),
     Row("DeepSVDD", [Way("deep_svdd:mnist", classes=DIGITS), Way("deep_svdd:cifar10")]),
@@ -221,7 +229,7 @@ def _shallow(settings: Mapping[str, str]) -> tuple[Row, Row]:
 
 
 _NOT_FOR_THESE = "its authors published settings for MNIST alone"
-_GPND = (Row("GPND", [Way("gpnd:paper", remark=_NOT_FOR_THESE)]), Row("OCGAN"))
+_GPND = (Row("GPND", [Way("gpnd:paper", remark=_NOT_FOR_THESE)]), _OCGAN)
 
 # The tables --------------------------------------------------------------------------------------
 
@@ -305,10 +313,10 @@ TABLES: dict[str, Table] = {
                     Row("VAE-grad", _turned("vae_grad:paper")),
                     _AE_SSIM,
                     _AE_L2,
-                    Row("AVID"),
+                    Row("AVID", [Way("avid:paper", remark=_UNKNOWN)]),
                     Row("LSA", [Way("lsa:cifar10", _LSA_128, remark=_UNKNOWN)]),
-                    Row("CAVGA-Du (extra data)"),
-                    Row("CAVGA-Ru (extra data)"),
+                    Row("CAVGA-Du (extra data)", [Way("cavga:paper", remark=_NOT_PRETRAINED)]),
+                    Row("CAVGA-Ru (extra data)", [Way("cavga:paper", remark=_NOT_PRETRAINED)]),
                     _EGBAD,
                     _CBIGAN,
                 ],
@@ -476,7 +484,13 @@ TABLES: dict[str, Table] = {
                 protocol="lsun-pair",
                 datasets=["lsun"],
                 classes=["conference_room"],
-                rows=[Row("ADGAN"), Row("PIAD", [_piad("paper-lsun")])],
+                rows=[
+                    Row(
+                        "ADGAN",
+                        [Way("adgan:paper", {"crop": "256", "size": "64"}, remark=_UNKNOWN)],
+                    ),
+                    Row("PIAD", [_piad("paper-lsun")]),
+                ],
             )
         ],
     ),

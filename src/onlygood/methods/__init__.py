@@ -1,11 +1,14 @@
 """One file per method; the file reads like its paper."""
 
 from onlygood.core.method import Method
+from onlygood.methods.adgan import ADGAN
 from onlygood.methods.ae_ssim import AESSIM
 from onlygood.methods.alad import ALAD
 from onlygood.methods.ama import AMA
 from onlygood.methods.anogan import AnoGAN
 from onlygood.methods.autoencoder import Autoencoder
+from onlygood.methods.avid import AVID
+from onlygood.methods.cavga import CAVGA
 from onlygood.methods.cbigan import CBiGAN
 from onlygood.methods.cebigan import CEBiGAN
 from onlygood.methods.deep_svdd import DeepSVDD
@@ -20,6 +23,7 @@ from onlygood.methods.kde import KDE
 from onlygood.methods.knn import KNN
 from onlygood.methods.lsa import LSA
 from onlygood.methods.mean_picture import MeanPicture
+from onlygood.methods.ocgan import OCGAN
 from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
@@ -50,6 +54,10 @@ METHODS: dict[str, type[Method]] = {
     "gpnd": GPND,
     "geotrans": GeoTrans,
     "itae": ITAE,
+    "ocgan": OCGAN,
+    "adgan": ADGAN,
+    "avid": AVID,
+    "cavga": CAVGA,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
