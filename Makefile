@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BENCHMARKS := decoding deploy frozen memory promise reflect_parts scale scoring service small startup training
 
-.PHONY: help demo test lint format bench results clean
+.PHONY: help demo test lint format bench results docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,14 +14,15 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make bench    speed and memory of this machine"
-	@echo "make results  docs/results.md from the records in results/ (onlygood bench run makes records)"
+	@echo "make docs     the site, in site/"
+	@echo "make results  docs/results.md and docs/which.md from the records in results/ (onlygood bench run makes records)"
 	@echo "make clean    remove $(VENV) and caches"
 
 # torch comes first and alone: together with others pip may prefer another build than the pinned one.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,demo,dev,ray,openvino,serve,mlflow,tensorboard]'
+	$(PIP) -e '.[train,demo,dev,docs,ray,openvino,serve,mlflow,tensorboard]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -46,6 +47,11 @@ bench: $(VENV)/.installed
 
 results: $(VENV)/.installed
 	$(BIN)/onlygood bench results
+	$(BIN)/python docs/make/which.py
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache

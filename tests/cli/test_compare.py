@@ -61,6 +61,7 @@ def test_a_model_against_itself(run: Run, nuts: Path) -> None:
         (["pca", "knn", "nuts", "--set", "neighbors=3"], 'no setting "neighbors" for method "pca"'),
         (["m.onnx", "n.onnx", "nuts", "--set", "size=8"], "--set is for what is fitted; A and B"),
         (["pca", "knn", "nuts/test"], "nuts/test: 12 of 12 pictures would both train and test"),
+        (["pca", "gone.safetensors", "nuts"], "cannot read the model gone.safetensors"),
         (["pca", "knn", "none"], "there is no none; name a folder of labelled pictures"),
     ],
 )
@@ -71,4 +72,4 @@ def test_misuse_is_said_before_anything_is_fitted(
     monkeypatch.setattr(Detector, "fit", lambda *_, **__: pytest.fail("fitted"))
     done = run("compare", *words)
     assert done.status == 1
-    assert done.err.startswith(f"error: {says}")
+    assert done.err.splitlines()[-1].startswith(f"error: {says}")

@@ -9,7 +9,6 @@ from onlygood.cli.bench import method_and_preset, said
 from onlygood.cli.voice import Json, Quiet, Voice, table
 
 if TYPE_CHECKING:
-    from onlygood.data.readers.sets import KnownSplit
     from onlygood.evaluation.compare import Comparison
     from onlygood.evaluation.evaluate import Judge
 
@@ -48,37 +47,35 @@ def compare(
     if settings and not fitted:
         raise ConfigError("--set is for what is fitted; A and B are models")
 
+    from onlygood.cli.files import open_model
     from onlygood.data.layout import labelled
     from onlygood.data.readers.own import own
+    from onlygood.detector import Detector
     from onlygood.evaluation.compare import compare as run
     from onlygood.learning import settings_of
 
     named = {side: method_and_preset(side) for side in fitted}
     for method, preset in named.values():
         settings_of(method, preset or "default", settings)  # Refused before anything is fitted.
-    split: KnownSplit | None = own(folder) if fitted else None
-    test = labelled(folder) if split is None else split.test
+    test = own(folder).test if fitted else labelled(folder)
     voice.say(test.description)
 
-    def judge(side: str) -> "Judge":
-        if split is None or side not in named:
-            from onlygood.cli.files import open_model
-
-            return open_model(Path(side))
-        from onlygood.detector import Detector
-
-        method, preset = named[side]
+    # Models come first: one that cannot be read should cost no training.
+    judges: dict[str, Judge] = {
+        side: open_model(Path(side)) for side in (a, b) if side not in named
+    }
+    for side, (method, preset) in named.items():
         voice.say(f"fitting {side}")
-        return Detector.fit(
+        judges[side] = Detector.fit(
             method,
-            split.train,
+            folder,
             preset=preset or "default",
             seed=seed,
             settings=settings,
             reporter=voice.reporter(),
         )
 
-    found = run(judge(a), judge(b), test)
+    found = run(judges[a], judges[b], test)
     voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
     if found.n_unreadable:
         voice.say(f"{found.n_unreadable} pictures left out, as one of the two cannot read them")

@@ -1,0 +1,162 @@
+"""docs/which.md: which method, by the records in results.
+
+    python docs/make/which.py
+
+A row is a method with what it reached on data of each kind; a test says when the page is behind.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from onlygood.evaluation.records import Line, read
+from onlygood.evaluation.tables import Sheet
+
+ROOT = Path(__file__).parents[2]
+FLOOR = "mean_picture"
+"""Learns nothing but a mean: what is not above it is not to be picked."""
+
+
+class Kind(NamedTuple):
+    """Data of a kind, as records name them."""
+
+    words: str
+    dataset: str
+    protocol: str
+
+
+KINDS = (
+    Kind("aligned parts, one look (solar cells, mono)", "elpv-mono", "elpv"),
+    Kind("aligned parts, many looks (solar cells, poly)", "elpv-poly", "elpv"),
+    Kind("surfaces (sixteen textures)", "surfaces", "surfaces"),
+    Kind("tiny pictures, 28 px (clothes)", "fashion-mnist", "gpnd"),
+)
+
+PAGE = """# Which method
+
+Made by `python docs/make/which.py` from the records in `results`; do not edit.
+[All results](results.md) say with which schedule, how many seeds, and what papers print.
+
+| your pictures | take | because |
+| --- | --- | --- |
+{advice}
+
+Start with `reflect`, which `onlygood fit FOLDER` takes by itself, and let
+`onlygood compare reflect OTHER FOLDER` say on your own pictures whether another one is better, and
+how sure that is.
+
+## What was measured
+
+AUROC of pictures, the mean over seeds and classes; of several settings of a method those with the
+best mean, which flatters a method that was tried with many. The range of minutes is of one training
+on one to two cores of a server. Bold is the best of a column, in brackets what is not above the
+floor, the distance from the mean picture. Empty: not measured on all classes.
+
+{table}
+
+| | {heads} |
+| --- | {rules} |
+| pictures to learn from | {counts} |
+| seeds | {seeds} |
+"""
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The page, of all records."""
+    best = {kind: _best([line for line in lines if _is_of(line, kind)]) for kind in KINDS}
+    methods = sorted(
+        {method for found in best.values() for method in found},
+        key=lambda name: (-statistics.mean(_ranks(name, list(best.values()))), name),
+    )
+    rows = [
+        (
+            f"[`{name}`](methods/{name}.md)",
+            *(_cell(best[k], name) for k in KINDS),
+            _minutes(best, name),
+        )
+        for name in methods
+    ]
+    return PAGE.format(
+        advice="\n".join(_advice(kind, best[kind]) for kind in KINDS),
+        table=Sheet("", ("method", *(kind.words for kind in KINDS), "minutes"), rows).markdown(),
+        heads=" | ".join(kind.words for kind in KINDS),
+        rules=" | ".join("---" for _ in KINDS),
+        counts=" | ".join(_range(best[k], lambda line: line["n_train"]) for k in KINDS),
+        seeds=" | ".join(_range(best[k], None) for k in KINDS),
+    )
+
+
+def _is_of(line: Line, kind: Kind) -> bool:
+    return (line["dataset"], line["protocol"]) == (kind.dataset, kind.protocol)
+
+
+def _best(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Of each method the records with the settings of the highest mean that cover all classes."""
+    classes = {line["class"] for line in lines}
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line["method"], line["config_hash"]), []).append(line)
+    found: dict[str, list[Line]] = {}
+    for (method, _), group in groups.items():
+        if {line["class"] for line in group} != classes:
+            continue
+        if method not in found or _auroc(group) > _auroc(found[method]):
+            found[method] = group
+    return found
+
+
+def _auroc(lines: Sequence[Line]) -> float:
+    return statistics.mean(line["auroc"] for line in lines)
+
+
+def _ranks(name: str, kinds: Sequence[dict[str, list[Line]]]) -> list[float]:
+    """The share of the other methods that one is above, for each kind that it was measured on."""
+    return [
+        statistics.mean(_auroc(found[name]) > _auroc(other) for other in found.values())
+        for found in kinds
+        if name in found
+    ]
+
+
+def _cell(found: dict[str, list[Line]], name: str) -> str:
+    if name not in found:
+        return ""
+    value = _auroc(found[name])
+    words = f"{value:.3f}"
+    if value == max(map(_auroc, found.values())):
+        return f"**{words}**"
+    return f"({words})" if name != FLOOR and value <= _auroc(found[FLOOR]) else words
+
+
+def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
+    first, second, *_ = sorted(found, key=lambda name: -_auroc(found[name]))
+    because = ", ".join(f"`{name}` reaches {_auroc(found[name]):.3f}" for name in (first, second))
+    floor = f"the mean picture {_auroc(found[FLOOR]):.3f}"
+    return f"| {kind.words} | [`{first}`](methods/{first}.md) | {because}, {floor} |"
+
+
+def _minutes(best: dict[Kind, dict[str, list[Line]]], name: str) -> str:
+    groups = [found[name] for found in best.values() if name in found]
+    minutes = [statistics.mean(line["training_seconds"] for line in lines) / 60 for lines in groups]
+    low, high = (f"{value:.1f}" for value in (min(minutes), max(minutes)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _range(found: dict[str, list[Line]], value: Callable[[Line], int] | None) -> str:
+    """Smallest and largest of a number over records, or of the seeds of the methods."""
+    if value is None:
+        numbers = {len({line["seed"] for line in lines}) for lines in found.values()}
+    else:
+        numbers = {value(line) for lines in found.values() for line in lines}
+    low, high = f"{min(numbers):,}", f"{max(numbers):,}"
+    return low if low == high else f"{low} to {high}"
+
+
+def records() -> list[Line]:
+    """All records of the tables."""
+    return read(*sorted((ROOT / "results").glob("*.jsonl")))
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "which.md").write_text(page(records()), "utf-8")

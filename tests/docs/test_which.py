@@ -1,0 +1,47 @@
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.evaluation.lines import line
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def which() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("which", ROOT / "docs/make/which.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_records_say(which: ModuleType) -> None:
+    text = (ROOT / "docs" / "which.md").read_text("utf-8")
+    assert text == which.page(which.records()), "make results"
+
+
+def test_the_best_is_taken_and_what_is_below_the_floor_is_not(which: ModuleType) -> None:
+    def records(kind: object, **reached: float) -> list[dict[str, object]]:
+        where = {"dataset": kind.dataset, "protocol": kind.protocol, "n_train": 9}
+        return [line(v, method=name, **where) for name, v in reached.items()]
+
+    found = [
+        record
+        for kind in which.KINDS
+        for record in records(kind, mean_picture=0.6, pca=0.9, knn=0.7, ama=0.5)
+    ]
+    two = {"dataset": "elpv-mono", "protocol": "elpv", "n_train": 9}
+    found += [line(0.8, method="knn", config_hash="other", **two)]
+    rows = which.page(found).splitlines()
+    [advice] = [row for row in rows if row.startswith("| surfaces (sixteen textures) | [`pca`]")]
+    assert "`pca` reaches 0.900, `knn` reaches 0.700, the mean picture 0.600" in advice
+    cells = {row.split("`")[1]: row.split(" | ")[1:3] for row in rows if row.startswith("| [`")}
+    assert cells == {
+        "pca": ["**0.900**", "**0.900**"],
+        "knn": ["0.800", "0.700"],
+        "mean_picture": ["0.600", "0.600"],
+        "ama": ["(0.500)", "(0.500)"],
+    }
