@@ -193,6 +193,14 @@ CASES |= {
         digits={**_SLOWER, "width": 4, "latent": 1, "steps": 150},
         auroc=0.9,
     ),
+    "fence_gan": Case(
+        tiny={"width": 2, "latent": 4, "features": 4, "pretraining_share": 1.0},
+        digits={
+            **{**_DIGITS, "lr": 1e-3, "discriminator_lr": 1e-3},
+            **{"width": 4, "features": 16, "steps": 300},
+        },
+        auroc=0.93,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -197,7 +197,13 @@ _ANOGAN = Row("AnoGAN", _BY_SEARCH)
 _OCGAN = Row("OCGAN", [Way("ocgan:paper", remark=_UNKNOWN)])
 _AMA = Row("AMA", [Way("ama:paper")])
 _AMA_ALONE = (
-    Row("FGAN"),
+    Row(
+        "FGAN",
+        [
+            Way("fence_gan:paper", classes=DIGITS, remark=_UNKNOWN),
+            Way("fence_gan:cifar10", remark=_UNKNOWN),
+        ],
+    ),
     _ALAD,
     _ANOGAN,
     Row("Skip-GANomaly", [Way("skip_ganomaly:paper", remark=_UNKNOWN)]),

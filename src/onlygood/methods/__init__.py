@@ -14,6 +14,7 @@ from onlygood.methods.cebigan import CEBiGAN
 from onlygood.methods.deep_svdd import DeepSVDD
 from onlygood.methods.egbad import EGBAD
 from onlygood.methods.f_anogan import FAnoGAN
+from onlygood.methods.fence_gan import FenceGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.geotrans import GeoTrans
@@ -58,6 +59,7 @@ METHODS: dict[str, type[Method]] = {
     "adgan": ADGAN,
     "avid": AVID,
     "cavga": CAVGA,
+    "fence_gan": FenceGAN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
