@@ -201,6 +201,11 @@ CASES |= {
         },
         auroc=0.93,
     ),
+    "pixelcnn": Case(
+        tiny={"width": 2, "layers": 1},
+        digits={**_SLOWER, "width": 4, "layers": 1, "lr": 1e-2, "mutation": 0.2, "steps": 200},
+        auroc=0.85,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -362,13 +362,16 @@ TABLES: dict[str, Table] = {
                 ],
                 rows=[
                     Row("WAIC on WGAN ensemble"),
-                    Row("Likelihood ratio on PixelCNN++"),
+                    Row("Likelihood ratio on PixelCNN++", [Way("pixelcnn:ratio", {"size": "32"})]),
                     Row("Typicality test on Glow"),
                     Row(
                         "DeepSVDD",
                         [Way("deep_svdd:ama-cifar10", remark="CIFAR-10's network for all pairs")],
                     ),
-                    Row("S score PixelCNN++ and FLIF"),
+                    Row(
+                        "S score PixelCNN++ and FLIF",
+                        [Way("pixelcnn:complexity", remark="WebP in place of FLIF; no halvings")],
+                    ),
                     Row("AMA without mirrored loss", [Way("ama:without-mirror")]),
                     Row("AMA without simplex interpolation", [Way("ama:without-interpolation")]),
                     Row("AMA without atypical selection", [Way("ama:without-atypical")]),

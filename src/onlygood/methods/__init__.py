@@ -29,6 +29,7 @@ from onlygood.methods.ocsvm import OCSVM
 from onlygood.methods.patch_knn import PatchKNN
 from onlygood.methods.pca import PCA
 from onlygood.methods.piad import PIAD
+from onlygood.methods.pixelcnn import PixelCNN
 from onlygood.methods.reflect import Reflect
 from onlygood.methods.skip_ganomaly import SkipGANomaly
 from onlygood.methods.vae import VAE
@@ -60,6 +61,7 @@ METHODS: dict[str, type[Method]] = {
     "avid": AVID,
     "cavga": CAVGA,
     "fence_gan": FenceGAN,
+    "pixelcnn": PixelCNN,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
