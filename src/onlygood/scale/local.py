@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection, wait
-from typing import final
+from typing import Any, final
 
 from onlygood.core.errors import ConfigError
 from onlygood.scale.engine import Outcomes, Queue, attempt
@@ -43,20 +43,25 @@ class Local:
         """See `Engine`. Workers end with this generator, and with this process."""
         queue = Queue(units)
         idle: list[_Process] = []
-        busy: dict[Connection, tuple[_Process, Unit]] = {}
+        # Systems have their own kinds of pipe.
+        busy: dict[Any, tuple[_Process, Unit]] = {}
         try:
             while True:
-                while len(busy) < self.workers and (unit := queue.take()) is not None:
-                    process = idle.pop() if idle else _Process(task)
+                free = range(self.workers - len(busy))
+                ready = [unit for _ in free if (unit := queue.take()) is not None]
+                # All begin before the first is given anything: that waits until it has begun.
+                while len(idle) < len(ready):
+                    idle.append(_Process(task))
+                for unit in ready:
+                    process = idle.pop()
                     busy[process.pipe] = process, unit
                     process.give(unit)
                 if not busy:
                     return
                 for pipe in wait(list(busy)):
-                    assert isinstance(pipe, Connection)
                     process, unit = busy.pop(pipe)
                     try:
-                        answer = pipe.recv()
+                        answer = process.pipe.recv()
                     except (EOFError, OSError):
                         answer = process.end()
                     else:
