@@ -73,6 +73,9 @@ class Phases:
     def advance(self, share: float, images_per_second: float, terms: Mapping[str, float]) -> None:
         """Nothing."""
 
+    def record(self, record: Mapping[str, object]) -> None:
+        """Nothing."""
+
     def note(self, words: str) -> None:
         """Nothing."""
 

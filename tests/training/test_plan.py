@@ -46,6 +46,15 @@ def test_another_seed_is_another_order_with_other_draws():
     assert not torch.equal(one.draws, two.draws)
 
 
+def test_draws_differ_from_batch_to_batch_and_belong_to_the_seed():
+    plan = Plan(4, 4, 2, seed=0)
+    assert not torch.equal(plan.pick(0).draws, plan.pick(1).draws)
+    (same,), (again,), (other,) = (list(Plan(4, 4, 2, seed=seed).once()) for seed in (0, 0, 1))
+    assert torch.equal(same.draws, again.draws)
+    assert not torch.equal(same.draws, other.draws)
+    assert not torch.equal(same.draws, plan.pick(0).draws)
+
+
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_parts_of_all_processes_are_the_batch_of_one(world: int):
     whole = Plan(10, 8, 3, seed=0)

@@ -16,7 +16,8 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "serve": ("fastapi", "uvicorn", "multipart", "prometheus_client", "onnxruntime"),
-    "ray": ("ray",),
+    "scale": ("pyarrow", "onnxruntime"),
+    "ray": ("ray", "pyarrow", "onnxruntime"),
     "mlflow": ("mlflow",),
     "tensorboard": ("tensorboardX",),
 }
