@@ -29,6 +29,7 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("aligned parts, one look (solar cells, mono)", "elpv-mono", "elpv"),
     Kind("aligned parts, many looks (solar cells, poly)", "elpv-poly", "elpv"),
+    Kind("parts roughly in place (print, photographs)", "parts", "parts"),
     Kind("surfaces (sixteen textures)", "surfaces", "surfaces"),
     Kind("tiny pictures, 28 px (clothes)", "fashion-mnist", "gpnd"),
 )
@@ -138,7 +139,14 @@ def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
 
 def _minutes(best: dict[Kind, dict[str, list[Line]]], name: str) -> str:
     groups = [found[name] for found in best.values() if name in found]
-    minutes = [statistics.mean(line["training_seconds"] for line in lines) / 60 for lines in groups]
+    # Records of shared features tell no times.
+    timed = [
+        [line["training_seconds"] for line in lines if line["training_seconds"] is not None]
+        for lines in groups
+    ]
+    minutes = [statistics.mean(seconds) / 60 for seconds in timed if seconds]
+    if not minutes:
+        return ""
     low, high = (f"{value:.1f}" for value in (min(minutes), max(minutes)))
     return low if low == high else f"{low} to {high}"
 
