@@ -49,7 +49,8 @@ def test_not_learnt(name: str, curve: list[float]):
 def test_dead():
     healthy, words = verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] + [0.0] * 9))
     assert not healthy
-    assert "no gradient is left (g/gradient_norm is 0)" in words
+    # Of one stage there is no other to tell it from.
+    assert words.startswith("no gradient is left (g/gradient_norm is 0)")
     assert verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] * 9 + [0.0])).healthy
 
 
@@ -83,6 +84,20 @@ def test_runaway_gap():
 
 def test_a_gap_that_grows_a_little_is_no_runaway():
     assert verdict(run(c__real=[1.0] * 8 + [50.0] * 2, c__fake=[0.5] * 8 + [-50.0] * 2)).healthy
+
+
+def test_a_gap_that_was_large_at_first_may_be_large():
+    wide = {"c__real": [3e3] * 8 + [2e4] * 2, "c__fake": [-3e3] * 8 + [-2e4] * 2}
+    assert verdict(run(**wide)).healthy
+
+
+def test_small_scores_are_overfitted_like_large_ones():
+    assert not verdict(run(validation__total=[0.05, 0.03, 0.02, 0.025, 0.04])).healthy
+
+
+def test_the_whole_score_of_held_out_pictures_speaks_for_its_parts():
+    curves = {"validation__part": [5.0, 3.0, 2.0, 2.5, 4.0], "validation__total": [5.0] * 5}
+    assert verdict(run(**curves)).healthy
 
 
 def test_overfitted():
