@@ -49,26 +49,23 @@ class SharedFeatures:
         half = torch.is_autocast_enabled(x.device.type)
         images = [(weights, str(x.device), half, tuple(image.shape), _digest(image)) for image in x]
         new = [i for i, key in enumerate(images) if any((*key, n) not in self.kept for n in layers)]
-        found: dict[tuple[object, ...], Tensor] = {}
         if new:
             for name, maps in zip(layers, compute(x[new]), strict=True):
                 for i, one in zip(new, maps, strict=True):
-                    found[*images[i], name] = one.clone()
-        for key in images:
-            for name in layers:
-                self._use((*key, name), found)
-        batch = tuple(torch.stack([found[*key, name] for key in images]) for name in layers)
+                    self._keep((*images[i], name), one)
+        batch = tuple(torch.stack([self._newest((*key, n)) for key in images]) for n in layers)
+        # Not before: a batch that is larger than the room is answered, too.
         self._make_room()
         return batch
 
-    def _use(self, key: tuple[object, ...], found: dict[tuple[object, ...], Tensor]) -> None:
-        """Bring what was kept to `found` or the other way round; it is the newest now."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-            found[key] = self.kept[key]
-        else:
-            self.kept[key] = found[key]
-            self.taken += found[key].nbytes
+    def _keep(self, key: tuple[object, ...], maps: Tensor) -> None:
+        if key not in self.kept:
+            self.kept[key] = maps.clone()
+            self.taken += maps.nbytes
+
+    def _newest(self, key: tuple[object, ...]) -> Tensor:
+        self.kept.move_to_end(key)
+        return self.kept[key]
 
     def _make_room(self) -> None:
         while self.taken > self.room:
