@@ -33,7 +33,7 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from measure import in_words, machine, over_seeds, table, write_json
 from onlygood import Detector, ImageSource
-from onlygood.data.layout import Labelled, read_mask
+from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
 from onlygood.deploy.export import export
@@ -156,11 +156,13 @@ def judged(scorer: RawScorer, test: Labelled) -> tuple[float, float | None]:
         raw = scorer.score(batch, maps=with_masks)
         totals.append(raw.totals)
         for i, (item, (label, mask)) in enumerate(zip(batch, labels, strict=False)):
-            if raw.maps is None or (label and mask is None):
+            if raw.maps is None:
                 continue
             assert item.size is not None
-            maps.append(restored(raw.maps[i], item.size, scorer.view))
-            masks.append(read_mask(mask, maps[-1].shape) if mask else maps[-1] < -np.inf)
+            heat = restored(raw.maps[i], item.size, scorer.view)
+            if (anomalous := truth(mask, bool(label), heat.shape)) is not None:
+                maps.append(heat)
+                masks.append(anomalous)
     pixels = metrics.pixel_auroc(masks, maps) if maps else None
     return float(roc_auc_score(test.labels, np.concatenate(totals))), pixels
 
@@ -296,14 +298,16 @@ def placed(detector: Detector, test: Labelled) -> tuple[float, float, float]:
     for result, label, mask in zip(
         detector.stream(test.source), test.labels, test.masks, strict=True
     ):
-        if result.map is None or (label and mask is None):
+        if result.map is None:
             continue
-        truth = read_mask(mask, result.map.shape) if mask else np.zeros(result.map.shape, bool)
+        anomalous = truth(mask, bool(label), result.map.shape)
+        if anomalous is None:
+            continue
         outlined = result.map > 1
-        if (outlined & truth).any():
-            areas.append(outlined.sum() / truth.sum())
+        if (outlined & anomalous).any():
+            areas.append(outlined.sum() / anomalous.sum())
         maps.append(result.map[::2, ::2].ravel())
-        truths.append(truth[::2, ::2].ravel())
+        truths.append(anomalous[::2, ::2].ravel())
     precision, recall, _ = precision_recall_curve(np.concatenate(truths), np.concatenate(maps))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     ap = -np.sum(np.diff(recall) * precision[:-1])

@@ -195,6 +195,21 @@ def _label(name: str, value: Any) -> str:
     raise DataError(f"{name}: has no label; give (picture, label) with a number or text")
 
 
+def truth(
+    mask: Picture | None, anomalous: bool, size: tuple[int, int]
+) -> Bool[np.ndarray, "H W"] | None:
+    """Which pixels of a labelled picture are anomalous; None: nobody has said it.
+
+    Of a normal picture without a mask none are.
+
+    Raises:
+        As `read_mask`.
+    """
+    if mask is not None:
+        return read_mask(mask, size)
+    return None if anomalous else np.zeros(size, dtype=bool)
+
+
 def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """Read a mask for a picture of `size` (height, width); True = anomalous.
 

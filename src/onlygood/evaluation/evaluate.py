@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.data.layout import Labelled, labelled, labelled_items, read_mask
+from onlygood.data.layout import Labelled, labelled, labelled_items, truth
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
@@ -160,12 +160,12 @@ def _results(
         detector.stream(data.source, maps=with_masks), data.labels, data.masks, strict=True
     ):
         results.append(result._replace(map=None))
-        if result.map is None or (label and mask is None):
+        if result.map is None:
             continue
-        maps.append(result.map)
-        masks.append(
-            read_mask(mask, result.map.shape) if mask else np.zeros(result.map.shape, dtype=bool)
-        )
+        anomalous = truth(mask, bool(label), result.map.shape)
+        if anomalous is not None:
+            maps.append(result.map)
+            masks.append(anomalous)
     if not any(mask.any() for mask in masks):
         return results, (None, None)
     return results, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))
