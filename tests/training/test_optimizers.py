@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onlygood.core.errors import OtherBudget, TrainingInterrupted
 from onlygood.core.optimizers import SGD, Adam, Adamax, Optimizer, RMSProp, Schedule
 from onlygood.core.stage import Batch, Stage
+from onlygood.training.optimizers import lay_out_gradients
 from tests.training.toys import Toy, fit, numbered, stop
 
 SCHEDULE = Schedule(epochs=(2,), shares=(0.5,), factor=0.5, per_step=0.9, warmup=3)
@@ -78,3 +79,17 @@ def test_a_rate_that_fell_by_the_budget_belongs_to_it(tmp_path: Path):
         fit(toy(SGD(lr=0.1), stop_at=5), steps=STEPS, run_dir=tmp_path)
     with pytest.raises(OtherBudget, match="learning rates may fall by it"):
         fit(toy(SGD(lr=0.1)), steps=2 * STEPS, run_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (8, 4, 1, 1), (8, 1, 3, 3)])
+def test_how_a_gradient_lies_in_memory_moves_no_weight_elsewhere(shape: tuple[int, ...]):
+    weights = torch.arange(8.0 * shape[1] * shape[2] * shape[3]).reshape(shape)
+    moved = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        parameter = nn.Parameter(weights.clone())
+        parameter.grad = (weights - 20).to(memory_format=layout)
+        lay_out_gradients([parameter])
+        assert parameter.grad.stride() == parameter.stride()
+        torch.optim.Adam([parameter], lr=1.0, fused=True).step()
+        moved.append(parameter.detach())
+    assert torch.equal(*moved)

@@ -1,9 +1,11 @@
 """From an update's optimiser as a value to the one of torch that moves the weights."""
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from onlygood.core.optimizers import SGD, Adam, Adamax, Optimizer, RMSProp
 from onlygood.core.stage import Update
@@ -37,6 +39,18 @@ def built(update: Update) -> torch.optim.Optimizer:
             return torch.optim.RMSprop(groups)
         case other:
             raise TypeError(f"update {update.name!r} has an optimiser of no known kind: {other}")
+
+
+def lay_out_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give each gradient the strides of its parameter.
+
+    A fused optimiser walks through the memory of both side by side. Where the strides differ it
+    stops on a GPU, and on a processor moves the wrong weights without a word.
+    """
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.stride() != parameter.stride():
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, update: Update, at: Place) -> None:

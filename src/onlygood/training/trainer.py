@@ -36,7 +36,7 @@ from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
 from onlygood.training.ema import Averager
 from onlygood.training.gradients import Backward, rule_of
-from onlygood.training.optimizers import Place, built, set_rates
+from onlygood.training.optimizers import Place, built, lay_out_gradients, set_rates
 from onlygood.training.plan import Plan, generator_at, seed_of
 from onlygood.training.precision import autocast
 from onlygood.training.reporting import Reporter, Silent
@@ -94,6 +94,7 @@ class _Mover:
     def move(self, at: Place) -> None:
         """Step with the gradients that the parameters have, which are then gone."""
         set_rates(self.optimizer, self.update, at)
+        lay_out_gradients(self.parameters)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
