@@ -32,6 +32,12 @@ def test_version(run: Run) -> None:
     assert (done.status, done.out) == (0, "onlygood 0.1.0\n")
 
 
+def test_python_runs_the_package() -> None:
+    command = [sys.executable, "-m", "onlygood", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "onlygood 0.1.0\n")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
