@@ -22,7 +22,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,demo,dev,docs,ray,openvino,serve,mlflow,tensorboard]'
+	$(PIP) -e '.[train,demo,dev,docs,ray,openvino,serve,mlflow,tensorboard,timm]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -11,6 +11,7 @@ holds their checksum alone, and refuses to be loaded into a backbone with other 
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -216,9 +217,9 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
     Args:
         name: A key of `NAMES`, or `timm:NAME` or `torchvision:NAME` where those are installed.
         layers: Where to take features; given back finest first. `stride4` and the like of
-            efficientnet-lite0 and of timm's networks (the last output of that stride), `r42` and
-            the like of vgg19 (second convolution of the fourth block, after its ReLU), node names
-            of torchvision's.
+            efficientnet-lite0 and of timm's networks (the last output of that stride), or timm's
+            own names (`layer2`; blocks of a transformer, `blocks.5`); `r42` and the like of vgg19
+            (second convolution of the fourth block, after its ReLU); node names of torchvision's.
         weights: A file of weights; by default the file that belongs to the name. A file whose
             name ends in a checksum (`-dcbb9e9d.pth`) must match it.
 
@@ -533,23 +534,41 @@ def _from_timm(name: str, model: str, layers: Sequence[str], weights: Path | Non
     timm = _package("timm", name)
     path = weights or fetched(name)
     try:
-        stages = timm.create_model(model, features_only=True).feature_info
+        blank = timm.create_model(model, features_only=True)
     except RuntimeError as error:
         raise ConfigError(f"timm refuses {name} ({error}); see timm.list_models") from error
-    rows = enumerate(zip(stages.channels(), stages.reduction(), strict=True))
-    known = {f"stride{stride}": Layer(row, channels, stride) for row, (channels, stride) in rows}
-    chosen = _chosen(name, layers, known)
+    chosen = _chosen(name, layers, _timm_layers(blank.feature_info.info))
     _check_file(name, path)
     weighted = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
     try:
         # Cut networks take any file and leave the rest at random; a whole one refuses others.
-        timm.create_model(model, **weighted)
+        whole = timm.create_model(model, **weighted)
+        # Transformers are made for one size, unless they are asked to take others.
+        takes = inspect.signature(type(whole)).parameters
+        any_size = {key: True for key in ("dynamic_img_size", "dynamic_img_pad") if key in takes}
         taps = [layer.row for layer in chosen.values()]
-        network = timm.create_model(model, features_only=True, out_indices=taps, **weighted)
+        network = timm.create_model(
+            model, features_only=True, out_indices=taps, **weighted, **any_size
+        )
     except Exception as error:  # what it raises of damaged and foreign files is of all kinds
         raise _damaged(name, path, error) from error
+    if str(network.output_fmt.value) == "NHWC":
+        network = _ChannelsFirst(network)
     config = timm.get_pretrained_cfg(model)
     return Backbone(name, network, chosen, (config.mean, config.std))
+
+
+def _timm_layers(outputs: Iterable[Mapping[str, Any]]) -> dict[str, Layer]:
+    """Layers by their names in timm (`layer2`, `blocks.5`), and the last one of each stride."""
+    layers: dict[str, Layer] = {}
+    for row, output in enumerate(outputs):
+        layer = Layer(row, output["num_chs"], output["reduction"])
+        layers[output["module"]] = layer
+        last = f"stride{layer.stride}"
+        # Back to the end, as layers are finest first, and of one stride the earlier ones.
+        layers.pop(last, None)
+        layers[last] = layer
+    return layers
 
 
 _LIBRARIES = {"torchvision": _from_torchvision, "timm": _from_timm}
@@ -565,6 +584,17 @@ class _Values(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         values = self.network(x)
         return [values[name] for name in self.names]
+
+
+class _ChannelsFirst(nn.Module):
+    """Maps `(B, h, w, c)`, as some transformers give them, as `(B, c, h, w)`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [values.permute(0, 3, 1, 2) for values in self.network(x)]
 
 
 def _package(module: str, name: str) -> Any:
