@@ -22,7 +22,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,demo,dev,docs,ray,openvino,serve,mlflow,tensorboard,timm]'
+	$(PIP) -e '.[train,demo,dev,docs,ray,openvino,serve,mlflow,tensorboard,timm,align]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -159,7 +159,7 @@ def judged(scorer: RawScorer, test: Labelled) -> tuple[float, float | None]:
             if raw.maps is None:
                 continue
             assert item.size is not None
-            heat = restored(raw.maps[i], item.size, scorer.view)
+            heat = restored(raw.maps[i], item.size, scorer.view, pose=item.pose)
             if (anomalous := truth(mask, bool(label), heat.shape)) is not None:
                 maps.append(heat)
                 masks.append(anomalous)

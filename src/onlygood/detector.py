@@ -18,6 +18,7 @@ from onlygood import model_file, registry, settings
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import Method
 from onlygood.core.settings import Training, View
+from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import is_csv, layout
 from onlygood.data.leave_out import remaining
@@ -96,6 +97,7 @@ class Detector:
         settings: Mapping[str, object] | None = None,
         anomalous: Any = None,
         ignore: Any = None,
+        align: Any = None,
         target_fpr: float = 0.05,
         confidence: float = 0.9,
         group_by: str | None = None,
@@ -120,6 +122,9 @@ class Detector:
                 the calibration.
             ignore: One picture, a mask of the size of all pictures: what is not black in it never
                 counts, in training and in scoring.
+            align: One picture, or "auto" for the most usual of `pictures`: all are turned (by up to
+                45 degrees) and shifted until they lie as it does, in training and in scoring. Needs
+                the extra `align`.
             target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
             confidence: Probability that the threshold keeps this promise, in [0.5, 1).
             group_by: Pattern in a picture's name that tells the part it shows; pictures of one
@@ -147,7 +152,11 @@ class Detector:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         method = registry.introduce(method)
         if ignore is not None:
-            settings = {**(settings or {}), "ignore": mask_text(_one_picture(ignore))}
+            settings = {**(settings or {}), "ignore": mask_text(_one_picture("ignore", ignore))}
+        if align is not None:
+            usual = isinstance(align, str) and align == AUTO
+            text = AUTO if usual else reference_text(_one_picture("align", align))
+            settings = {**(settings or {}), "align": text}
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
         source, words = _normal_pictures(pictures)
@@ -329,7 +338,7 @@ class Detector:
                 if x_hat is None or item.size is None:
                     yield None
                 else:
-                    yield restored(next(rows), item.size, self.view)
+                    yield restored(next(rows), item.size, self.view, pose=item.pose)
 
     # Looking ---------------------------------------------------------------------------------
 
@@ -505,10 +514,10 @@ def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
     return source, f"{len(source)} pictures, all taken as normal"
 
 
-def _one_picture(mask: Any) -> Pixels:
-    source = ImageSource.of(mask)
+def _one_picture(name: str, given: Any) -> Pixels:
+    source = ImageSource.of(given)
     if len(source) != 1:
-        raise DataError(f"ignore takes one mask for all pictures, got {len(source)} pictures")
+        raise DataError(f"{name} takes one picture, got {len(source)} pictures")
     return source[0].load()
 
 

@@ -45,6 +45,8 @@ def judged(
             float(p_values[i]),
             str(decisions[i]),
             {name: float(values[i]) for name, values in parts.items()},
-            None if maps is None else restored(maps[i].astype(np.float32), item.size, view),
+            None
+            if maps is None
+            else restored(maps[i].astype(np.float32), item.size, view, pose=item.pose),
             picture=item.whole,
         )

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -16,9 +17,11 @@ from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import WIDEST, Training, View
+from onlygood.data.align import AUTO, most_usual, reference_text
+from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
 from onlygood.data.resize import window
-from onlygood.data.source import ImageSource
+from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.raw_scores import BATCH, RawScorer
 from onlygood.registry import listed, method_named
@@ -190,9 +193,12 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     `channels=0`: grey when all of these are, else RGB. `aspect=0`: the median of what is cut out
     of them, so that in a mixture of upright and lying ones both become squares. `size=0`: what
     suits frozen features. `pad=auto`: for whole pictures of methods that need squares.
+    `align=auto`: the most usual of them is the reference.
     """
     if view.pad == "auto":
         view = replace(view, pad="square" if cls.square and not view.tile else "none")
+    if view.align == AUTO:
+        view = replace(view, align=reference_text(most_usual(_readable(list(source)[:LOOK]))))
     if view.channels and view.size and view.aspect:
         return view
     channels, seen = 1, []
@@ -215,6 +221,12 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
         size=view.size or (TINY_SIZE if tiny else USUAL_SIZE),
         aspect=view.aspect or min(max(math.exp(median(ratios or [0.0])), WIDEST**-1), WIDEST),
     )
+
+
+def _readable(pictures: Sequence[Picture]) -> Iterator[Pixels]:
+    for picture in pictures:
+        with suppress(DataError):
+            yield picture.load()
 
 
 def _check_room(store: PictureStore, view: View) -> None:

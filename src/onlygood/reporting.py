@@ -11,6 +11,7 @@ from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import Training, View
+from onlygood.data.align import pose_in
 from onlygood.data.mask import mask_of
 from onlygood.data.resize import looked_at
 from onlygood.data.source import ImageSource, Picture
@@ -109,11 +110,12 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
 
 
 def settings_told(detector: Reported) -> dict[str, Any]:
-    """Every setting by name, a mask of pixels in words."""
+    """Every setting by name; pictures among them, which are long as text, in words."""
     return {
         **vars(detector.config),
         **vars(detector.view),
         "ignore": _ignored(detector.view),
+        "align": "to a reference" if detector.view.align else "none",
         **vars(detector.training),
     }
 
@@ -213,7 +215,8 @@ def _small(picture: Picture, view: View) -> Image.Image | None:
         pixels = picture.load()
     except DataError:
         return None
-    photo = _image(np.where(looked_at(pixels.shape[:2], view)[..., None], pixels, pixels // DIM))
+    looked = looked_at(pixels.shape[:2], view, pose_in(pixels, view))
+    photo = _image(np.where(looked[..., None], pixels, pixels // DIM))
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     return photo
 

@@ -26,6 +26,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
         "settings": {},
         "anomalous": None,
         "ignore": None,
+        "align": None,
         "target_fpr": 0.05,
         "confidence": 0.9,
         "group_by": None,
@@ -53,7 +54,7 @@ def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) ->
     words += " --set alpha=3e-3 --set game=hinge --group-by (.*)_ --resume --anomalous bad"
     (good / "out.txt").write_text("# not good\nb.png\n\n")
     words += f" --leave-out {good / 'out.txt'}"
-    words += " --ignore mask.png"
+    words += " --ignore mask.png --align auto"
     done = run("fit", "pca", good, "-o", good / "m", "--run-dir", good / "run", *words.split())
     assert done.status == 0, done.err
     options = asked(fake, "fit")
@@ -62,6 +63,7 @@ def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) ->
     assert (options["target_fpr"], options["confidence"]) == (0.1, 0.8)
     assert (options["group_by"], options["run_dir"]) == ("(.*)_", good / "run")
     assert (options["anomalous"], options["ignore"]) == (Path("bad"), Path("mask.png"))
+    assert options["align"] == "auto"
     assert options["leave_out"] == ["b.png"]
     assert options["settings"] == {"alpha": "3e-3", "game": "hinge", "minutes": 2.0, "steps": 9}
 

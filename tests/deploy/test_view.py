@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onlygood import Detector
 from onlygood.core.settings import View
+from onlygood.data.align import Pose, aligned
 from onlygood.data.mask import mask_of
 from onlygood.data.resize import looked_at
 from onlygood.deploy.export import export
@@ -88,6 +89,28 @@ def test_a_part_with_a_roi_and_a_mask(
     for results in (ours, theirs):
         assert results[3].decision == "error"
         assert "is 160 x 59, and the mask of what is ignored 160 x 60" in str(results[3].error)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_part_that_lies_anyhow(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    poses = [Pose(*draw.uniform((-6, -0.04, -0.04), (6, 0.04, 0.04))) for _ in range(30)]
+    normal = [aligned(photo(i), at) for i, at in enumerate(poses)]
+    settings = {"size": 80, "components": 4, "tile": 16, "roi": "0.1,0.1,0.9,0.9"}
+    detector = Detector.fit("pca", normal, settings=settings, ignore=mask(), align=photo(99))
+    bad = photo(99)
+    bad[SCRATCH] = 255
+    turned = aligned(bad, Pose(5.0, -0.03, 0.02))
+    export(detector, tmp_path / "it.onnx")
+    runtime = Runtime.load(tmp_path / "it.onnx", threads=1)
+    (straight, ours), (theirs,) = detector.score([bad, turned]), runtime.score([turned])
+    assert ours.decision == "anomalous"
+    assert ours.score == pytest.approx(theirs.score, rel=1e-4)
+    assert ours.score == pytest.approx(straight.score, rel=0.25)
+    assert ours.map is not None and theirs.map is not None
+    np.testing.assert_allclose(ours.map, theirs.map, rtol=1e-3, atol=1e-3)
+    peak = np.unravel_index(ours.map.argmax(), ours.map.shape)
+    assert np.abs(np.argwhere(turned[..., 0] == 255) - peak).max(1).min() < 4
 
 
 def test_a_mask_is_kept_as_it_was_given() -> None:

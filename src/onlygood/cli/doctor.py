@@ -20,6 +20,7 @@ EXTRAS = {
     "ray": ("ray", "pyarrow", "onnxruntime"),
     "mlflow": ("mlflow",),
     "tensorboard": ("tensorboardX",),
+    "align": ("cv2",),
     "timm": ("timm", "torchvision"),
 }
 """What each extra makes importable."""

@@ -69,6 +69,13 @@ def fit(
             help="Picture as large as all others: what is not black in it never counts.",
         ),
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PICTURE|auto",
+            help="Turn and shift all pictures to lie like this one; auto: like the most usual one.",
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(
@@ -128,6 +135,7 @@ def fit(
             settings=settings,
             anomalous=anomalous,
             ignore=ignore,
+            align=align,
             target_fpr=target_fpr,
             confidence=confidence,
             group_by=group_by,

@@ -90,6 +90,9 @@ class View(Settings):
     """Side in pixels of the square that is cut out of the centre of that; 0: none is."""
     ignore: str = ""
     """Mask of pixels that never count, a PNG in base64; from `--ignore FILE` of `onlygood fit`."""
+    align: str = ""
+    """Picture that all are turned and shifted to lie like, a PNG in base64, from `--align FILE`;
+    auto: the most usual one; empty: none."""
     channels: int = 0
     """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
     tile: int = 0

@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
+from onlygood.data.align import Pose, check_alignment, pose_in
 from onlygood.data.decode import MAX_PIXELS, Encoded, Pixels, file_size, read
 from onlygood.data.resize import viewed
 
@@ -90,6 +91,8 @@ class Decoded(NamedTuple):
     """The picture, or what it was fitted to."""
     size: tuple[int, int]
     """Height and width of the picture itself."""
+    pose: Pose | None = None
+    """How the part lies in it, where it was fitted to a view that aligns."""
 
 
 def opened(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Encoded | None:
@@ -150,7 +153,8 @@ def decode_apart(
         worker.end()
         raise
     _keep_worker(worker)
-    return Decoded(pixels, (answer["size"][0], answer["size"][1]))
+    pose = answer["pose"] and Pose(*answer["pose"])
+    return Decoded(pixels, (answer["size"][0], answer["size"][1]), pose)
 
 
 def decode_guarded(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -328,18 +332,23 @@ def _main() -> None:
             order = json.loads(requests.readline())
             if not order["go"]:
                 continue
+            view, pose = order["fit"] and _view(order["fit"]), None
+            if view is not None:
+                # A library that it may need is loaded while there is room.
+                check_alignment(view)
             _limit_memory(2 * encoded.memory)
             pixels = encoded.decode()
             size = pixels.shape[:2]
-            if order["fit"] is not None:
-                pixels = viewed(pixels, _view(order["fit"]))
+            if view is not None:
+                pose = pose_in(pixels, view)
+                pixels = viewed(pixels, view, pose)
         except DataError as error:
             answer({"error": str(error)})
             continue
         except MemoryError:
             answer({"error": "needs more memory than there is; scale it down"})
             continue
-        answer({"shape": pixels.shape, "size": size})
+        answer({"shape": pixels.shape, "size": size, "pose": pose})
         answers.write(pixels.data)
         answers.flush()
         del data, encoded, pixels, body  # while it waits for the next one

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
+from onlygood.data.align import Pose, pose_in
 from onlygood.data.apart import COMMON, HUGE, Budget, Decoded, decode_apart, opened
 from onlygood.data.decode import Pixels, decode
 from onlygood.data.items import Deferred
@@ -43,6 +44,8 @@ class Loaded(NamedTuple):
     error: str | None
     whole: Pixels | None = None
     """The picture itself, where it was to be kept."""
+    pose: Pose | None = None
+    """How the part lies in it, where the view aligns."""
 
 
 @final
@@ -148,12 +151,13 @@ class _Job(NamedTuple):
         return self._fitted(found.pixels) if self.keep else self._loaded(found)
 
     def _fitted(self, pixels: Pixels) -> Loaded:
-        fitted = viewed(pixels, self.view)
-        return self._loaded(Decoded(fitted, pixels.shape[:2]), pixels if self.keep else None)
+        pose = pose_in(pixels, self.view)
+        found = Decoded(viewed(pixels, self.view, pose), pixels.shape[:2], pose)
+        return self._loaded(found, pixels if self.keep else None)
 
     def _loaded(self, found: Decoded, whole: Pixels | None = None) -> Loaded:
         picture = self.picture
-        return Loaded(picture.name, picture.path, found.pixels, found.size, None, whole)
+        return Loaded(picture.name, picture.path, found.pixels, found.size, None, whole, found.pose)
 
     def _refused(self, why: str) -> Loaded:
         name = self.picture.name

@@ -10,6 +10,7 @@ from torch import Tensor
 from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
+from onlygood.data.align import check_alignment
 from onlygood.data.resize import SMALLEST_SIDE, counting
 
 Bytes = UInt8[Tensor, "B C H W"]
@@ -39,6 +40,7 @@ def check_view(view: View) -> None:
             f"crop must be 0 (none is cut out) or {SMALLEST_SIDE} or more, got {view.crop}"
         )
     counting(view)  # Refuses a mask that is none, or leaves nothing.
+    check_alignment(view)
     if view.channels not in (1, 3):
         raise ConfigError(f"channels must be 1 (grey) or 3 (RGB), got {view.channels}")
     if not (view.tile == 0 or SMALLEST_SIDE <= view.tile <= view.size):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
+from onlygood.data.align import Pose, aligned, moved
 from onlygood.data.decode import Pixels
 from onlygood.data.mask import mask_of
 
@@ -95,18 +96,22 @@ def counted(maps: Float32[np.ndarray, "B h w"], view: View) -> Float32[np.ndarra
     return maps[:, counts[content(view).slices]]
 
 
-def viewed(pixels: Pixels, view: View) -> UInt8[np.ndarray, "h w channels"]:
+def viewed(
+    pixels: Pixels, view: View, pose: Pose | None = None
+) -> UInt8[np.ndarray, "h w channels"]:
     """A decoded picture in the form that a view has: its canvas.
 
-    What `window` says is cut out. Channels become those of the view: grey is repeated, RGB becomes
-    luma `0.299 R + 0.587 G + 0.114 B` (ITU-R 601). Then the picture is resized to `View.shape`,
-    with a triangle filter that covers the area it shrinks (bilinear with antialiasing); a picture
-    that has the size already stays as it is. What does not count, see `counting`, shows the mean
-    colour of what does.
+    It is turned and shifted to lie as the reference, where it has a pose. What `window` says is
+    cut out. Channels become those of the view: grey is repeated, RGB becomes luma
+    `0.299 R + 0.587 G + 0.114 B` (ITU-R 601). Then the picture is resized to `View.shape`, with a
+    triangle filter that covers the area it shrinks (bilinear with antialiasing); a picture that has
+    the size already stays as it is. What does not count, see `counting`, shows the mean colour of
+    what does.
 
     Args:
         pixels: The picture.
         view: Complete, as `onlygood.data.preprocess.check_view` wants it.
+        pose: Of `onlygood.data.align.pose_in`.
 
     Raises:
         DataError: a side is shorter than 4 pixels, or than what is to be cut out, or the picture
@@ -114,6 +119,8 @@ def viewed(pixels: Pixels, view: View) -> UInt8[np.ndarray, "h w channels"]:
     """
     height, width, channels = pixels.shape
     _check_size((height, width), view)
+    if pose is not None:
+        pixels = aligned(pixels, pose)
     cut = pixels[window((height, width), view).slices]
     picture = Image.fromarray(cut if channels == 3 else cut[:, :, 0])
     mode = "L" if view.channels == 1 else "RGB"
@@ -152,12 +159,14 @@ def _check_size(size: tuple[int, int], view: View) -> None:
         )
 
 
-def looked_at(size: tuple[int, int], view: View) -> Bool[np.ndarray, "H W"]:
+def looked_at(
+    size: tuple[int, int], view: View, pose: Pose | None = None
+) -> Bool[np.ndarray, "H W"]:
     """Which pixels of a picture of `size` (height, width) can have a part in its score."""
     looked = np.zeros(size, bool)
     seen = window(size, view).slices
     looked[seen] = ~mask_of(view.ignore)[seen] if view.ignore else True
-    return looked
+    return looked if pose is None else moved(looked.astype(np.uint8), pose) > 0
 
 
 def restored(
@@ -165,6 +174,7 @@ def restored(
     size: tuple[int, int],
     view: View,
     shrink: float = 1.0,
+    pose: Pose | None = None,
 ) -> Float32[np.ndarray, "H W"] | UInt8[np.ndarray, "H W C"]:
     """Lay what a view has made of a picture over the picture itself: `viewed` undone.
 
@@ -177,6 +187,7 @@ def restored(
         size: Height and width of the picture.
         view: How it was seen.
         shrink: Side of the result as a share of the picture's.
+        pose: How the part lay in the picture, where the view aligns.
     """
     seen = window(size, view)
     top, left, *inner = (int(shrink * pixels) for pixels in seen)
@@ -192,4 +203,4 @@ def restored(
     if view.ignore:
         ignored = Image.fromarray(mask_of(view.ignore))
         found[np.asarray(ignored.resize((width, height), Image.Resampling.NEAREST))] = 0
-    return found
+    return found if pose is None else moved(found, pose)

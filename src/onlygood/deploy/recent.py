@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.settings import View
+from onlygood.data.align import Pose
 
 
 class Kept(NamedTuple):
@@ -23,6 +24,8 @@ class Kept(NamedTuple):
     """`(*View.shape)`; None where the method does not localise."""
     normal: bool
     """Whether the picture was called normal."""
+    pose: Pose | None = None
+    """How the part lies in it, where the model aligns."""
 
     @property
     def nbytes(self) -> int:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
 from onlygood.core.settings import View
+from onlygood.data.align import check_alignment
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.resize import counting
 from onlygood.data.source import ImageSource, Picture
@@ -205,6 +206,7 @@ def _check_sizes(view: View, terms: int) -> None:
         if side not in SIDES and (name, side) != ("crop", 0):
             raise ValueError(f"{name} is {side}, and may be {SIDES.start} to {SIDES.stop - 1}")
     counting(view)  # Refuses a mask that is none.
+    check_alignment(view)
     if view.channels not in (1, 3):
         raise ValueError(f"channels is {view.channels}, and may be 1 or 3")
     if not 1 <= terms <= MOST_TERMS:

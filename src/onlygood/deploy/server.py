@@ -216,12 +216,14 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
             if not current.runtime.localizes:
                 raise DataError(f"{current.runtime.method} does not localise: it has no heat maps")
             (outcome,) = await service.answers(current, room, pictures)
-            size = outcome.prepared.loaded.size
-            if outcome.answer is None or outcome.answer.heat is None or size is None:
+            loaded, answer = outcome.prepared.loaded, outcome.answer
+            if answer is None or answer.heat is None or loaded.size is None:
                 raise DataError(outcome.error or f"{served.name} has no heat map of it")
-            decision = current.runtime.calibration.decide(outcome.answer.score)
+            decision = current.runtime.calibration.decide(answer.score)
             outline = outline_normal or str(decision) != "normal"
-            content = await service.draw(outcome.answer.heat, size, current.runtime.view, outline)
+            content = await service.draw(
+                answer.heat, loaded.size, current.runtime.view, loaded.pose, outline
+            )
         return Response(content, media_type="image/png")
 
 
@@ -296,7 +298,7 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         if kept.heat is None:
             raise HTTPException(404, "the model does not localise: it has no heat maps")
         outline = outline_normal or not kept.normal
-        content = await service.draw(kept.heat, kept.size, kept.view, outline)
+        content = await service.draw(kept.heat, kept.size, kept.view, kept.pose, outline)
         return Response(content, media_type="image/png")
 
     @app.post("/v1/feedback", status_code=201)

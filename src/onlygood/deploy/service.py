@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError, OnlygoodError, alternatives, in_a_line
 from onlygood.core.settings import View
+from onlygood.data.align import Pose
 from onlygood.data.loading import Decoders, threads
 from onlygood.data.resize import restored
 from onlygood.data.source import Picture
@@ -147,10 +148,15 @@ class Service:
         return outcomes
 
     async def draw(
-        self, heat: NDArray[np.float32], size: tuple[int, int], view: View, outline: bool
+        self,
+        heat: NDArray[np.float32],
+        size: tuple[int, int],
+        view: View,
+        pose: Pose | None,
+        outline: bool,
     ) -> bytes:
         """A map as PNG, see `drawn`."""
-        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view, outline))
+        return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view, pose, outline))
 
     async def judge(self, number: int, verdict: Verdict, comment: str) -> bool:
         """See `Inspections.judge`.
@@ -215,9 +221,12 @@ class Service:
         return Outcome(upload, prepared, answer, error, latency_ms)
 
     def _keep(self, number: int, outcome: Outcome, view: View, normal: bool) -> None:
-        size, answer = outcome.prepared.loaded.size, outcome.answer
-        if size is not None and answer is not None:
-            self.recent.add(number, Kept(outcome.upload.content, size, view, answer.heat, normal))
+        loaded, answer = outcome.prepared.loaded, outcome.answer
+        if loaded.size is not None and answer is not None:
+            content = outcome.upload.content
+            self.recent.add(
+                number, Kept(content, loaded.size, view, answer.heat, normal, loaded.pose)
+            )
 
     def _commit(self, requests: list[Sequence[Row]]) -> list[list[int]]:
         """One transaction for all who wait: its cost is the disk's, not the rows'."""
@@ -243,18 +252,21 @@ class Service:
             served.close()
 
 
-def drawn(heat: NDArray[np.float32], size: tuple[int, int], view: View, outline: bool) -> bytes:
+def drawn(
+    heat: NDArray[np.float32], size: tuple[int, int], view: View, pose: Pose | None, outline: bool
+) -> bytes:
     """A coloured map as PNG with transparency, to be laid over its picture.
 
     Args:
         heat: As the runtime gives it, `(*View.shape)`.
         size: Height and width of the picture.
         view: How the model saw it.
+        pose: How the part lies in it, where the model aligns.
         outline: Whether regions above the pixel threshold are marked.
     """
     height, width = size
     shrink = min(1.0, math.sqrt(LARGEST_MAP / (height * width)))
-    fitted = restored(heat, size, view, shrink)
+    fitted = restored(heat, size, view, shrink, pose)
     file = io.BytesIO()
     colourise(fitted, outline=outline).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,0 +1,235 @@
+"""How a part lies in a picture, against a reference, and back again. Needs no torch.
+
+A part that a gripper or a belt brings never lies twice alike. Where statistics are of each position
+that costs accuracy, unless pictures are turned and shifted until all lie as the reference does.
+Needs the extra `align`.
+"""
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.settings import View
+from onlygood.data.decode import Pixels, decode
+
+AUTO = "auto"
+"""In place of a reference: the most usual of the first pictures to learn from."""
+SIDES = (48, 96, 192)
+"""Longer sides in pixels at which a picture is compared with the reference, one after the other."""
+STARTS = range(-30, 31, 10)
+"""Degrees from which the search begins at the coarsest size."""
+LARGEST_ANGLE = 45.0
+"""Degrees; a part that seems to be turned by more is another one, or was not found."""
+LARGEST_SHIFT = 1 / 3
+"""Share of the longer side, likewise."""
+LIKE = 1.03
+"""Ratio of width to height, at most, by which picture and reference may differ."""
+STEPS, LEAST_GAIN = 60, 1e-5
+"""Of the search at one size: steps at most, and gain of correlation under which it ends."""
+BLUR = 5
+"""Pixels that are averaged before two pictures are compared, so that there is a slope to climb."""
+
+Grey = UInt8[np.ndarray, "h w"]
+Smooth = Float32[np.ndarray, "h w"]
+Values = Float32[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W C"]
+
+
+class Pose(NamedTuple):
+    """How a part lies: as in the reference, turned about the picture's centre, then shifted."""
+
+    angle: float
+    """Degrees, clockwise."""
+    right: float
+    """Shift as a share of the picture's longer side."""
+    down: float
+    """Likewise."""
+
+    def matrix(self, size: tuple[int, int]) -> Float32[np.ndarray, "2 3"]:
+        """From pixels of a picture of `size` (height, width) that lies as the reference, to here.
+
+        Pixels are counted from the centre of the first one, x before y.
+        """
+        height, width = size
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        x, y = (width - 1) / 2, (height - 1) / 2
+        longer = max(size)
+        turn = np.array([[cos, -sin], [sin, cos]])
+        shift = (x, y) - turn @ (x, y) + np.array([self.right, self.down]) * longer
+        return np.column_stack([turn, shift]).astype(np.float32)
+
+
+UNMOVED = Pose(0.0, 0.0, 0.0)
+
+
+def reference_text(picture: Pixels) -> str:
+    """A reference as `View.align` keeps it: grey, as small as it is compared, PNG, base64."""
+    file = io.BytesIO()
+    Image.fromarray(_grey(picture, SIDES[-1])).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def most_usual(pictures: Iterable[Pixels]) -> Pixels:
+    """The picture nearest to the mean of all, small and grey.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = list(pictures)
+    if not found:
+        raise DataError("alignment needs a picture as its reference, got none that can be read")
+    small = np.stack([_grey(p, SIDES[0], (SIDES[0], SIDES[0])) for p in found]).astype(np.float32)
+    return found[int(np.square(small - small.mean(0)).mean((1, 2)).argmin())]
+
+
+def pose(picture: Pixels, reference: str) -> Pose:
+    """How the part in a picture lies, by the correlation of grey values.
+
+    Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation Coefficient
+    Maximization, PAMI 30(10): brightness and contrast do not matter. Where no turn and shift within
+    the limits is better than none, it is `UNMOVED`.
+
+    Args:
+        picture: As decoded.
+        reference: Of `reference_text`.
+
+    Raises:
+        ConfigError: OpenCV is missing, or the text is none of `reference_text`.
+        DataError: the picture has another shape than the reference.
+    """
+    whole = reference_of(reference)
+    height, width = picture.shape[:2]
+    ratio = width / height * whole.shape[0] / whole.shape[1]
+    if not 1 / LIKE <= ratio <= LIKE:
+        raise DataError(
+            f"is {width} x {height}, and cannot be aligned to a reference of the shape "
+            f"{whole.shape[1]} x {whole.shape[0]}; leave it out, or fit with another reference"
+        )
+    found = UNMOVED
+    for side in SIDES:
+        target = _blurred(whole[..., None], side)
+        seen = _blurred(picture, side, target.shape)
+        first = side == SIDES[0]
+        starts = [Pose(float(angle), 0.0, 0.0) for angle in STARTS] if first else [found]
+        tried = [UNMOVED, *starts, *(_improved(target, seen, start) for start in starts)]
+        found = max(filter(_within_limits, tried), key=lambda one: _likeness(target, seen, one))
+    return found
+
+
+def check_alignment(view: View) -> None:
+    """Refuse a view whose pictures could not be aligned here.
+
+    Raises:
+        ConfigError: OpenCV is missing, or `align` is no reference.
+    """
+    if view.align:
+        reference_of(view.align)
+        _opencv()
+
+
+def pose_in(picture: Pixels, view: View) -> Pose | None:
+    """How the part lies; None where a view aligns nothing. Raises as `pose`."""
+    return pose(picture, view.align) if view.align else None
+
+
+def aligned(picture: Pixels, at: Pose) -> Pixels:
+    """The picture, turned and shifted to lie as the reference; its edges are repeated outwards."""
+    return _warped(picture, at, inverse=True, border="BORDER_REPLICATE")
+
+
+def moved(values: Values, at: Pose) -> Values:
+    """What was made of an aligned picture, laid over the picture as it was: `aligned` undone.
+
+    0 where the aligned picture has nothing.
+    """
+    return _warped(values, at, inverse=False, border="BORDER_CONSTANT")
+
+
+@lru_cache(maxsize=8)
+def reference_of(text: str) -> Grey:
+    """The reference in a setting; not to be changed, as all who ask share it.
+
+    Raises:
+        ConfigError: the text is none of `reference_text`.
+    """
+    try:
+        pixels = decode(base64.b64decode(text, validate=True))
+    except (binascii.Error, DataError) as error:
+        raise ConfigError(
+            f"align={text[:40]} is no reference ({error}); give align=auto, or a picture as "
+            "`--align FILE`"
+        ) from error
+    grey = pixels[:, :, 0]
+    grey.setflags(write=False)
+    return grey
+
+
+def _grey(picture: Pixels, side: int, shape: tuple[int, ...] = ()) -> Grey:
+    """With a longer side of `side` pixels, or of the `shape` given."""
+    image = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]).convert("L")
+    scale = side / max(image.size)
+    width, height = shape[::-1] or (max(1, round(length * scale)) for length in image.size)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _blurred(picture: Pixels, side: int, shape: tuple[int, ...] = ()) -> Smooth:
+    grey = _grey(picture, side, shape).astype(np.float32)
+    return np.asarray(_opencv().GaussianBlur(grey, (BLUR, BLUR), 0), np.float32)
+
+
+def _improved(target: Smooth, seen: Smooth, start: Pose) -> Pose:
+    """Climb from `start` to the next best likeness; `start` where there is no way up."""
+    cv2 = _opencv()
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, STEPS, LEAST_GAIN)
+    warp, kind = start.matrix(target.shape), cv2.MOTION_EUCLIDEAN
+    try:
+        _, warp = cv2.findTransformECC(target, seen, warp, kind, criteria, None, 1)
+    except cv2.error:  # It went where the two have nothing in common.
+        return start
+    height, width = target.shape
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    shift = (warp[:, :2] @ centre + warp[:, 2] - centre) / max(target.shape)
+    angle = math.degrees(math.atan2(warp[1, 0], warp[0, 0]))
+    return Pose(angle, float(shift[0]), float(shift[1]))
+
+
+def _likeness(target: Smooth, seen: Smooth, at: Pose) -> float:
+    """Correlation of grey values, where all of the picture lies as the reference."""
+    there = _warped(seen, at, inverse=True, border="BORDER_REPLICATE")
+    one, two = target - target.mean(), there - there.mean()
+    size = float(np.linalg.norm(one) * np.linalg.norm(two))
+    return float((one * two).sum()) / size if size else 0.0
+
+
+def _within_limits(at: Pose) -> bool:
+    # Not so where it is not a number, either.
+    return abs(at.angle) <= LARGEST_ANGLE and math.hypot(at.right, at.down) <= LARGEST_SHIFT
+
+
+def _warped(values: Any, at: Pose, *, inverse: bool, border: str) -> Any:
+    if at == UNMOVED:
+        return values
+    cv2 = _opencv()
+    height, width = values.shape[:2]
+    flags = cv2.INTER_LINEAR | (cv2.WARP_INVERSE_MAP if inverse else 0)
+    matrix, mode = at.matrix((height, width)), getattr(cv2, border)
+    found = cv2.warpAffine(values, matrix, (width, height), flags=flags, borderMode=mode)
+    return found.reshape(values.shape)
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError(
+            "alignment needs OpenCV; run `pip install 'onlygood[align]'`, or fit without align"
+        ) from error
+    return cv2

@@ -1,0 +1,143 @@
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.settings import View
+from onlygood.data import apart
+from onlygood.data.align import (
+    UNMOVED,
+    Pose,
+    aligned,
+    most_usual,
+    moved,
+    pose,
+    pose_in,
+    reference_text,
+)
+from onlygood.data.decode import Pixels
+from onlygood.data.resize import restored, viewed
+
+SIZE = (90, 150)
+
+
+def part(channels: int = 1, at: Pose = UNMOVED) -> Pixels:
+    """Bars and a corner on an even ground, so that no turn and no shift looks like another."""
+    pixels = np.full((*SIZE, channels), 60, np.uint8)
+    pixels[30:60, 40:110] = 150
+    pixels[34:56, 46:58] = 220
+    pixels[36:42, 66:104] = 90
+    pixels[48:54, 66:84] = 20
+    return aligned(pixels, at)
+
+
+def opposite(at: Pose) -> Pose:
+    """What undoes a pose."""
+    angle = math.radians(at.angle)
+    right = math.cos(angle) * at.right + math.sin(angle) * at.down
+    down = math.cos(angle) * at.down - math.sin(angle) * at.right
+    return Pose(-at.angle, -right, -down)
+
+
+def test_a_pose_turns_clockwise_about_the_centre_and_then_shifts() -> None:
+    # The upper left corner of 5 x 7 pixels goes to the right of the centre, and a pixel down.
+    there = Pose(90.0, 0.0, 1 / 7).matrix((5, 7)) @ (0.0, 0.0, 1.0)
+    np.testing.assert_allclose(there, (3 + 2, 2 - 3 + 1), atol=1e-5)
+    marked = np.zeros((5, 7, 1), np.uint8)
+    marked[2, 5] = 200
+    assert aligned(marked, Pose(0.0, 1 / 7, -1 / 7))[3, 4] == 200
+    assert moved(marked, Pose(0.0, 1 / 7, -1 / 7))[1, 6] == 200
+
+
+@pytest.mark.parametrize(
+    "at", [Pose(7.0, 0.05, -0.04), Pose(-25.0, 0.0, 0.1), Pose(0.0, -0.12, 0.06), UNMOVED]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_finds_how_a_part_lies(at: Pose, channels: int) -> None:
+    picture = part(channels, opposite(at))
+    # Brighter, and poorer in contrast.
+    picture = (70 + 0.6 * picture.astype(float)).astype(np.uint8)
+    found = pose(picture, reference_text(part(channels)))
+    assert found.angle == pytest.approx(at.angle, abs=0.2)
+    assert (found.right, found.down) == pytest.approx((at.right, at.down), abs=0.003)
+    inside = (slice(25, 65), slice(35, 115))
+    apart_by = aligned(picture, found)[inside].astype(float) - (70 + 0.6 * part(channels)[inside])
+    assert np.abs(apart_by).mean() < 6
+
+
+def test_larger_pictures_are_compared_as_small_as_the_reference() -> None:
+    at = Pose(5.0, 0.03, 0.02)
+    large = np.asarray(Image.fromarray(part(3, opposite(at))).resize((1500, 900)))
+    found = pose(large, reference_text(part(3)))
+    assert found == pytest.approx(at, abs=0.1)
+
+
+def test_moved_undoes_aligned() -> None:
+    at = Pose(8.0, 0.05, -0.03)
+    heat = np.zeros(SIZE, np.float32)
+    heat[40:46, 70:78] = 1
+    # As a picture that lies so would show it.
+    there = moved(heat, at)
+    row, column = np.argwhere(there > 0.5).mean(0)
+    x, y = at.matrix(SIZE) @ (73.5, 42.5, 1.0)
+    assert (column, row) == pytest.approx((x, y), abs=0.3)
+    assert moved(np.ones(SIZE, np.float32), Pose(0.0, 0.2, 0.0))[:, :29].max() == 0
+    assert np.array_equal(moved(heat, UNMOVED), heat)
+
+
+def test_what_is_like_nothing_stays_as_it_lies() -> None:
+    even = np.full((*SIZE, 1), 7, np.uint8)
+    assert pose(even, reference_text(part())) == UNMOVED
+    assert pose(part(), reference_text(even)) == UNMOVED
+
+
+def test_a_view_that_aligns() -> None:
+    at = Pose(6.0, -0.04, 0.03)
+    picture = part(1, opposite(at))
+    view = View(size=75, aspect=150 / 90, pad="none", channels=1, align=reference_text(part()))
+    found = pose_in(picture, view)
+    assert found is not None
+    plain = viewed(part(), view).astype(float)
+    assert np.abs(viewed(picture, view, found) - plain).mean() < 1.5
+    assert np.abs(viewed(picture, view) - plain).mean() > 5
+    heat = np.zeros(view.shape, np.float32)
+    heat[24, 36] = 1
+    before, after = (
+        np.unravel_index(restored(heat, SIZE, view, pose=lies).argmax(), SIZE)
+        for lies in (None, found)
+    )
+    x, y = at.matrix(SIZE) @ (before[1], before[0], 1.0)
+    assert (after[1], after[0]) == pytest.approx((x, y), abs=1.5)
+    assert pose_in(picture, View()) is None
+
+
+def test_another_process_finds_the_same(tmp_path: Path) -> None:
+    picture = part(3, Pose(-4.0, 0.02, 0.02))
+    Image.fromarray(picture).save(tmp_path / "it.png")
+    view = View(size=75, aspect=150 / 90, pad="none", channels=3, align=reference_text(part(3)))
+    decoded = apart.decode_apart(tmp_path / "it.png", fit=view)
+    assert decoded is not None
+    assert decoded.pose == pose_in(picture, view)
+    np.testing.assert_array_equal(decoded.pixels, viewed(picture, view, decoded.pose))
+
+
+def test_the_most_usual_picture_is_the_nearest_to_the_mean() -> None:
+    found = [part(), part(1, Pose(20.0, 0.1, 0.0)), part(1, Pose(-20.0, -0.1, 0.0))]
+    assert most_usual(found[::-1]) is found[0]
+    with pytest.raises(DataError, match="needs a picture as its reference"):
+        most_usual([])
+
+
+def test_what_cannot_be_aligned_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = reference_text(part())
+    with pytest.raises(DataError, match=r"is 90 x 90, and cannot be aligned to .* shape 192 x 115"):
+        pose(part()[:, :90], reference)
+    with pytest.raises(ConfigError, match="align=nut.png is no reference .* give align=auto"):
+        pose(part(), "nut.png")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ConfigError, match=r"pip install 'onlygood\[align\]'"):
+        pose(part(), reference)
