@@ -21,18 +21,21 @@ BELOW: dict[str, set[str]] = {
     "training": {"core"},
     "data.decode": {"core"},
     "data.mask": {"core", "data.decode"},
-    "data.resize": {"core", "data.decode", "data.mask"},
-    "data.apart": {"core", "data.decode", "data.resize"},
+    "data.align": {"core", "data.decode"},
+    "data.resize": {"core", "data.decode", "data.mask", "data.align"},
+    "data.apart": {"core", "data.decode", "data.align", "data.resize"},
     "data.items": {"core", "data.decode"},
     "data.source": {"core", "data.decode", "data.apart", "data.items"},
     "data.loading": {
-        *("core", "data.decode", "data.resize", "data.apart", "data.items", "data.source"),
+        *("core", "data.decode", "data.align", "data.resize", "data.apart", "data.items"),
+        "data.source",
     },
     "data": {
         *(
             "core",
             "data.decode",
             "data.mask",
+            "data.align",
             "data.resize",
             "data.apart",
             "data.items",
@@ -78,14 +81,14 @@ BELOW: dict[str, set[str]] = {
     # Where there is no torch; a test below says so.
     "deploy.runtime": {
         *("core", "settings", "decision", "judging", "result", "deploy.file"),
-        *("data.loading", "data.resize", "data.source"),
+        *("data.align", "data.loading", "data.resize", "data.source"),
     },
     "deploy.batching": {"core"},
     "deploy.drift": set(),
     "deploy.log_file": {"core"},
     "deploy.inspections": {"core", "deploy.log_file"},
     "deploy.metrics": set(),
-    "deploy.recent": {"core"},
+    "deploy.recent": {"core", "data.align"},
     "deploy.schemas": set(),
     "deploy.service_settings": {"core"},
     "deploy.guard": {"deploy.service_settings"},
@@ -95,7 +98,8 @@ BELOW: dict[str, set[str]] = {
         "deploy.service_settings",
     },
     "deploy.service": {
-        *("core", "data.loading", "data.resize", "data.source", "report", "deploy.batching"),
+        *("core", "data.align", "data.loading", "data.resize", "data.source", "report"),
+        "deploy.batching",
         *("deploy.drift", "deploy.inspections", "deploy.intake", "deploy.log_file"),
         *("deploy.metrics", "deploy.recent", "deploy.service_settings", "deploy.serving"),
     },
@@ -137,6 +141,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "settings", "methods", "training", "data", "decision", "detector"),
         *("evaluation", "report", "reporting", "tracking", "deploy", "scale"),
     },
+    "__main__": {"cli"},
 }
 """Rooms, and the rooms below them that they may import, with all that lies in these."""
 
