@@ -142,7 +142,7 @@ class RawScorer:
         return inside.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def survey(self, source: ImageSource) -> Survey:
-        """Score pictures and sum their maps up.
+        """Score pictures and sum their maps up; of each picture some numbers are held.
 
         Raises:
             DataError: none of them can be read.
@@ -153,7 +153,8 @@ class RawScorer:
         seen = 0
         for batch in self.load(source):
             raw = self.score(batch, maps=True)
-            scores.append(raw)
+            # Maps of all pictures would be more than the pictures.
+            scores.append(raw._replace(maps=None))
             if raw.maps is not None:
                 values = counted(raw.maps, self.view)
                 maxima.append(values.max(1).astype(np.float64))

@@ -6,6 +6,7 @@ exactly, a reader may look ahead, and every process can work out its own part of
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 
@@ -65,6 +66,17 @@ class Plan:
         generator = generator_at(self.seed, 2)
         for indices in torch.arange(self.n).repeat(views).split(self.batch_size):
             yield Pick(indices, torch.rand(len(indices), self.draws, generator=generator))
+
+    def part_of_once(self, views: int = 1) -> tuple[int, Iterator[Pick]] | None:
+        """This process's part of `once`, whole batches, and how many views come before it.
+
+        None: there is nothing to share, or too little for each process to have a batch.
+        """
+        batches = -(-self.n * views // self.batch_size)
+        if not 1 < self.world <= batches:
+            return None
+        first, last = (number * batches // self.world for number in (self.rank, self.rank + 1))
+        return first * self.batch_size, islice(self.once(views), first, last)
 
     def _shuffle(self, epoch: int) -> torch.Tensor:
         if epoch not in self._shuffles:
