@@ -24,6 +24,16 @@ def generator_at(*position: int, device: torch.device | str = "cpu") -> torch.Ge
     return torch.Generator(device).manual_seed(seed_of(*position))
 
 
+def part_of(batches: int, rank: int, world: int) -> range | None:
+    """One process's part of so many batches.
+
+    None: there is nothing to share, or too little for each process to have a batch.
+    """
+    if not 1 < world <= batches:
+        return None
+    return range(rank * batches // world, (rank + 1) * batches // world)
+
+
 class Plan:
     """The endless row of passes over `n` pictures, cut into batches.
 
@@ -68,15 +78,11 @@ class Plan:
             yield Pick(indices, torch.rand(len(indices), self.draws, generator=generator))
 
     def part_of_once(self, views: int = 1) -> tuple[int, Iterator[Pick]] | None:
-        """This process's part of `once`, whole batches, and how many views come before it.
-
-        None: there is nothing to share, or too little for each process to have a batch.
-        """
-        batches = -(-self.n * views // self.batch_size)
-        if not 1 < self.world <= batches:
+        """This process's part of `once`, and how many views come before it; None as `part_of`."""
+        part = part_of(-(-self.n * views // self.batch_size), self.rank, self.world)
+        if part is None:
             return None
-        first, last = (number * batches // self.world for number in (self.rank, self.rank + 1))
-        return first * self.batch_size, islice(self.once(views), first, last)
+        return part.start * self.batch_size, islice(self.once(views), part.start, part.stop)
 
     def _shuffle(self, epoch: int) -> torch.Tensor:
         if epoch not in self._shuffles:
