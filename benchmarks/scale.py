@@ -1,41 +1,72 @@
 """What does it cost to score a folder, and how well do workers share it?
 
 The same JPEG files are scored as one table, by local workers and by Ray on this machine, in
-turns. CPU time and memory are sums over each process of a run, read while it goes on: the last
-tenth of a second of a process is missed.
+turns, and those of a small folder from tar and Parquet files, too. CPU time and memory are sums
+over each process of a run, read while it goes on: the last tenth of a second of a process is
+missed. Each row is written as soon as it is measured.
 
-    python benchmarks/scale.py --pictures 100000 --json scale.json
+    python benchmarks/scale.py --pictures 10000 100000 --json results/scale-cpu.json
+
+Up to 10,000 pictures all models are measured, beyond that pca alone: reflect takes ten times as
+long for each, and what 100,000 show is whether listing, memory and summary grow. Beyond as many
+files are copies, as making them takes longer than scoring them.
 """
 
 import argparse
+import csv
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import Detector
 from onlygood.deploy.export import export
+from onlygood.scale import tables
 from scoring import camera_files
 
 PAUSE = 0.1
 """Seconds between looks at the processes."""
+SMALL = 10_000
+"""Pictures up to which everything is measured, and no file is a copy."""
+SHARDS = 8
+"""Tar files, and row groups, that hold the pictures of a folder."""
 MODELS: dict[str, dict[str, object]] = {
     "pca": {"size": 64},
     "reflect": {"size": 224},
 }
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a folder is scored."""
+
+    words: tuple[str, ...]
+    source: str = "folder"
+    beside: str = "1 worker"
+    """Whose rate its own is told in."""
+
+
 WAYS = {
-    "one table": ["-o", "scores.csv"],
-    "1 worker": ["-o", "out/", "--workers", "1"],
-    "2 workers": ["-o", "out/", "--workers", "2"],
-    "Ray, 1 core": ["-o", "out/", "--ray", "local", "--workers", "1"],
-    "Ray, 2 cores": ["-o", "out/", "--ray", "local", "--workers", "2"],
+    "one table": Way(("-o", "scores.csv")),
+    "1 worker": Way(("-o", "out/", "--workers", "1")),
+    "2 workers": Way(("-o", "out/", "--workers", "2")),
+    "Ray, 1 core": Way(("-o", "out/", "--ray", "local", "--workers", "1"), beside="Ray, 1 core"),
+    "Ray, 2 cores": Way(("-o", "out/", "--ray", "local", "--workers", "2"), beside="Ray, 1 core"),
+    "2 workers, tar": Way(("-o", "out/", "--workers", "2"), "tar"),
+    "2 workers, Parquet": Way(("-o", "out/", "--workers", "2"), "parquet"),
 }
 
 
@@ -53,9 +84,13 @@ class Row:
     first: Spread | None
     """Seconds until the first unit is written; None: rows come at once."""
     worker_mib: Spread
-    """Largest resident memory of any process, in MiB."""
-    of_one: float
-    """Rate beside that of one worker of the same engine, median of rounds."""
+    """Largest resident memory of a worker, or of the only process, in MiB."""
+    driver_mib: Spread
+    """The same of the command itself."""
+    of_one: float | None
+    """Rate beside that of one worker of the same engine, median of rounds; None: there is none."""
+    difference: float
+    """Largest relative difference of a score from that of the first way, in the order of scores."""
 
 
 def processes(pid: int) -> list[int]:
@@ -74,14 +109,19 @@ class Run:
     seconds: float
     cpu: float
     first: float | None
-    mib: float
+    worker_mib: float
+    driver_mib: float
+    scores: np.ndarray
+    """Sorted."""
 
 
 def run(words: Sequence[str], folder: Path) -> Run:
     """Run a command in a folder and look at its processes."""
     ticks = os.sysconf("SC_CLK_TCK")
     cpu: dict[int, float] = {}
-    peak, first = 0.0, None
+    mib: dict[int, float] = {}
+    workers: set[int] = set()
+    first = None
     began = time.perf_counter()
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -89,49 +129,101 @@ def run(words: Sequence[str], folder: Path) -> Run:
                 try:
                     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                     status = Path(f"/proc/{pid}/status").read_text()
+                    named = Path(f"/proc/{pid}/cmdline").read_bytes()
                 except OSError:
                     continue
                 cpu[pid] = (int(stat[11]) + int(stat[12])) / ticks
                 high = status.partition("VmHWM:")[2].split()
-                peak = max(peak, float(high[0]) / 1024 if high else 0)
+                mib[pid] = max(mib.get(pid, 0.0), float(high[0]) / 1024 if high else 0.0)
+                if b"spawn_main" in named or named.startswith(b"ray::_do"):
+                    workers.add(pid)
             if first is None and next((folder / "out").glob("parts/*.parquet"), None):
                 first = time.perf_counter() - began
             time.sleep(PAUSE)
         if process.returncode:
             raise SystemExit(f"{' '.join(words)} has failed with {process.returncode}")
-    return Run(time.perf_counter() - began, sum(cpu.values()), first, peak)
+    seconds = time.perf_counter() - began
+    driver = mib[process.pid]
+    largest = max((mib[pid] for pid in workers), default=driver)
+    return Run(seconds, sum(cpu.values()), first, largest, driver, scores_in(folder))
 
 
-def measure(name: str, pictures: Path, count: int, ways: Sequence[str], rounds: int) -> list[Row]:
-    """All ways in turn, `rounds` times after one that brings the files into the cache."""
-    runs: dict[str, list[Run]] = {way: [] for way in ways}
-    for turn in range(rounds + 1):
-        for way in ways if turn else ways[:1]:
-            with tempfile.TemporaryDirectory() as folder:
-                model = str(pictures.parent / f"{name}.onnx")
-                words = [sys.executable, "-m", "onlygood.cli", "score", model, str(pictures)]
-                found = run([*words, *WAYS[way], "--quiet"], Path(folder))
-            if turn:
-                runs[way].append(found)
-    rows = []
-    for way, found in runs.items():
-        alone = runs["Ray, 1 core" if way.startswith("Ray") else "1 worker"]
-        firsts = [one.first for one in found if one.first is not None]
-        rows.append(
-            Row(
-                model=name,
-                pictures=count,
-                way=way,
-                rate=Spread.of([count / one.seconds for one in found]),
-                cpu_ms=Spread.of([1000 * one.cpu / count for one in found]),
-                first=Spread.of(firsts) if firsts else None,
-                worker_mib=Spread.of([one.mib for one in found]),
-                of_one=float(
-                    np.median([a.seconds / b.seconds for a, b in zip(alone, found, strict=True)])
-                ),
-            )
-        )
-    return rows
+def scores_in(folder: Path) -> np.ndarray:
+    """What a command has written, sorted."""
+    if (folder / "scores.csv").exists():
+        with (folder / "scores.csv").open(newline="") as file:
+            found = [float(row["score"]) for row in csv.DictReader(file)]
+        return np.sort(found)
+    return np.sort(np.concatenate([table["score"].to_numpy() for table in tables(folder / "out")]))
+
+
+def make_pictures(folder: Path, count: int, side: int) -> dict[str, str]:
+    """A folder of pictures; up to `SMALL` the same in tar and Parquet files. Gives the sources."""
+    place = folder / f"{count}"
+    place.mkdir()
+    paths = camera_files(place, min(count, SMALL), side)
+    for number in range(len(paths), count):
+        shutil.copyfile(paths[number % len(paths)], place / f"{number:04d}.jpg")
+    sources = {"folder": str(place)}
+    if count <= SMALL:
+        tars = folder / f"{count}-tar"
+        tars.mkdir()
+        for shard in range(SHARDS):
+            with tarfile.open(tars / f"{shard}.tar", "w") as archive:
+                for path in paths[shard::SHARDS]:
+                    entry = tarfile.TarInfo(path.name)
+                    entry.size = path.stat().st_size
+                    archive.addfile(entry, io.BytesIO(path.read_bytes()))
+        images = pa.table({"image": [path.read_bytes() for path in paths]})
+        file = folder / f"{count}.parquet"
+        parquet.write_table(images, file, row_group_size=-(-count // SHARDS))
+        sources |= {"tar": str(tars / "*.tar"), "parquet": str(file)}
+    return sources
+
+
+def row_of(model: str, count: int, way: str, runs: dict[str, list[Run]]) -> Row:
+    """What was measured of a way, in as many rounds as it had by now."""
+    found = runs[way]
+    alone = runs.get(WAYS[way].beside, [])
+    pairs = list(zip(alone, found, strict=False))
+    (reference, *_), *_ = runs.values()
+    firsts = [one.first for one in found if one.first is not None]
+    return Row(
+        model=model,
+        pictures=count,
+        way=way,
+        rate=Spread.of([count / one.seconds for one in found]),
+        cpu_ms=Spread.of([1000 * one.cpu / count for one in found]),
+        first=Spread.of(firsts) if firsts else None,
+        worker_mib=Spread.of([one.worker_mib for one in found]),
+        driver_mib=Spread.of([one.driver_mib for one in found]),
+        of_one=float(np.median([a.seconds / b.seconds for a, b in pairs])) if pairs else None,
+        difference=max(difference(one.scores, reference.scores) for one in found),
+    )
+
+
+def difference(scores: np.ndarray, reference: np.ndarray) -> float:
+    """The largest, relative to the latter."""
+    if len(scores) != len(reference):
+        raise SystemExit(f"{len(scores)} scores in place of {len(reference)}")
+    return float(np.max(np.abs(scores - reference) / np.abs(reference)))
+
+
+COLUMNS = (
+    *("model", "pictures", "way", "images/s", "of one", "CPU ms a picture", "first result, s"),
+    *("worker, MiB", "command, MiB", "difference"),
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words."""
+    return (
+        *(row.model, str(row.pictures), row.way, f"{row.rate:.0f}"),
+        "" if row.of_one is None else f"{row.of_one:.2f}",
+        f"{row.cpu_ms:.2f}",
+        "" if row.first is None else f"{row.first:.1f}",
+        *(f"{row.worker_mib:.0f}", f"{row.driver_mib:.0f}", f"{row.difference:.0e}"),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,41 +242,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = machine()
     print(in_words(facts))
     print(f"JPEG, {options.camera} x {options.camera}; {options.rounds} rounds, median (min–max)\n")
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        learnt = Path(folder, "learnt")
-        learnt.mkdir()
-        camera_files(learnt, 60, options.camera)
-        for name in models:
-            detector = Detector.fit(name, learnt, settings=MODELS[name])
-            export(detector, Path(folder, f"{name}.onnx"))
+    rows: dict[tuple[str, int, str], Row] = {}
+    figures: dict[str, Any] = {
+        "machine": facts,
+        "settings": {"rounds": options.rounds, "camera": options.camera, "small": SMALL},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "learnt").mkdir()
+        camera_files(folder / "learnt", 60, options.camera)
+        for model in models:
+            detector = Detector.fit(model, folder / "learnt", settings=MODELS[model])
+            export(detector, folder / f"{model}.onnx")
         for count in counts:
-            scored = Path(folder, f"scored{count}")
-            scored.mkdir()
-            camera_files(scored, count, options.camera)
-            for name in models:
-                rows += measure(name, scored, count, ways, options.rounds)
-    print(
-        table(
-            (
-                *("model", "pictures", "way", "images/s", "of one", "CPU ms a picture"),
-                *("first result, s", "largest process, MiB"),
-            ),
-            [
-                (
-                    *(row.model, str(row.pictures), row.way, f"{row.rate:.0f}"),
-                    *(f"{row.of_one:.2f}", f"{row.cpu_ms:.2f}"),
-                    "" if row.first is None else f"{row.first:.1f}",
-                    f"{row.worker_mib:.0f}",
-                )
-                for row in rows
-            ],
-        )
-    )
-    if options.json:
-        settings = {"rounds": options.rounds, "camera": options.camera}
-        figures = {"machine": facts, "settings": settings, "rows": [asdict(row) for row in rows]}
-        write_json(options.json, figures)
+            sources = make_pictures(folder, count, options.camera)
+            for model in models if count <= SMALL else ["pca"]:
+                runs: dict[str, list[Run]] = {}
+                for _ in range(options.rounds):
+                    for way in (one for one in ways if WAYS[one].source in sources):
+                        words = [sys.executable, "-m", "onlygood.cli", "score"]
+                        words += [str(folder / f"{model}.onnx"), sources[WAYS[way].source]]
+                        with tempfile.TemporaryDirectory() as out:
+                            found = run([*words, *WAYS[way].words, "--quiet"], Path(out))
+                        runs.setdefault(way, []).append(found)
+                        row = rows[model, count, way] = row_of(model, count, way, runs)
+                        print(" | ".join(cells(row)), flush=True)
+                        if options.json:
+                            told = [asdict(one) for one in rows.values()]
+                            write_json(options.json, {**figures, "rows": told})
+    print(f"\n{table(COLUMNS, [cells(row) for row in rows.values()])}")
     return 0
 
 

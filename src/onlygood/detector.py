@@ -29,7 +29,7 @@ from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.judging import judged
-from onlygood.learning import learn, new_network, settings_of, settled
+from onlygood.learning import learn, new_network, settings_of, settled, surveyed
 from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
 from onlygood.report.plots import training_curves
 from onlygood.result import Result, Results
@@ -185,7 +185,7 @@ class Detector:
             reporter=reporter,
         )
         scorer, history = learned.scorer, learned.history
-        survey = scorer.survey(source.subset(parts.calibration))
+        survey = surveyed(scorer, source.subset(parts.calibration))
         calibration = _calibration(
             survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
         )

@@ -23,11 +23,11 @@ from onlygood.data.loading import threads
 from onlygood.data.resize import window
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
-from onlygood.raw_scores import BATCH, RawScorer
+from onlygood.raw_scores import BATCH, RawScorer, Survey
 from onlygood.registry import listed, method_named
 from onlygood.settings import Resolved
-from onlygood.training import History, Trainer
-from onlygood.training.distributed import default_device
+from onlygood.training import History, Trainer, distributed
+from onlygood.training.plan import part_of
 from onlygood.training.reporting import Reporter, Silent
 
 LOOK, SHAPES = 32, 9
@@ -85,7 +85,7 @@ def learn(
         TrainingInterrupted: a signal stopped the run after a checkpoint was written.
     """
     reporter = reporter or Silent()
-    where = device or default_device()
+    where = device or distributed.default_device()
     config, training = resolved.config, resolved.training
     cls = method_named(method)
     view = settled(resolved.view, train, cls)
@@ -150,6 +150,20 @@ def learn(
         len(known or ()),
         unreadable,
     )
+
+
+def surveyed(scorer: RawScorer, source: ImageSource) -> Survey:
+    """What calibration needs of pictures; of several processes each scores its part of them.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    part = part_of(-(-len(source) // BATCH), distributed.rank(), distributed.world())
+    if part is None:
+        return scorer.survey(source)
+    # In whole batches, so that scores are those of one process.
+    places = range(part.start * BATCH, min(part.stop * BATCH, len(source)))
+    return distributed.merged(scorer.looked(source, places)).survey(source)
 
 
 def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None) -> Resolved:

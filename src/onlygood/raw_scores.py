@@ -1,6 +1,7 @@
 """From pictures to raw scores: a trained network behind the view it was trained with."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -142,36 +143,108 @@ class RawScorer:
         return inside.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def survey(self, source: ImageSource) -> Survey:
-        """Score pictures and sum their maps up.
+        """Score pictures and sum their maps up; of each picture some numbers are held.
 
         Raises:
             DataError: none of them can be read.
         """
-        readable: list[int] = []
-        unreadable: list[Unreadable] = []
-        scores, maxima, medians = [], [], []
-        seen = 0
-        for batch in self.load(source):
-            raw = self.score(batch, maps=True)
-            scores.append(raw)
-            if raw.maps is not None:
-                values = counted(raw.maps, self.view)
-                maxima.append(values.max(1).astype(np.float64))
-                medians.append(np.median(values, 1))
-            readable += [seen + i for i, item in enumerate(batch) if item.error is None]
-            seen += len(batch)
-            unreadable += [Unreadable(i.name, i.error) for i in batch if i.error is not None]
-        if not readable:
+        return self.looked(source, range(len(source))).survey(source)
+
+    def looked(self, source: ImageSource, places: range) -> "Looked":
+        """The same of the pictures at some places, for whoever surveys in parts."""
+        found = Looked()
+        place = iter(places)
+        for batch in self.load(source.subset(places)):
+            # Maps of all pictures would be more than the pictures.
+            found.add(self.score(batch, maps=True), batch, place, self.view)
+        return found
+
+
+@final
+class Looked:
+    """What was seen of some pictures of a source; a `Statistics`."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        """Of the columns of `_rows`: of each part of the score."""
+        self._mapped = False
+        """Whether two columns more are there, of the maps."""
+        self._rows: list[NDArray[np.float64]] = []
+        self._readable: list[int] = []
+        self._unreadable: list[tuple[int, str]] = []
+
+    def add(
+        self, raw: RawScores, batch: Sequence[Loaded], places: Iterator[int], view: View
+    ) -> None:
+        """Take in a batch, whose pictures are at the next places of their source."""
+        for item, place in zip(batch, places, strict=False):
+            if item.error is None:
+                self._readable.append(place)
+            else:
+                self._unreadable.append((place, item.error))
+        if not len(raw.totals):
+            return
+        self._names = list(raw.parts)
+        columns = [raw.totals, *raw.parts.values()]
+        self._mapped = raw.maps is not None
+        if raw.maps is not None:
+            values = counted(raw.maps, view)
+            columns += [values.max(1), np.median(values, 1)]
+        self._rows.append(np.stack(columns, 1).astype(np.float64))
+
+    def merge(self, other: "Looked") -> None:
+        """Take in what was seen of pictures that come later."""
+        if other._rows:
+            self._names, self._mapped = other._names, other._mapped
+        self._rows += other._rows
+        self._readable += other._readable
+        self._unreadable += other._unreadable
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """See `Statistics`."""
+        rows = np.concatenate(self._rows) if self._rows else np.zeros((0, 0))
+        words = {
+            "names": self._names,
+            "mapped": self._mapped,
+            "readable": self._readable,
+            "unreadable": self._unreadable,
+        }
+        text = np.frombuffer(json.dumps(words).encode(), np.uint8)
+        return {"rows": torch.from_numpy(rows), "words": torch.from_numpy(text.copy())}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> "Looked":
+        """See `Statistics`."""
+        found = cls()
+        words = json.loads(tensors["words"].numpy().tobytes())
+        found._names, found._mapped = words["names"], words["mapped"]
+        found._readable = words["readable"]
+        found._unreadable = [(place, reason) for place, reason in words["unreadable"]]
+        if len(tensors["rows"]):
+            found._rows.append(tensors["rows"].numpy())
+        return found
+
+    def survey(self, source: ImageSource) -> Survey:
+        """What it says of the source, when all its pictures were seen.
+
+        Raises:
+            DataError: none of them can be read.
+        """
+        if not self._rows:
             raise DataError(
                 f"none of the {len(source)} calibration pictures can be read; the first: "
-                f"{unreadable[0].reason}"
+                f"{self._unreadable[0][1]}"
             )
+        columns = np.concatenate(self._rows).T.copy()
+        totals, parts = columns[0], columns[1 : 1 + len(self._names)]
         return Survey(
-            source.subset(readable),
-            *joined(scores),
-            np.concatenate(maxima) if maxima else None,
-            float(np.median(np.concatenate(medians))) if medians else None,
-            unreadable,
+            source.subset(self._readable),
+            totals,
+            dict(zip(self._names, parts, strict=True)),
+            columns[-2] if self._mapped else None,
+            # Of values in 32 bits: the mean of two of them is.
+            float(np.median(columns[-1].astype(np.float32))) if self._mapped else None,
+            [Unreadable(source[place].name, reason) for place, reason in self._unreadable],
         )
 
 

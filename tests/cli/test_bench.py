@@ -50,6 +50,11 @@ def test_run_again_runs_nothing(run: Run, tmp_path: Path) -> None:
     assert len((tmp_path / "r").read_text().splitlines()) == 1
 
 
+def test_nodes_share_no_features(run: Run) -> None:
+    done = run("bench", "run", *WORDS, "--methods", "pca", "--ray", "local", "--share-features")
+    assert done.status == 1 and "--ray and --share-features exclude each other" in done.err
+
+
 def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:
     both = "pca:texture, pca"
     words = ("--classes", "0", "--set", "tile=4", "--results", "r")

@@ -30,6 +30,11 @@ def test_mean_and_deviation() -> None:
     assert spread([0.5]) == "0.500"
 
 
+def test_times_of_a_shared_device_are_marked() -> None:
+    [row] = overall([line(), line(seed=1, shared="0.25 of a GPU and 1 core")])
+    assert row["device"] == "a processor, 2 threads; a processor, 2 threads, shared"
+
+
 def test_a_seed_counts_with_its_mean_over_classes() -> None:
     lines = [
         line(auroc, seed=seed, **{"class": normal})

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from onlygood.core.method import InputShape, Method
+from onlygood.core.stage import Shared
 
 SHAPE = InputShape(1, 48, 32)
 
@@ -27,3 +28,27 @@ def assert_a_defect_stands_out(method: Method, factor: float) -> None:
     for peak in scores.map.flatten(1).argmax(1):
         assert 24 <= int(peak) // 32 < 42
         assert 14 <= int(peak) % 32 < 32
+
+
+def assert_parts_make_the_whole(whole: Method, parted: Method, train: Tensor) -> None:
+    """What two fresh methods learn in one pass, and in parts that go through a file's tensors."""
+    sizes = [24, 8, len(train) - 32]
+    with torch.no_grad():
+        for stage, own in zip(whole.stages(), parted.stages(), strict=True):
+            assert stage.before is not None and isinstance(own.before, Shared)
+            stage.before(iter(train.split(8)))
+            gather = own.before.gather
+            parts = [
+                gather(iter(part.split(8)), sum(sizes[:i]))
+                for i, part in enumerate(train.split(sizes))
+            ]
+            found, *others = (
+                type(part).of({k: v.clone() for k, v in part.tensors().items()}) for part in parts
+            )
+            for other in others:
+                found.merge(other)
+            own.before.settle(found)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(parted.state_dict()[name], tensor, rtol=1e-6, atol=1e-6)
+    x = images(3, seed=1)
+    torch.testing.assert_close(parted.score(x).total, whole.score(x).total, rtol=1e-6, atol=0)

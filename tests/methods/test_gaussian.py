@@ -6,13 +6,18 @@ from torch import Tensor
 
 from onlygood.core.errors import DataError
 from onlygood.methods.gaussian import Gaussian, GaussianConfig, Moments
-from tests.methods.pattern import SHAPE, assert_a_defect_stands_out, images
+from tests.methods.pattern import (
+    SHAPE,
+    assert_a_defect_stands_out,
+    assert_parts_make_the_whole,
+    images,
+)
 
 
 def fitted(train: Tensor, **config: object) -> Gaussian:
     method = Gaussian(GaussianConfig(**config), SHAPE)  # type: ignore[arg-type]
     with torch.no_grad():
-        method.measure(iter(train.split(8)))
+        method.learn(method.measure(iter(train.split(8)), 0))
     return method
 
 
@@ -70,10 +75,27 @@ def test_moments_do_not_depend_on_batches_nor_on_the_mean() -> None:
     for size in (1, 7, 50):
         moments = Moments()
         for batch in rows.split(size, 1):
-            moments.add(batch)
+            moments.add(batch, 0)
         torch.testing.assert_close(moments.mean, rows.mean(1), rtol=1e-12, atol=0)
         for i in range(3):
             torch.testing.assert_close(moments.squares[i] / 49, rows[i].T.cov(), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("positions", ["all", "each"])
+def test_parts_of_a_pass_make_the_whole(positions: str) -> None:
+    config = GaussianConfig(positions=positions)  # type: ignore[arg-type]
+    whole, parted = Gaussian(config, SHAPE), Gaussian(config, SHAPE)
+    assert_parts_make_the_whole(whole, parted, images(60))
+
+
+def test_moments_far_apart_are_merged_exactly() -> None:
+    """Squares about two means that differ a lot; by hand, of the rows 1, 3 and 1001."""
+    first, second = Moments(), Moments()
+    first.add(torch.tensor([[[1.0], [3.0]]], dtype=torch.float64), 2)
+    second.add(torch.tensor([[[1001.0]]], dtype=torch.float64), 1)
+    first.merge(second)
+    assert (first.count, first.images, float(first.mean)) == (3, 3, 335.0)
+    assert float(first.squares) == pytest.approx(334**2 + 332**2 + 666**2, rel=1e-14)
 
 
 def test_alike_images_are_no_error() -> None:

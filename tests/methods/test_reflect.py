@@ -7,7 +7,12 @@ from onlygood.core.method import InputShape
 from onlygood.losses.perceptual import enlarged
 from onlygood.methods import reflect
 from onlygood.methods.reflect import Reflect, ReflectConfig
-from tests.methods.pattern import SHAPE, assert_a_defect_stands_out, images
+from tests.methods.pattern import (
+    SHAPE,
+    assert_a_defect_stands_out,
+    assert_parts_make_the_whole,
+    images,
+)
 
 DETAIL, FINE, COARSE = 24, 40, 80
 """Channels of the layers."""
@@ -16,7 +21,7 @@ DETAIL, FINE, COARSE = 24, 40, 80
 def fitted(train: Tensor, **config: object) -> Reflect:
     method = Reflect(ReflectConfig(**config), SHAPE)  # type: ignore[arg-type]
     with torch.no_grad():
-        method.measure(iter(train.split(8)))
+        method.learn(method.measure(iter(train.split(8)), 0))
     return method
 
 
@@ -49,7 +54,7 @@ def test_statistics_of_what_is_not_aligned_are_one_for_all_positions() -> None:
     draw = torch.Generator().manual_seed(0)
     loose = Reflect(ReflectConfig(), InputShape(1, 128, 128))
     with torch.no_grad():
-        loose.measure(iter(torch.rand(3, 10, 1, 128, 128, generator=draw)))
+        loose.learn(loose.measure(iter(torch.rand(3, 10, 1, 128, 128, generator=draw)), 0))
     tight = fitted(images(30))
     for method, blocks in ((loose, 1), (tight, 3 * 2)):
         assert method.detail is not None
@@ -133,6 +138,13 @@ def test_of_more_pictures_than_there_is_room_for_a_sample_counts(
     assert not torch.equal(
         some.distances.grids[0].mean.rows, fitted(images(50)).distances.grids[0].mean.rows
     )
+
+
+@pytest.mark.parametrize("room", [20, 1000])
+def test_parts_of_a_pass_make_the_whole(room: int) -> None:
+    whole, parted = (Reflect(ReflectConfig(), SHAPE) for _ in range(2))
+    whole.room = parted.room = room
+    assert_parts_make_the_whole(whole, parted, images(60))
 
 
 def test_alike_images_are_no_error() -> None:

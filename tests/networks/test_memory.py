@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from onlygood.core.errors import ModelFileError
 from onlygood.networks import memory
-from onlygood.networks.memory import Memory, coreset, sample, squared_distances
+from onlygood.networks.memory import Memory, Sample, coreset, sample, squared_distances
 
 
 def rows(n: int, features: int = 6, seed: int = 0) -> Tensor:
@@ -107,6 +108,18 @@ def test_a_sample_does_not_depend_on_batches() -> None:
     assert (first.diff(dim=0) > 0).all(), "in their order, and none twice"
     for size in (1, 7, 300):
         assert torch.equal(sample(whole.split(size), 50), first)
+
+
+@pytest.mark.parametrize("sizes", [[400, 350, 250], [1, 9, 990]])
+def test_samples_of_parts_make_that_of_the_whole(sizes: list[int]) -> None:
+    whole = torch.arange(1000.0)[:, None]
+    merged = Sample(50)
+    for first, part in zip(np.cumsum([0, *sizes]), whole.split(sizes), strict=False):
+        drawn = Sample(50, int(first))
+        for batch in part.split(7):
+            drawn.add(batch)
+        merged.merge(Sample.of(drawn.tensors()))
+    assert torch.equal(merged.taken(), sample([whole], 50))
 
 
 def test_each_has_the_same_chance() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import fs
 
 from onlygood.core.errors import DataError
-from onlygood.scale import Local, score
+from onlygood.scale import Ended, Local, score
 from onlygood.scale.places import _connected, file_system
 from tests.scale.conftest import PICTURES
 from tests.scale.tables import rows, scores
@@ -94,6 +94,24 @@ def test_objects_give_what_files_give(exported: Path, bucket: str, expected: lis
     assert score(exported, f"{bucket}/line", f"{bucket}/out").done == 3
     after = {info.path: info.mtime for info in system.get_file_info(fs.FileSelector(path))}
     assert len(after) == 3 and all(after[info.path] == info.mtime for info in others)
+
+
+def test_two_jobs_at_once_do_the_same_work(
+    exported: Path, bucket: str, expected: list[Any]
+) -> None:
+    """There is no lock on an object store; the second begins and ends while the first is at it."""
+    second: list[Ended] = []
+
+    def at_work(done: int, total: int) -> None:
+        if done == 1:
+            second.append(score(exported, f"{bucket}/line", f"{bucket}/out"))
+
+    first = score(exported, f"{bucket}/line", f"{bucket}/out", pictures=5, told=at_work)
+    assert [(ended.done, ended.units, ended.failed) for ended in (first, *second)] == [
+        (3, 3, [])
+    ] * 2
+    assert first.summary == second[0].summary
+    assert scores(f"{bucket}/out") == expected
 
 
 def test_shards_give_what_files_give(

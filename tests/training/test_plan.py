@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from onlygood.core.images import Pick
 from onlygood.training.plan import Plan, generator_at, seed_of
 
 
@@ -81,6 +82,20 @@ def test_once_covers_every_picture_as_often_as_it_has_views(views: int):
     draws = torch.cat([p.draws for p in picks])
     # Views of one picture are views of different places in it.
     assert len(draws.unique(dim=0)) == 10 * views
+
+
+def test_parts_of_once_make_the_whole():
+    whole = list(Plan(10, 4, 2, seed=0).once(2))
+    joined: list[Pick] = []
+    for rank in range(3):
+        part = Plan(10, 4, 2, seed=0, rank=rank, world=3).part_of_once(2)
+        assert part is not None and part[0] == 4 * len(joined)
+        joined += part[1]
+    for one, expected in zip(joined, whole, strict=True):
+        assert torch.equal(one.indices, expected.indices)
+        assert torch.equal(one.draws, expected.draws)
+    assert Plan(10, 4, 2, seed=0, rank=1, world=6).part_of_once(2) is None
+    assert Plan(10, 4, 2, seed=0).part_of_once() is None
 
 
 def test_draws_are_uniform():

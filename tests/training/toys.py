@@ -24,12 +24,15 @@ class Pictures:
 
     def __init__(self, pixels: Tensor, *, draws: int = 0, views: int = 1) -> None:
         self.pixels, self.draws, self.views = pixels, draws, views
+        self.seen = 0
+        """Views that were asked for."""
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batches(self, plan: Iterable[Pick]) -> Iterator[Tensor]:
         for indices, draws in plan:
+            self.seen += len(indices)
             yield self.pixels[indices] + 1e-3 * draws.sum(1).view(-1, 1, 1, 1)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,10 +18,15 @@ from torch import distributed as dist
 from onlygood.core.errors import ConfigError, TrainingDiverged
 from onlygood.core.method import InputShape
 from onlygood.core.optimizers import SGD
-from onlygood.core.settings import Training
+from onlygood.core.settings import Training, View
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss
+from onlygood.data.source import ImageSource
+from onlygood.learning import surveyed
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
+from onlygood.methods.gaussian import Gaussian, GaussianConfig
+from onlygood.methods.reflect import Reflect, ReflectConfig
+from onlygood.raw_scores import RawScorer
 from onlygood.training import History, Trainer, distributed
 from tests.training.toys import Toy, fit, textures
 
@@ -71,6 +77,29 @@ def of_the_whole_batch() -> tuple[Toy, History]:
     return toy, fit(toy, steps=5, log_every=1)
 
 
+def of_statistics() -> dict[str, Tensor]:
+    """What methods learn of pictures that each process sees a part of; how many it sees."""
+    shape = InputShape(1, 32, 32)
+    gaussian, reflect = (
+        Gaussian(GaussianConfig(positions="all"), shape),
+        Reflect(ReflectConfig(), shape),
+    )
+    found: dict[str, Tensor] = {}
+    for method in (gaussian, reflect):
+        images = textures(18, 32, 1)
+        Trainer(Training(batch_size=4), device="cpu").fit(method, images)
+        name = type(method).__name__
+        found |= {f"{name}.{key}": tensor for key, tensor in method.state_dict().items()}
+        found[f"seen.{name}"] = torch.tensor(images.seen)
+    # 70 pictures are three batches, of which one process scores two.
+    pixels = np.random.RandomState(0).randint(0, 256, (70, 32, 32), np.uint8)
+    scorer = RawScorer(gaussian, View(size=32, channels=1), torch.device("cpu"))
+    survey = surveyed(scorer, ImageSource.of([*pixels, b"no picture"]))
+    assert len(survey.pictures) == 70 and len(survey.unreadable) == 1
+    found["survey"] = torch.from_numpy(survey.totals)
+    return found
+
+
 def said(error: type[Exception], run: Callable[[], object]) -> str:
     """What the error says that `run` ends with."""
     try:
@@ -95,7 +124,7 @@ def main(folder: Path) -> None:
     toy, other = of_the_whole_batch()
     records = [*history.records, *other.records]
     words["curves"] = json.dumps([{k: v for k, v in r.items() if "/" in k} for r in records])
-    trained = {**method.state_dict(), **toy.state_dict(prefix="toy.")}
+    trained = {**method.state_dict(), **toy.state_dict(prefix="toy."), **of_statistics()}
     tensors = {name: tensor.contiguous() for name, tensor in trained.items()}
     save_file(tensors, folder / f"{distributed.rank()}-of-{distributed.world()}", words)
     if dist.is_initialized():

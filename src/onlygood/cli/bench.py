@@ -76,6 +76,19 @@ def run(
             "--share-features", help="Compute frozen features once for all; tells no times then."
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run cells side by side on a cluster of Ray: auto, HOST:PORT, or local.",
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float, typer.Option(help="With --ray: a share of a GPU, or so many; 0: none.")
+    ] = 0.0,
+    cpus_per_cell: Annotated[
+        int, typer.Option(help="With --ray: cores of a cell, and its threads.")
+    ] = 1,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -89,6 +102,8 @@ def run(
     named = [method_and_preset(word) for word in _words(methods)]
     if not named:
         raise ConfigError("name at least one method: --methods pca")
+    if ray is not None and share_features:
+        raise ConfigError("--ray and --share-features exclude each other; nodes share no memory")
 
     from onlygood.evaluation.bench import Cell
     from onlygood.evaluation.bench import run as run_cells
@@ -122,8 +137,8 @@ def run(
     cells = list(different.values())
     if share_features:  # Cells on the same pictures follow each other.
         cells.sort(key=lambda cell: tasks.classes.index(cell.normal))
-    lines = list(
-        run_cells(
+    if ray is None:
+        found = run_cells(
             cells,
             tasks,
             file,
@@ -132,7 +147,16 @@ def run(
             reporter=voice.reporter(),
             say=voice.say,
         )
-    )
+    else:
+        from onlygood.scale import Ray
+        from onlygood.scale.bench import Share
+        from onlygood.scale.bench import run as run_on_ray
+
+        share = Share(gpus=gpus_per_cell, cpus=cpus_per_cell)
+        found = run_on_ray(
+            cells, dataset, folder, file, on=Ray(ray), share=share, curve=curve, say=voice.say
+        )
+    lines = list(found)
     _show(voice, [file], [recorded], [protocol], markdown=False)
     voice.answer({"results": file, "cells": len(cells), "run": len(lines)})
 

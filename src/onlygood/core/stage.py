@@ -1,8 +1,8 @@
 """Training as data: a method returns stages made of updates, one trainer runs any such list."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,42 @@ class Ema:
     """Up to this step the average is the weight itself."""
 
 
+S = TypeVar("S", bound="Statistics")
+
+
+@runtime_checkable
+class Statistics(Protocol):
+    """What a pass over some images has found, such that parts of a pass make the whole."""
+
+    def merge(self: S, other: S) -> None:
+        """Take in what was found of the images that came next; `other` is used up."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be sent or kept in a file; of one form and kind in all parts of a pass."""
+        ...
+
+    @classmethod
+    def of(cls: type[S], tensors: Mapping[str, Tensor]) -> S:
+        """Back from `tensors`, which may be changed in place."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Shared(Generic[S]):
+    """A pass that may be done in parts, by several processes: each gathers, all settle the same."""
+
+    gather: Callable[[Batches, int], S]
+    """Sees some images of the pass, and is told how many came before them."""
+    settle: Callable[[S], None]
+    """Keeps what the parts have found, merged in their order; results belong into buffers."""
+
+    def __call__(self, images: Batches) -> None:
+        """The whole pass at once."""
+        self.settle(self.gather(images, 0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage(Settings):
     """A phase of training: its updates in order, and what happens before and after them.
@@ -159,6 +195,7 @@ class Stage(Settings):
     """Which pictures `before` and `after` see: those to learn from, or the normal ones kept aside
     to watch training with, where there are any. Never those to calibrate or test with."""
     before: Callable[[Batches], None] | None = None
-    """Sees every view of these once, in batches, in eval mode, without gradients."""
+    """Sees every view of these once, in batches, in eval mode, without gradients. Of several
+    processes each sees all of them, or its part where it is `Shared`."""
     after: Callable[[Batches], None] | None = None
     """The same when the updates are done; results belong into buffers."""

@@ -132,6 +132,18 @@ class Place(NamedTuple):
     resume: bool = False
 
 
+class Due(NamedTuple):
+    """A cell that has no line yet."""
+
+    cell: Cell
+    curve: int
+    """At how many growing budgets to evaluate it."""
+    words: str
+    """Which one it is of how many, for people."""
+    folder: Path
+    """For its checkpoints."""
+
+
 def run(
     cells: Sequence[Cell],
     tasks: Tasks,
@@ -161,40 +173,69 @@ def run(
         TrainingDiverged: a loss became NaN or ran away.
         TrainingInterrupted: a signal stopped the run; the same call goes on with this cell.
     """
+    opened: tuple[str, Task] | None = None
+    features = SharedFeatures() if share_features else None
+    for one in due(cells, results, curve=curve, say=say):
+        cell = one.cell
+        say(f"{one.words}: {schedule(cell.resolved.training)}")
+        if opened is None or opened[0] != cell.normal:
+            opened = cell.normal, tasks.task(cell.normal)
+        try:
+            with sharing(features):
+                line = run_cell(
+                    cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=reporter
+                )
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                f"stopped in cell {one.words}; repeat the command to go on with it"
+            ) from error
+        if share_features:
+            line |= dict.fromkeys(TIMES)
+        # Under torchrun all processes run the same cells; one writes.
+        if distributed.rank() == 0:
+            record(results, one, line)
+        say(f"{one.words}: {result_of(line)}")
+        yield line
+
+
+def due(
+    cells: Sequence[Cell],
+    results: Path,
+    *,
+    curve: int = 0,
+    say: Callable[[str], None] = lambda words: None,
+) -> Iterator[Due]:
+    """The cells that have no line in `results` yet, in their order; `say` hears of the others.
+
+    Raises:
+        ConfigError: as `run`, before the first.
+    """
     for cell in cells:
         if PROTOCOLS[cell.protocol].known:
             require_uses_anomalous(cell.method)
     curves = [_curve_of(cell, curve) for cell in cells]
     done = {key_of(line): line for line in read(results)}
-    opened: tuple[str, Task] | None = None
-    features = SharedFeatures() if share_features else None
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
         words = f"{number}/{len(cells)} {cell.words}"
         line = done.get(cell.key)
         if line is not None and (not points or "curve" in line) and _is_of(cell, line):
             say(f"{words}: is there")
             continue
-        say(f"{words}: {schedule(cell.resolved.training)}")
-        if opened is None or opened[0] != cell.normal:
-            opened = cell.normal, tasks.task(cell.normal)
-        folder = results.with_suffix(".run") / hashlib.sha256(repr(cell.key).encode()).hexdigest()
-        try:
-            with sharing(features):
-                line = run_cell(cell, opened[1], curve=points, run_dir=folder, reporter=reporter)
-        except TrainingInterrupted as error:
-            raise TrainingInterrupted(
-                f"stopped in cell {words}; repeat the command to go on with it"
-            ) from error
-        if share_features:
-            line |= dict.fromkeys(TIMES)
-        # Under torchrun all processes run the same cells; one writes.
-        if distributed.rank() == 0:
-            append(results, line)
-            shutil.rmtree(folder, ignore_errors=True)
-            if folder.parent.is_dir() and not any(folder.parent.iterdir()):
-                folder.parent.rmdir()
-        say(f"{words}: AUROC {line['auroc']:.4f}, {line['verdict']}")
-        yield line
+        name = hashlib.sha256(repr(cell.key).encode()).hexdigest()
+        yield Due(cell, points, words, results.with_suffix(".run") / name)
+
+
+def record(results: Path, of: Due, line: Line) -> None:
+    """Append the line of a cell, whose checkpoints have served."""
+    append(results, line)
+    shutil.rmtree(of.folder, ignore_errors=True)
+    if of.folder.parent.is_dir() and not any(of.folder.parent.iterdir()):
+        of.folder.parent.rmdir()
+
+
+def result_of(line: Line) -> str:
+    """What came out, in short."""
+    return f"AUROC {line['auroc']:.4f}, {line['verdict']}"
 
 
 def run_cell(

@@ -409,4 +409,5 @@ _LATEX = {
 
 
 def _device(line: Line) -> str:
-    return f"{line['device']}, {line['threads']} thread{'s' if line['threads'] != 1 else ''}"
+    words = f"{line['device']}, {line['threads']} thread{'s' if line['threads'] != 1 else ''}"
+    return f"{words}, shared" if "shared" in line else words

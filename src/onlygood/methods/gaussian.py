@@ -27,11 +27,11 @@ from onlygood.core.errors import DataError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import POSITIVE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Batches, Images
-from onlygood.core.stage import Stage
+from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import PatchFeatures, Positions, Usual, top_mean
+from onlygood.networks.patches import PatchFeatures, Positions, Total, Usual, top_mean
 from onlygood.networks.whitening import whitening
 
 
@@ -77,33 +77,41 @@ class Gaussian(Method):
 
     def stages(self) -> Sequence[Stage]:
         """Stages without updates: each sees the training images once."""
-        statistics = Stage(name="statistics", before=self.measure)
+        statistics = Stage(name="statistics", before=Shared(self.measure, self.learn))
         if self.config.positions == "each":
             return [statistics]
-        return [statistics, Stage(name="usual", before=self.gauge)]
+        return [statistics, Stage(name="usual", before=Shared(self.gauge, self.settle))]
 
-    def measure(self, images: Batches) -> None:
-        """Mean and covariance of the features of the training images; fills the buffers.
+    def measure(self, images: Batches, first: int) -> "Moments":
+        """Moments of the features of some training images, wherever in the pass they are."""
+        moments = Moments()
+        for x in images:
+            moments.add(self._groups(x).double(), len(x))
+        return moments
+
+    def learn(self, moments: "Moments") -> None:
+        """Keep mean and covariance of the features of all training images; fills the buffers.
 
         Raises:
-            DataError: fewer than two images.
+            DataError: they are of fewer than two images.
         """
-        moments = Moments()
-        pictures = 0
-        for x in images:
-            moments.add(self._groups(x).double())
-            pictures += len(x)
-        if pictures < 2:
-            raise DataError(f"covariances need at least 2 training pictures, got {pictures}")
+        if moments.images < 2:
+            raise DataError(f"covariances need at least 2 training pictures, got {moments.images}")
         self.mean.store(moments.mean)
         # In place: no second array as large.
         covariances = moments.squares.div_(moments.count - 1)
         self.whitening.store(whitening(covariances, self.config.regularisation))
 
-    def gauge(self, images: Batches) -> None:
-        """Take the distance that is usual at each position, where one Gaussian is for all."""
-        found = [distances for x in images for distances in self.mahalanobis(x)]
-        self.usual.store(torch.stack(found).sum(0), len(found))
+    def gauge(self, images: Batches, first: int) -> Total:
+        """Distances of some training images, where one Gaussian is for all positions."""
+        total = Total()
+        for x in images:
+            total.add(self.mahalanobis(x))
+        return total
+
+    def settle(self, total: Total) -> None:
+        """Keep the distance that is usual at each position."""
+        self.usual.store(total.sum, total.images)
 
     def _groups(self, x: Images) -> Tensor:
         """Features as `(Gaussians, rows, channels)`; rows are images, or images times positions."""
@@ -130,8 +138,9 @@ class Gaussian(Method):
         )
 
 
+@final
 class Moments:
-    """Mean and squares about it of `(G, n, c)` rows, added up stably in batches.
+    """Mean and squares about it of `(G, n, c)` rows, added up stably; a `Statistics`.
 
     Source: Chan, Golub, LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing
     Sample Variances.
@@ -141,19 +150,44 @@ class Moments:
     squares: Float[Tensor, "G c c"]
 
     def __init__(self) -> None:
-        self.count = 0
+        self.images = self.count = 0
+        """How many images, and how many rows of each group."""
 
-    def add(self, rows: Float[Tensor, "G n c"]) -> None:
-        """Take in the rows of a batch."""
+    def add(self, rows: Float[Tensor, "G n c"], images: int) -> None:
+        """Take in the rows of a batch of images."""
         groups, n, channels = rows.shape
         if not self.count:
             self.mean = rows.new_zeros(groups, channels)
             self.squares = rows.new_zeros(groups, channels, channels)
         own = rows.mean(1)
-        shift = own - self.mean
         # The step from mean to mean is one more row: no second array as large as `squares`.
-        step = shift * (self.count * n / (self.count + n)) ** 0.5
-        centred = torch.cat([rows - own[:, None], step[:, None]], 1)
+        centred = torch.cat([rows - own[:, None], self._step(own, n, images)], 1)
         self.squares.baddbmm_(centred.mT, centred)
-        self.mean += shift * (n / (self.count + n))
-        self.count += n
+
+    def merge(self, other: "Moments") -> None:
+        """Take in what was found of other images."""
+        self.squares += other.squares
+        step = self._step(other.mean, other.count, other.images)
+        self.squares.baddbmm_(step.mT, step)
+
+    def _step(self, mean: Float[Tensor, "G c"], n: int, images: int) -> Float[Tensor, "G 1 c"]:
+        """Count `n` rows with this mean in; gives the row whose square is that of the step."""
+        whole = self.count + n
+        shift = mean - self.mean
+        step = shift * (self.count * n / whole) ** 0.5
+        self.mean += shift * (n / whole)
+        self.count, self.images = whole, self.images + images
+        return step[:, None]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Statistics`."""
+        counts = torch.tensor([self.count, self.images])
+        return {"counts": counts, "mean": self.mean, "squares": self.squares}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Moments":
+        """See `Statistics`."""
+        moments = cls()
+        moments.count, moments.images = tensors["counts"].tolist()
+        moments.mean, moments.squares = tensors["mean"], tensors["squares"]
+        return moments

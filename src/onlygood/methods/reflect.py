@@ -20,7 +20,7 @@ Departures from the authors' code: there is none.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar, Literal, final
@@ -38,12 +38,12 @@ from onlygood.core.settings import (
     number,
 )
 from onlygood.core.shapes import Batches, Images, PerImage
-from onlygood.core.stage import Stage
+from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores
 from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
 from onlygood.networks.grids import Distances, Grid, aligned
-from onlygood.networks.memory import sample
+from onlygood.networks.memory import Sample
 from onlygood.networks.patches import Patches, Positions, averages
 
 NUMBERS = 2**27
@@ -108,6 +108,7 @@ class Reflect(Method):
     def __init__(self, config: ReflectConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         c = self.config = config
+        self.shape = shape
         self.backbone = backbone(c.backbone, (c.detail, *c.layers) if c.detail else c.layers)
         self.evened = c.light == "evened" or (
             c.light == "auto" and max(shape.height, shape.width) > TINY
@@ -146,7 +147,7 @@ class Reflect(Method):
 
     def stages(self) -> Sequence[Stage]:
         """One stage without updates: `before` sees the training images once."""
-        return [Stage(name="statistics", before=self.measure)]
+        return [Stage(name="statistics", before=Shared(self.measure, self.learn))]
 
     def features(self, x: Images) -> tuple[list[Patches], list[Patches]]:
         """Features f of images: a grid for each stride, finest first, and those of `detail`.
@@ -171,23 +172,25 @@ class Reflect(Method):
         first = 1 if self.detail else 0
         return grids[first:] + light, grids[:first]
 
-    def measure(self, images: Batches) -> None:
-        """Learn what the features of normal images are like; fills the buffers.
+    def measure(self, images: Batches, first: int) -> Sample:
+        """Features of some training images, of which `first` came before these.
 
         Memory does not grow: of more images than there is room for a random sample counts.
+        """
+        drawn = Sample(self.room, first)
+        for x in images:
+            parts = self.features(x)
+            flat = torch.cat([grid.flatten(1) for part in parts for grid in part], 1)
+            drawn.add(flat.half())
+        return drawn
+
+    def learn(self, drawn: Sample) -> None:
+        """Learn what the features of normal images are like; fills the buffers.
 
         Raises:
-            DataError: fewer than two images.
+            DataError: they are of fewer than two images.
         """
-        forms: list[list[torch.Size]] = []
-
-        def flattened() -> Iterator[Patches]:
-            for x in images:
-                parts = self.features(x)
-                forms[:] = [[grid.shape[1:] for grid in part] for part in parts]
-                yield torch.cat([grid.flatten(1) for part in parts for grid in part], 1).half()
-
-        kept = sample(flattened(), self.room)
+        kept = drawn.taken()
         if len(kept) < 2:
             raise DataError(
                 f"covariances need at least 2 training pictures, got {len(kept)}; give more"
@@ -195,6 +198,8 @@ class Reflect(Method):
         # All that follows happens in place: no second array is as large.
         flat = kept.float()
         del kept
+        nothing = flat.new_zeros(1, *self.shape)
+        forms = [[grid.shape[1:] for grid in part] for part in self.features(nothing)]
         coarse, fine = flat.split([sum(form.numel() for form in part) for part in forms], 1)
         finest = coarse[:, : forms[0][0].numel()].unflatten(1, forms[0][0])
         c = self.config

@@ -1,6 +1,6 @@
 """What is learned by being kept: rows whose number only the data decide."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -120,36 +120,75 @@ def squared_distances(x: Rows, rows: Rows) -> Rows:
     return torch.addmm(squares, x, rows.T, alpha=-2).clamp_min(0)
 
 
-def sample(batches: Iterable[Tensor], limit: int) -> Tensor:
-    """At most `limit` of all rows, in their order, each with the same chance; always the same ones.
+@final
+class Sample:
+    """At most `limit` of all rows, in their order, each with the same chance; a `Statistics`.
 
-    Holds at most a quarter more, and a batch. How the rows are batched makes no difference.
+    Always the same ones: each row draws a number by its place, and the smallest are kept. So it
+    makes no difference how rows are batched, nor which are sampled apart and merged.
     """
-    draw = np.random.default_rng(0)
-    rows: list[Tensor] = []
-    keys: list[np.ndarray] = []
-    held = 0
+
+    def __init__(self, limit: int, first: int = 0) -> None:
+        """Make an empty sample; `first` rows come before the first that it will see."""
+        self._limit = limit
+        generator = np.random.PCG64(0)
+        self._draw = np.random.Generator(generator.advance(first))
+        self._rows: list[Tensor] = []
+        self._keys: list[np.ndarray] = []
+        self._held = 0
+
+    def add(self, batch: Tensor) -> None:
+        """See the rows that come next. Holds at most a quarter more than `limit`, and these."""
+        self._take(batch, self._draw.random(len(batch)))
+
+    def merge(self, other: "Sample") -> None:
+        """Take in the sample of rows that came later."""
+        for rows, keys in zip(other._rows, other._keys, strict=True):
+            self._take(rows, keys)
+
+    def taken(self) -> Tensor:
+        """The rows that were kept, and are so no more; `(0, 0)` of none."""
+        self._thin()
+        (rows,), self._rows, self._keys = self._rows or [torch.zeros(0, 0)], [], []
+        return rows
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Statistics`."""
+        self._thin()
+        (rows,), (keys,) = self._rows, self._keys
+        return {"limit": torch.tensor(self._limit), "rows": rows, "keys": torch.from_numpy(keys)}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Sample":
+        """See `Statistics`."""
+        drawn = cls(int(tensors["limit"]))
+        drawn._take(tensors["rows"], tensors["keys"].numpy())
+        return drawn
+
+    def _take(self, rows: Tensor, keys: np.ndarray) -> None:
+        self._rows.append(rows)
+        self._keys.append(keys)
+        self._held += len(rows)
+        if self._held > self._limit + self._limit // 4:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Keep the `limit` rows with the smallest keys, in one piece."""
+        if not self._rows:
+            return
+        whole, keys = torch.cat(self._rows), np.concatenate(self._keys)
+        if len(whole) > self._limit:
+            kept = np.sort(np.argpartition(keys, self._limit - 1)[: self._limit])
+            whole, keys = whole[torch.from_numpy(kept)], keys[kept]
+        self._rows, self._keys, self._held = [whole], [keys], len(whole)
+
+
+def sample(batches: Iterable[Tensor], limit: int) -> Tensor:
+    """At most `limit` of all rows, see `Sample`."""
+    drawn = Sample(limit)
     for batch in batches:
-        rows.append(batch)
-        keys.append(draw.random(len(batch)))
-        held += len(batch)
-        if held > limit + limit // 4:
-            rows, keys = _thinned(rows, keys, limit)
-            held = limit
-    if not rows:
-        return torch.zeros(0, 0)
-    return torch.cat(_thinned(rows, keys, limit)[0])
-
-
-def _thinned(
-    rows: list[Tensor], keys: list[np.ndarray], limit: int
-) -> tuple[list[Tensor], list[np.ndarray]]:
-    """The `limit` rows with the smallest keys."""
-    whole, key = torch.cat(rows), np.concatenate(keys)
-    if len(whole) <= limit:
-        return [whole], [key]
-    kept = np.sort(np.argpartition(key, limit - 1)[:limit])
-    return [whole[torch.from_numpy(kept)]], [key[kept]]
+        drawn.add(batch)
+    return drawn.taken()
 
 
 def coreset(rows: Rows, limit: int) -> Rows:

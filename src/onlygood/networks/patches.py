@@ -1,6 +1,6 @@
 """What a frozen backbone sees at each position of an image, and what positions say of the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
@@ -70,6 +70,38 @@ class Usual(nn.Module):
         if not len(self.distances.rows):
             return distances
         return (distances.flatten(1) / self.distances.rows).view_as(distances)
+
+
+@final
+class Total:
+    """Sum over images of what is at each position, in float64; a `Statistics`."""
+
+    sum: Float[Tensor, "h w"]
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def add(self, positions: Positions) -> None:
+        """Take in the images of a batch."""
+        found = positions.double().sum(0)
+        self.sum = self.sum + found if self.images else found
+        self.images += len(positions)
+
+    def merge(self, other: "Total") -> None:
+        """Take in what was found of other images."""
+        self.sum = self.sum + other.sum
+        self.images += other.images
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Statistics`."""
+        return {"images": torch.tensor(self.images), "sum": self.sum}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Total":
+        """See `Statistics`."""
+        total = cls()
+        total.images, total.sum = int(tensors["images"]), tensors["sum"]
+        return total
 
 
 def averages(maps: FeatureMaps) -> FeatureMaps:

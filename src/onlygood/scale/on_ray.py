@@ -35,8 +35,8 @@ class Ray:
                 f"there must be 0 workers, for all cores, or more, got {self.workers}"
             )
 
-    def run(self, task: Task, units: Iterable[Unit]) -> Outcomes:
-        """See `Engine`.
+    def connected(self) -> Any:
+        """Ray, connected to the cluster.
 
         Raises:
             ConfigError: there is no such cluster.
@@ -58,6 +58,15 @@ class Ray:
                     f"there is no Ray cluster at {self.address} ({in_a_line(error)}); start one, "
                     "or give `local`"
                 ) from error
+        return ray
+
+    def run(self, task: Task, units: Iterable[Unit]) -> Outcomes:
+        """See `Engine`.
+
+        Raises:
+            ConfigError: there is no such cluster.
+        """
+        ray = self.connected()
         # Nodes need not have the file. In a list, so that only who has no model yet fetches it.
         model = [ray.put(task.model.read_bytes())]
         # A unit that fails is given out again by the queue, whatever it failed of.

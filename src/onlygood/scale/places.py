@@ -161,8 +161,8 @@ class Place:
     def held(self, *, shared: bool) -> AbstractContextManager[None]:
         """Keep other jobs out, or with `shared` those that do not share it.
 
-        An object store has no locks; there two jobs do the same work twice, and each unit is one
-        file all the same.
+        An object store has no locks that end with their owner; there two jobs do the same work
+        twice, and each unit is one file all the same.
 
         Raises:
             OutputError: another job is at work here.

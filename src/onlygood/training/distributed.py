@@ -5,7 +5,7 @@ Started by `torchrun`; without it everything here does nothing. No module is wra
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
 from onlygood.core.errors import ConfigError
+from onlygood.core.stage import Statistics
+
+S = TypeVar("S", bound=Statistics)
 
 
 def default_device() -> torch.device:
@@ -97,11 +100,44 @@ class _Whole(torch.autograd.Function):
         return total.chunk(world())[rank()]
 
 
+def merged(found: S) -> S:
+    """What all processes have found, merged in the order of their numbers: the same in each.
+
+    One part is on its way at a time, so that memory does not grow with their number.
+    """
+    if world() == 1:
+        return found
+    mine = found.tensors()
+    parts = (
+        type(found).of({name: _said(tensor, process) for name, tensor in mine.items()})
+        for process in range(world())
+    )
+    whole = next(parts)
+    for part in parts:
+        whole.merge(part)
+    return whole
+
+
+def _said(mine: Tensor, process: int) -> Tensor:
+    """The tensor of one process; it has as many dimensions, and the type, of this one's."""
+    shape = torch.tensor(mine.shape, dtype=torch.int64, device=_messages())
+    dist.broadcast(shape, process)
+    said = mine.new_empty(shape.tolist(), device=_messages())
+    if process == rank():
+        said.copy_(mine)
+    dist.broadcast(said, process)
+    return said.to(mine.device)
+
+
 def agreed(number: float | bool) -> float | bool:
     """What process 0 says, so that all stop at the same step and step equally far."""
     if world() == 1:
         return number
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    said = torch.tensor(number, dtype=torch.float64, device=device)
+    said = torch.tensor(number, dtype=torch.float64, device=_messages())
     dist.broadcast(said, 0)
     return said.item()
+
+
+def _messages() -> str:
+    """Where tensors have to be that are sent."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

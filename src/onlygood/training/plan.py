@@ -6,6 +6,7 @@ exactly, a reader may look ahead, and every process can work out its own part of
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 
@@ -21,6 +22,16 @@ def seed_of(*position: int) -> int:
 def generator_at(*position: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A random generator for a place in the run."""
     return torch.Generator(device).manual_seed(seed_of(*position))
+
+
+def part_of(batches: int, rank: int, world: int) -> range | None:
+    """One process's part of so many batches.
+
+    None: there is nothing to share, or too little for each process to have a batch.
+    """
+    if not 1 < world <= batches:
+        return None
+    return range(rank * batches // world, (rank + 1) * batches // world)
 
 
 class Plan:
@@ -65,6 +76,13 @@ class Plan:
         generator = generator_at(self.seed, 2)
         for indices in torch.arange(self.n).repeat(views).split(self.batch_size):
             yield Pick(indices, torch.rand(len(indices), self.draws, generator=generator))
+
+    def part_of_once(self, views: int = 1) -> tuple[int, Iterator[Pick]] | None:
+        """This process's part of `once`, and how many views come before it; None as `part_of`."""
+        part = part_of(-(-self.n * views // self.batch_size), self.rank, self.world)
+        if part is None:
+            return None
+        return part.start * self.batch_size, islice(self.once(views), part.start, part.stop)
 
     def _shuffle(self, epoch: int) -> torch.Tensor:
         if epoch not in self._shuffles:

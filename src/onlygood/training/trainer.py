@@ -30,7 +30,7 @@ from onlygood.core.images import TrainingImages
 from onlygood.core.method import Method
 from onlygood.core.settings import Budget, Training
 from onlygood.core.shapes import Batches, Images
-from onlygood.core.stage import Batch, Progress, Stage, Update
+from onlygood.core.stage import Batch, Progress, Shared, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
@@ -294,7 +294,13 @@ class _Run:
         self.method.eval()
         began = time.perf_counter()
         with torch.no_grad():
-            visit(self._views(name, pictures.batches(plan.once(pictures.views))))
+            part = plan.part_of_once(pictures.views) if isinstance(visit, Shared) else None
+            if isinstance(visit, Shared) and part is not None:
+                first, picks = part
+                found = visit.gather(self._views(name, pictures.batches(picks)), first)
+                visit.settle(distributed.merged(found))
+            else:
+                visit(self._views(name, pictures.batches(plan.once(pictures.views))))
         self.at.seconds += time.perf_counter() - began
         self.at.images += len(pictures) * pictures.views
         self._log({"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds})

@@ -1,0 +1,127 @@
+"""The bench on a cluster of Ray that is this machine alone, with a GPU that is only a name."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onlygood.core.errors import ConfigError, DataError
+from onlygood.evaluation.bench import Cell, due, run_cell
+from onlygood.evaluation.protocols import open_tasks
+from onlygood.evaluation.records import Line, read
+from onlygood.scale import bench
+from onlygood.scale.bench import SIGN, Share
+from tests import parts
+from tests.scale.test_local import children, eventually
+
+pytest.importorskip("ray")
+
+SCRIPT = """
+import sys, ray
+ray.init("local", num_cpus=2, num_gpus=1, log_to_driver=False, include_dashboard=False)
+from onlygood.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+TINY = {"size": "32", "width": "2", "latent": "4", "batch_size": "4", "checkpoint_every": "5"}
+
+
+@pytest.fixture(scope="module")
+def nuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nuts")
+    parts.write(parts.normal(24), folder / "train" / "good")
+    parts.write(parts.normal(6, seed=5), folder / "test" / "good")
+    parts.write(parts.scratched(6), folder / "test" / "scratch")
+    return folder
+
+
+def cell(nuts: Path, **changes: Any) -> Cell:
+    dataset = open_tasks("folder", "nuts", nuts).named("nuts")
+    usual: dict[str, Any] = {"method": "pca", "preset": "default", "settings": {"size": 8}}
+    return Cell(**usual | changes, dataset=dataset, protocol="folder", normal="all", seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_killed_cell_is_run_again_and_the_driver_writes_the_records(
+    nuts: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.jsonl"
+    settings = TINY | {"steps": "100"}
+    words = ["bench", "run", "--protocol", "folder", "--dataset", "nuts", "--folder", str(nuts)]
+    words += ["--methods", "autoencoder", "--seeds", "0,1", "--results", str(file)]
+    words += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    on_ray = ["--ray", "local", "--gpus-per-cell", "0.25"]
+    command = [sys.executable, "-c", SCRIPT, *words, *on_ray]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        eventually(lambda: list(tmp_path.glob("r.run/*/checkpoint.safetensors")))
+        for pid in [pid for pid in children(driver.pid) if name_of(pid).startswith(b"ray::_cell")]:
+            os.kill(pid, signal.SIGKILL)
+        _, told = driver.communicate(timeout=60)
+    assert driver.returncode == 0, told
+    assert "its worker died" in told and "once more" in told
+    lines = read(file)
+    assert sorted(line["seed"] for line in lines) == [0, 1]
+    assert {line["shared"] for line in lines} == {"0.25 of a GPU and 1 core"}
+    assert {line["steps"] for line in lines} == {100}
+    assert not (tmp_path / "r.run").exists()
+    first = next(line for line in lines if line["seed"] == 0)
+    task = open_tasks("folder", "nuts", nuts).task("all")
+    whole = run_cell(cell(nuts, method="autoencoder", settings=dict(settings)), task)
+    assert first["auroc"] == pytest.approx(whole["auroc"], abs=0.03)
+
+
+def name_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+@pytest.mark.parametrize(("sign", "shared"), [("mine", True), ("of another", False), (None, False)])
+def test_checkpoints_are_kept_where_the_drivers_files_are_seen(
+    nuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str | None, shared: bool
+) -> None:
+    (one,) = due([cell(nuts)], tmp_path / "r.jsonl")
+    if sign is not None:
+        one.folder.parent.mkdir()
+        (one.folder.parent / SIGN).write_text(sign)
+
+    def looked(cell: Cell, task: Any, *, run_dir: Path | None, **_: Any) -> Line:
+        return {"run_dir": run_dir, "n": len(task.train)}
+
+    monkeypatch.setattr(bench, "run_cell", looked)
+    found = bench._cell(one, bench._Opening("nuts", nuts, "mine"))
+    assert found == {"run_dir": one.folder if shared else None, "n": 24}
+
+
+def test_other_pictures_on_a_node_are_refused(nuts: Path, tmp_path: Path) -> None:
+    (one,) = due([cell(nuts)], tmp_path / "r.jsonl")
+    for name in ("train/good", "test/good", "test/scratch"):
+        parts.write(parts.normal(3, seed=len(name)), tmp_path / name)
+    with pytest.raises(DataError, match=r"a node has other pictures of nuts: nuts@.*, not nuts@"):
+        bench._cell(one, bench._Opening("nuts", tmp_path, ""))
+
+
+@pytest.mark.parametrize("share", [{"gpus": 1.5}, {"gpus": -1.0}, {"cpus": 0}])
+def test_shares_that_there_are_not(share: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="a cell has"):
+        Share(**share)
+
+
+def test_a_share_that_no_node_has_is_refused() -> None:
+    class Cluster:
+        @staticmethod
+        def nodes() -> list[dict[str, Any]]:
+            return [
+                {"Alive": True, "Resources": {"CPU": 2.0}},
+                {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
+            ]
+
+    bench._check_room(Cluster, Share(cpus=2))
+    words = "no node of the cluster has 0.25 of a GPU and 1 core .* they have 2 cores, 0 GPUs"
+    with pytest.raises(ConfigError, match=words):
+        bench._check_room(Cluster, Share(gpus=0.25))
