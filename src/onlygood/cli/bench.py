@@ -76,6 +76,10 @@ def run(
             "--share-features", help="Compute frozen features once for all; tells no times then."
         ),
     ] = False,
+    tracker: Annotated[
+        Literal["mlflow", "tensorboard"] | None,
+        typer.Option(help="Keep each cell as a run there, too; see `onlygood fit --help`."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -129,6 +133,8 @@ def run(
             file,
             curve=curve,
             share_features=share_features,
+            # Under torchrun one process keeps what all have done.
+            tracker=tracker if voice.first else None,
             reporter=voice.reporter(),
             say=voice.say,
         )
