@@ -139,6 +139,8 @@ def run(
             say=voice.say,
         )
     )
+    if not voice.first:
+        return  # The records are being written by another process.
     _show(voice, [file], [recorded], [protocol], markdown=False)
     voice.answer({"results": file, "cells": len(cells), "run": len(lines)})
 
