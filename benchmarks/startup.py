@@ -3,17 +3,26 @@
 Commands take turns, and each runs once before, so that files are in the disk cache.
 
     python benchmarks/startup.py --json startup.json
+    python benchmarks/startup.py --times 15 --beside f669e18
+
+The second one sets the source of another commit beside this one, with the same packages; all take
+turns, and the ratio of their medians is what a change of ours made of it.
 """
 
 import argparse
+import io
+import os
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from measure import Spread, in_words, machine, table, write_json
+from measure import ROOT, Spread, in_words, machine, table, write_json
 
 BARE = "python -c pass"
 
@@ -28,6 +37,13 @@ class Row:
     """Median less that of bare Python, in seconds."""
     aim: float | None
     """What we want it to stay under, in seconds; of `import`, beyond bare Python."""
+    other: Spread | None = None
+    """Of the other commit, in seconds."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the medians, this one by the other."""
+        return None if self.other is None else self.seconds.median / self.other.median
 
 
 def commands() -> dict[str, tuple[list[str], float | None]]:
@@ -43,25 +59,41 @@ def commands() -> dict[str, tuple[list[str], float | None]]:
     }
 
 
-def measure(times: int) -> list[Row]:
-    """Run every command in turn, `times` times after one to warm up."""
+@contextmanager
+def source_of(commit: str) -> Iterator[Path]:
+    """The source of another commit, in a temporary folder."""
+    packed = subprocess.run(
+        ["git", "archive", commit, "src"], cwd=ROOT, check=True, capture_output=True
+    ).stdout
+    with TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(folder, filter="data")
+        yield Path(folder, "src")
+
+
+def measure(times: int, other: Path | None = None) -> list[Row]:
+    """Run every command in turn, `times` times after one to warm up; beside it the other source."""
     chosen = commands()
-    taken: dict[str, list[float]] = {name: [] for name in chosen}
+    sources = [ROOT / "src", *([other] if other else [])]
+    taken: dict[str, list[list[float]]] = {name: [[] for _ in sources] for name in chosen}
     for turn in range(times + 1):
         for name, (words, _) in chosen.items():
-            began = time.perf_counter()
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    spreads = {name: Spread.of(values) for name, values in taken.items()}
+            for source, seconds in zip(sources, taken[name], strict=True):
+                environment = {**os.environ, "PYTHONPATH": str(source)}
+                began = time.perf_counter()
+                subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
+                if turn:
+                    seconds.append(time.perf_counter() - began)
+    spreads = {name: [Spread.of(values) for values in both] for name, both in taken.items()}
     return [
         Row(
             command=name,
-            seconds=spread,
-            beyond_python=spread.median - spreads[BARE].median,
+            seconds=here,
+            beyond_python=here.median - spreads[BARE][0].median,
             aim=chosen[name][1],
+            other=beside[0] if beside else None,
         )
-        for name, spread in spreads.items()
+        for name, (here, *beside) in spreads.items()
     ]
 
 
@@ -71,21 +103,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="run each command once")
     parser.add_argument("--json", type=Path, help="file for the same figures")
+    parser.add_argument("--beside", metavar="COMMIT", help="run the source of this one, too")
     options = parser.parse_args(arguments)
     times = 1 if options.quick else options.times
-    rows = measure(times)
+    with source_of(options.beside) if options.beside else nullcontext() as other:
+        rows = measure(times, other)
     facts = machine()
     print(in_words(facts))
     print(f"{times} runs of each in turn, warm disk; median (min–max)\n")
     print(
         table(
-            ("command", "seconds", "beyond bare Python", "aim"),
+            ("command", "seconds", "beyond bare Python", "aim", options.beside or "other", "ratio"),
             [
                 (
                     f"`{row.command}`",
                     f"{row.seconds:.3f}",
                     f"{row.beyond_python:.3f}",
                     "–" if row.aim is None else f"under {row.aim:g}",
+                    "–" if row.other is None else f"{row.other:.3f}",
+                    "–" if row.ratio is None else f"{row.ratio:.2f}",
                 )
                 for row in rows
             ],

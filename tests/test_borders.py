@@ -72,6 +72,7 @@ BELOW: dict[str, set[str]] = {
             "raw_scores",
             "learning",
             "detector",
+            "tracking",
             "evaluation.metrics",
             "evaluation.evaluate",
             "evaluation.promise",

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onlygood.cli import main
 from onlygood.core.errors import ConfigError
 from onlygood.detector import Detector
+from onlygood.evaluation.records import read
 from onlygood.reporting import fit_report
 from onlygood.tracking import Name, Tracker, tracking
 from onlygood.training.health import Record
@@ -87,6 +89,37 @@ def test_mlflow_holds_what_the_log_says() -> None:
     assert len(pictures) == len(detector.calibrated_on.unusual)
     file = client.download_artifacts(run.info.run_id, pictures[0].path)
     assert np.asarray(Image.open(file)).shape == (24, 76, 3)
+
+
+def test_each_cell_of_the_bench_is_a_run() -> None:
+    from mlflow.tracking import MlflowClient
+
+    parts.write(parts.normal(60), Path("nuts/train/good"))
+    parts.write(parts.normal(3, seed=3), Path("nuts/test/good"))
+    parts.write(parts.scratched(3), Path("nuts/test/scratched"))
+    command = "bench run --protocol folder --dataset nuts --folder nuts --methods pca --quiet"
+    sweep = ["--sweep", "components=2,3", "--tracker", "mlflow"]
+    assert main([*command.split(), *sweep]) == main([*command.split(), *sweep]) == 0
+    records = {
+        str(line["resolved"]["components"]): line for line in read(*Path("results").iterdir())
+    }
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("onlygood")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    # Those that have their line are not run again.
+    assert {run.data.params["components"] for run in runs} == set(records) == {"2", "3"}
+    for run in runs:
+        record = records[run.data.params["components"]]
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["result/auroc"] == record["auroc"]
+        [(part, auroc), *_] = record["parts"].items()
+        assert run.data.metrics[f"result/part_auroc/{part}"] == auroc
+        assert run.data.metrics["result/n_train"] == record["n_train"]
+        assert run.data.params["dataset"] == record["dataset"] != "nuts"
+        assert run.info.run_name == (
+            f"{record['dataset']} folder all pca default {record['config_hash']} seed 0"
+        )
 
 
 def test_a_run_that_fails_is_marked() -> None:

@@ -41,6 +41,8 @@ PLACE = ("stage", "step", "images", "seconds")
 FACTS = ("preset", "seed", "training_pictures_sha256", "onlygood", "device")
 NUMBERS = ("n_train", "n_calibration", "images", "training_seconds")
 """What is kept of a detector's provenance, as text and as numbers."""
+SEEDS = ("seed", "split_seed")
+"""Numbers of a record of the bench that are no figures."""
 PARAMETERS = 100
 """That MLflow takes at a time."""
 PICTURE = 224
@@ -128,6 +130,26 @@ class Tracker:
 
         self._tell(kept)
 
+    def keep_cell(self, record: Mapping[str, Any]) -> None:
+        """Keep what a cell of the bench reached: its record, with each of its settings.
+
+        Args:
+            record: A line of `onlygood.evaluation.records`.
+        """
+        parts = {f"part_auroc/{name}": value for name, value in record["parts"].items()}
+        numbers = {
+            f"result/{name}": float(value)
+            for name, value in {**record, **parts}.items()
+            if isinstance(value, int | float) and name not in SEEDS
+        }
+        told = {name: v for name, v in record.items() if name in SEEDS or isinstance(v, str)}
+
+        def kept(sink: Sink) -> None:
+            sink.facts({name: str(value) for name, value in (told | record["resolved"]).items()})
+            sink.values(numbers, record["steps"])
+
+        self._tell(kept)
+
     def close(self, done: bool) -> None:
         """The run is over."""
         self._tell(lambda sink: sink.close(done))
@@ -179,7 +201,8 @@ class TensorBoard:
     def __init__(self, title: str) -> None:
         from tensorboardX import SummaryWriter
 
-        self._folder = RUNS / f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = re.sub(r"[^\w\-.]", "_", title)
+        self._folder = RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         self._writer: Any = SummaryWriter(logdir=str(self._folder))
 
     def values(self, values: Mapping[str, float], step: int) -> None:

@@ -46,6 +46,20 @@ def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     assert told.split("+")[0] == torch.__version__.split("+")[0]
 
 
+def test_startup_runs_the_source_of_another_commit_beside_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    startup, seen = import_module("startup"), []
+    with startup.source_of("HEAD") as other:
+        assert (other / "onlygood" / "__init__.py").is_file()
+        monkeypatch.setattr(
+            startup.subprocess, "run", lambda words, env, **_: seen.append(env["PYTHONPATH"])
+        )
+        row, *_ = startup.measure(1, other)
+    assert seen == [str(startup.ROOT / "src"), str(other)] * 2 * len(startup.commands())
+    assert row.ratio == row.seconds.median / row.other.median
+
+
 def test_promise_with_few_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "figures.json"
     monkeypatch.setattr("sys.argv", ["promise.py", "--draws", "2", "--json", str(file)])

@@ -9,6 +9,7 @@ from onlygood.data.readers import LabelledSet
 from onlygood.evaluation import bench, protocols
 from onlygood.evaluation.paper_tables import TABLES
 from onlygood.evaluation.records import append
+from onlygood.training import distributed
 from tests import parts
 from tests.command_line import Run
 from tests.evaluation.lines import line
@@ -53,6 +54,17 @@ def test_run_again_runs_nothing(run: Run, tmp_path: Path) -> None:
 def test_nodes_share_no_features(run: Run) -> None:
     done = run("bench", "run", *WORDS, "--methods", "pca", "--ray", "local", "--share-features")
     assert done.status == 1 and "--ray and --share-features exclude each other" in done.err
+
+
+def test_under_torchrun_one_process_writes_shows_and_tracks(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    words = ("--methods", "pca", "--classes", "long", "--tracker", "tensorboard")
+    done = run("bench", "run", *WORDS, *words)
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert not Path("results").exists() and not Path("runs").exists()
 
 
 def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def test_the_table_ranks_and_counts(run: Run, model: Path, good: Path) -> None:
     lines = [line for line in done.out.splitlines() if "png" in line]
     assert "scratch.png" in lines[0]
     assert "3 pictures: 2 normal, 1 anomalous" in done.out
+    assert re.search(r"^[\d,]+\.\d pictures a second$", done.err, re.M)
     assert "with 90 % confidence" in done.err
 
 

@@ -136,7 +136,7 @@ def test_what_cannot_be_aligned_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     reference = reference_text(part())
     with pytest.raises(DataError, match=r"is 90 x 90, and cannot be aligned to .* shape 192 x 115"):
         pose(part()[:, :90], reference)
-    with pytest.raises(ConfigError, match="align=nut.png is no reference .* give align=auto"):
+    with pytest.raises(ConfigError, match=r"align=nut\.png is no reference .* give align=auto"):
         pose(part(), "nut.png")
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r"pip install 'onlygood\[align\]'"):

@@ -81,6 +81,11 @@ def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:
     assert agreement.agrees
     assert agreement.words == "they agree on 32 pictures"
     assert agreement.auroc == agreement.auroc_exported == 1.0
+    assert 0 < agreement.latency_ms <= agreement.latency_p95_ms
+    assert (
+        f"at most {agreement.latency_p95_ms_exported:.1f} ms"
+        in dict(agreement.rows())["one picture, exported"]
+    )
     assert json.dumps(agreement.to_json())
 
 

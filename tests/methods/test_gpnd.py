@@ -99,3 +99,12 @@ def test_the_score_is_minus_the_log_of_the_likelihood() -> None:
     far = method.unlikely_distance(trained.max()[None] * torch.tensor([1.5, 3.0]))
     assert math.isclose(far[1] - far[0], (n - 1) * math.log(2), rel_tol=1e-3)
     assert far[0] > 700
+
+
+def test_what_is_beyond_all_that_few_images_showed_is_unlikely_and_not_infinite() -> None:
+    method = gpnd()
+    uniform = torch.tensor([3e7, 0.0, 0.25])  # in [-0.25, 0.25]
+    method.shapes.copy_(uniform[:, None].expand_as(method.shapes))
+    inside, beyond = method.unlikely_code(torch.tensor([[0.0] * 4, [0.3, 0.0, 0.0, 0.0]]))
+    assert math.isclose(inside, 4 * math.log(0.5), rel_tol=1e-3)
+    assert 1e29 < beyond < math.inf

@@ -381,7 +381,7 @@ def test_what_cannot_be_fetched(name: str):
     ("name", "layers", "says"),
     [
         ("vgg91", ("r42",), 'unknown backbone "vgg91"; did you mean "vgg19"? known: efficientnet'),
-        ("other:vgg19", ("r42",), 'unknown backbone "other:vgg19"'),
+        ("other:vgg19", ("r42",), "vgg19, torchvision:NAME, timm:NAME"),
         (LITE, ("stride7",), 'no layer "stride7"; did you mean "stride'),
         ("vgg19", ("stride8",), 'vgg19 has no layer "stride8"; known: r11, r12, r21'),
         (LITE, (), "needs layers"),

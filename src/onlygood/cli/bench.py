@@ -89,6 +89,10 @@ def run(
     cpus_per_cell: Annotated[
         int, typer.Option(help="With --ray: cores of a cell, and its threads.")
     ] = 1,
+    tracker: Annotated[
+        Literal["mlflow", "tensorboard"] | None,
+        typer.Option(help="Keep each cell as a run there, too; see `onlygood fit --help`."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -104,6 +108,8 @@ def run(
         raise ConfigError("name at least one method: --methods pca")
     if ray is not None and share_features:
         raise ConfigError("--ray and --share-features exclude each other; nodes share no memory")
+    if ray is not None and tracker is not None:
+        raise ConfigError("--ray and --tracker exclude each other; nodes tell of no training")
 
     from onlygood.evaluation.bench import Cell
     from onlygood.evaluation.bench import run as run_cells
@@ -144,6 +150,8 @@ def run(
             file,
             curve=curve,
             share_features=share_features,
+            # Under torchrun one process keeps what all have done.
+            tracker=tracker if voice.first else None,
             reporter=voice.reporter(),
             say=voice.say,
         )
@@ -157,6 +165,8 @@ def run(
             cells, dataset, folder, file, on=Ray(ray), share=share, curve=curve, say=voice.say
         )
     lines = list(found)
+    if not voice.first:
+        return  # The records are being written by another process.
     _show(voice, [file], [recorded], [protocol], markdown=False)
     voice.answer({"results": file, "cells": len(cells), "run": len(lines)})
 

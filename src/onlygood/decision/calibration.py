@@ -316,8 +316,8 @@ class Calibration:
         if infeasible == "raise" and (shortages := self._shortages()):
             halves = "" if self.strict_fpr is None else " (two thresholds share the risk)"
             raise CalibrationError(
-                f"{'; '.join(shortages)}{halves}; give more normal {self._units}, allow a larger "
-                "rate, or accept the best that they support"
+                f"{'; '.join(shortages)}{halves}; give more normal {self._units}, or allow a "
+                "larger rate"
             )
         return self
 

@@ -49,9 +49,10 @@ from onlygood.learning import learn, require_uses_anomalous, settings_of
 from onlygood.networks.sharing import SharedFeatures, sharing
 from onlygood.raw_scores import RawScorer, joined
 from onlygood.settings import Resolved, to_json
+from onlygood.tracking import Name, tracking
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16
-from onlygood.training.reporting import Reporter
+from onlygood.training.reporting import Reporter, Silent
 from onlygood.training.trainer import CHECKPOINT
 
 LIBRARIES = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
@@ -119,6 +120,12 @@ class Cell:
         return key_of(self.identity)
 
     @property
+    def title(self) -> str:
+        """What its run is called where it is tracked; two cells have two."""
+        where = f"{self.dataset} {self.protocol} {self.normal}"
+        return f"{where} {self.method} {self.preset} {self.config_hash} seed {self.seed}"
+
+    @property
     def words(self) -> str:
         """For people."""
         where = f"{self.dataset} {self.protocol} {self.normal}"
@@ -151,6 +158,7 @@ def run(
     *,
     curve: int = 0,
     share_features: bool = False,
+    tracker: Name | None = None,
     reporter: Reporter | None = None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Line]:
@@ -163,12 +171,14 @@ def run(
         curve: at how many growing budgets to evaluate, the last the cell's own; 0: no curve.
         share_features: what a frozen backbone sees in a picture is computed once for all cells
             that follow each other; then lines tell no times.
+        tracker: where each cell that is run is kept as a run of its own; see `tracking`.
         reporter: hears of each training.
         say: hears of each cell.
 
     Raises:
         ConfigError: the settings of a cell are wrong, or its protocol gives known anomalous
-            pictures and its method cannot use them; before anything is run.
+            pictures and its method cannot use them; before anything is run. Or the tracker cannot
+            be reached.
         DataError: a picture cannot be read; then it would be another benchmark.
         TrainingDiverged: a loss became NaN or ran away.
         TrainingInterrupted: a signal stopped the run; the same call goes on with this cell.
@@ -180,17 +190,19 @@ def run(
         say(f"{one.words}: {schedule(cell.resolved.training)}")
         if opened is None or opened[0] != cell.normal:
             opened = cell.normal, tasks.task(cell.normal)
+        kept = tracking(tracker, cell.title, reporter or Silent())
         try:
-            with sharing(features):
+            with sharing(features), kept as heard:
                 line = run_cell(
-                    cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=reporter
+                    cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=heard
                 )
+                if share_features:
+                    line |= dict.fromkeys(TIMES)
+                heard.keep_cell(line)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 f"stopped in cell {one.words}; repeat the command to go on with it"
             ) from error
-        if share_features:
-            line |= dict.fromkeys(TIMES)
         # Under torchrun all processes run the same cells; one writes.
         if distributed.rank() == 0:
             record(results, one, line)

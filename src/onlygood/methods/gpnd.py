@@ -61,6 +61,9 @@ BINS = 30
 RAREST = 1e-308
 """Density of distances where no training image is; the smallest that the authors' code can say."""
 
+LARGEST = 1e30
+"""Power of a code's entry: few images may leave one uniform, and infinite beyond what was seen."""
+
 SMALLEST = 1e-24
 """Square of a singular value."""
 
@@ -229,7 +232,8 @@ class GPND(Method):
         """Minus the logarithm of the generalised Gaussians of all entries."""
         beta, centre, scale = self.shapes
         size = (beta / (2 * scale)).log() - torch.lgamma(1 / beta)
-        return (((z - centre).abs() / scale) ** beta - size).sum(1)
+        powers = (((z - centre).abs() / scale) ** beta).clamp_max(LARGEST)
+        return (powers - size).sum(1)
 
     def unlikely_distance(self, r: PerImage) -> PerImage:
         """Minus the logarithm of the density beside the manifold, at distance r in any direction.

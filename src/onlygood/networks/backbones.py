@@ -234,7 +234,8 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
     if colon and library in _LIBRARIES:
         return _LIBRARIES[library](name, model, layers, path)
     if name not in _ARCHITECTURES:
-        raise ConfigError(f'unknown backbone "{name}"{alternatives(name, NAMES)}')
+        known = ", ".join([*NAMES, *(f"{library}:NAME" for library in _LIBRARIES)])
+        raise ConfigError(f'unknown backbone "{name}"{alternatives(name, NAMES, known)}')
     architecture = _ARCHITECTURES[name]
     chosen = _chosen(name, layers, architecture.layers)
     taps = [layer.row for layer in chosen.values()]
