@@ -10,10 +10,11 @@ Departures from the paper:
 - One hierarchy without halvings and no dropout, as in Ren et al.; the preset for S has the width
   and the mixture of PixelCNN++ all the same.
 - The strongest compressor of S is the shortest of PNG, lossless JPEG 2000 and lossless WebP; FLIF,
-  which Serra et al. have beside the first two, is no longer kept.
+  which Serra et al. have beside the first two, is no longer kept. AMA's table has FLIF alone.
 - Grey pictures stay grey; Serra et al. repeat them to three channels.
-- Ren et al. choose mutations and decay of the background by other data sets, among nine pairs; here
-  they are settings.
+- Ren et al. choose mutations (0.1, 0.2 or 0.3) and decay of the background (0, 10 or 100) by other
+  data sets, notMNIST for Fashion-MNIST and grey CIFAR-10 for CIFAR-10; here they are settings, and
+  nothing is chosen.
 
 Departures from the authors' code:
 - The network sees pixels in [-1, 1], that of Ren et al. 0 to 255.
@@ -21,6 +22,10 @@ Departures from the authors' code:
   of Ren et al.; PixelCNN++ has it).
 - Losses are in bits for each number, theirs in nats for each picture: a decay of the background
   weighs against another unit here.
+
+From memory, not checked: the 600,000 steps for CIFAR-10, and that Serra et al. repeat grey
+pictures. A widely copied implementation of S takes `L` in bits from a likelihood in nats. Here both
+are in bits.
 """
 
 from collections.abc import Mapping, Sequence
