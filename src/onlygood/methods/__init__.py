@@ -18,6 +18,7 @@ from onlygood.methods.fence_gan import FenceGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.geotrans import GeoTrans
+from onlygood.methods.glow import Glow
 from onlygood.methods.gpnd import GPND
 from onlygood.methods.itae import ITAE
 from onlygood.methods.kde import KDE
@@ -62,6 +63,7 @@ METHODS: dict[str, type[Method]] = {
     "cavga": CAVGA,
     "fence_gan": FenceGAN,
     "pixelcnn": PixelCNN,
+    "glow": Glow,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
