@@ -35,6 +35,7 @@ from onlygood.methods.reflect import Reflect
 from onlygood.methods.skip_ganomaly import SkipGANomaly
 from onlygood.methods.vae import VAE
 from onlygood.methods.vae_grad import VAEGrad
+from onlygood.methods.waic import WAIC
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -64,6 +65,7 @@ METHODS: dict[str, type[Method]] = {
     "fence_gan": FenceGAN,
     "pixelcnn": PixelCNN,
     "glow": Glow,
+    "waic": WAIC,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,
