@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := decoding deploy frozen memory promise reflect_parts scale scoring service small startup training
+BENCHMARKS := decoding deploy frozen lines memory promise reflect_parts scale scoring service small startup training
 
 .PHONY: help demo test lint format bench results pages docs clean
 .DEFAULT_GOAL := help
@@ -52,6 +52,7 @@ results: $(VENV)/.installed
 
 pages: $(VENV)/.installed
 	$(BIN)/python docs/make/methods.py
+	$(BIN)/python benchmarks/lines.py --write
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -18,6 +18,8 @@ from onlygood.methods import METHODS
 from onlygood.settings import BUDGETS, describe
 
 ROOT = Path(__file__).parents[2]
+CODE = r"```python\ndef stages\(self\).*?\n```"
+DEPARTURES = r"(?m)(?<=^## Departures\n\n).*?(?=\n\n^## )"
 USE = ROOT / "docs" / "use.md"
 SETTINGS = ("field", "default", "meaning")
 PRESETS = ("preset", "what it is", "its settings")
@@ -34,13 +36,17 @@ def page_of(name: str) -> Path:
 
 def rewritten(page: str, method: type[Method]) -> str:
     """A method's page with all that comes from its class as the class has it."""
-    code = r"```python\ndef stages\(self\).*?\n```"
-    page = _block(page, code, f"```python\n{stages(method)}\n```")
+    page = _block(page, CODE, f"```python\n{stages(method)}\n```")
     page = _table(page, SETTINGS, settings(method))
     page = _table(page, PRESETS, presets(method))
-    return _block(
-        page, r"(?<=^## Departures\n\n).*?(?=\n\n^## )", departures(method), flags=re.MULTILINE
-    )
+    return _block(page, DEPARTURES, departures(method))
+
+
+def by_hand(page: str) -> str:
+    """A method's page without all that."""
+    for heads in (SETTINGS, PRESETS):
+        page = _table(page, heads, [])
+    return _block(_block(page, CODE, ""), DEPARTURES, "")
 
 
 def stages(method: type[Method]) -> str:
@@ -104,13 +110,13 @@ def _table(page: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return _block(page, rf"{top}(?:\n\|[^\n]*)*", "\n".join(f"| {line} |" for line in lines))
 
 
-def _block(page: str, pattern: str, text: str, flags: int = 0) -> str:
+def _block(page: str, pattern: str, text: str) -> str:
     """The page with one part replaced.
 
     Raises:
         ValueError: the page has no such part, or several.
     """
-    page, count = re.subn(pattern, lambda _: text, page, flags=re.DOTALL | flags)
+    page, count = re.subn(pattern, lambda _: text, page, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"a page has to have one {pattern}, and this one has {count}")
     return page
