@@ -8,7 +8,7 @@ import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    *("decoding", "deploy", "frozen", "lines", "memory", "promise"),
+    *("decoding", "deploy", "frozen", "lines", "memory", "methods", "promise"),
     *("reflect_parts", "scale", "scoring", "service", "small", "startup", "training"),
 )
 
@@ -31,7 +31,7 @@ def test_make_bench_runs_them_all() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("decoding", "deploy", "frozen", "reflect_parts", "scale", "scoring"),
+        *("decoding", "deploy", "frozen", "methods", "reflect_parts", "scale", "scoring"),
         *("service", "small", "startup", "training"),
     ],
 )
