@@ -36,7 +36,7 @@ from onlygood.core.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Preset, nu
 from onlygood.core.shapes import Batches, Images, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
-from onlygood.networks.glow import GlowNetwork, GlowSettings, bits
+from onlygood.networks.glow import GlowNetwork, GlowSettings, bits_per_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Glow(Method):
         """Minus the logarithm of the likelihood, in bits for each number of an image."""
         x = batch.normal
         log_p = self.flow.log_likelihood(x, batch.uniforms(*x.shape[1:]))
-        return Loss.weighted(bits=(1.0, bits(log_p, x)))
+        return Loss.weighted(bits=(1.0, bits_per_number(log_p, x)))
 
     def stages(self) -> Sequence[Stage]:
         """One stage: first numbers by the first batch, then the likelihood, then its mean."""

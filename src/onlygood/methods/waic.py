@@ -40,7 +40,7 @@ from onlygood.core.settings import (
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
-from onlygood.networks.glow import GlowNetwork, GlowSettings, bits
+from onlygood.networks.glow import GlowNetwork, GlowSettings, bits_per_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class WAIC(Method):
         """Minus the logarithm of the likelihood, in bits for each number of an image."""
         x = batch.normal
         log_p = member.log_likelihood(x, batch.uniforms(*x.shape[1:]))
-        return Loss.weighted(bits=(1.0, bits(log_p, x)))
+        return Loss.weighted(bits=(1.0, bits_per_number(log_p, x)))
 
     def stages(self) -> Sequence[Stage]:
         """One stage: all models on the same images, each with noise of its own."""

@@ -261,6 +261,6 @@ def _log_normal(z: FeatureMaps, told: Float[Tensor, "_ _ _ _"]) -> PerImage:
     return -(0.5 * (squares + math.log(2 * math.pi)) + log_spread).flatten(1).sum(1)
 
 
-def bits(log_likelihood: PerImage, x: Images) -> PerImage:
+def bits_per_number(log_likelihood: PerImage, x: Images) -> PerImage:
     """Length of a code with these likelihoods, in nats, for each number of an image."""
     return -log_likelihood / (x[0].numel() * math.log(2))
