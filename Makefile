@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := decoding deploy frozen memory promise reflect_parts scale scoring service small startup training
+BENCHMARKS := decoding deploy frozen lines memory methods promise reflect_parts scale scoring service small startup training
 
-.PHONY: help demo test lint format bench results docs clean
+.PHONY: help demo test lint format bench results pages docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench    speed and memory of this machine"
 	@echo "make docs     the site, in site/"
 	@echo "make results  docs/results.md and docs/which.md from the records in results/ (onlygood bench run makes records)"
+	@echo "make pages    what pages of methods say of their classes: stages, settings, presets, departures, who can what"
 	@echo "make clean    remove $(VENV) and caches"
 
 # torch comes first and alone: together with others pip may prefer another build than the pinned one.
@@ -48,6 +49,10 @@ bench: $(VENV)/.installed
 results: $(VENV)/.installed
 	$(BIN)/onlygood bench results
 	$(BIN)/python docs/make/which.py
+
+pages: $(VENV)/.installed
+	$(BIN)/python docs/make/methods.py
+	$(BIN)/python benchmarks/lines.py --write
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

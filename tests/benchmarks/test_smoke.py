@@ -8,8 +8,8 @@ import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    *("decoding", "deploy", "frozen", "memory", "promise", "reflect_parts"),
-    *("scale", "scoring", "service", "small", "startup", "training"),
+    *("decoding", "deploy", "frozen", "lines", "memory", "methods", "promise"),
+    *("reflect_parts", "scale", "scoring", "service", "small", "startup", "training"),
 )
 
 
@@ -31,8 +31,8 @@ def test_make_bench_runs_them_all() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("decoding", "deploy", "frozen", "reflect_parts", "scale", "scoring", "service"),
-        *("small", "startup", "training"),
+        *("decoding", "deploy", "frozen", "methods", "reflect_parts", "scale", "scoring"),
+        *("service", "small", "startup", "training"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
@@ -58,6 +58,12 @@ def test_startup_runs_the_source_of_another_commit_beside_this_one(
         row, *_ = startup.measure(1, other)
     assert seen == [str(startup.ROOT / "src"), str(other)] * 2 * len(startup.commands())
     assert row.ratio == row.seconds.median / row.other.median
+
+
+def test_the_page_on_lines_is_what_the_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert import_module("lines").main([]) == 0
+    page = (BENCHMARKS.parent / "docs" / "lines.md").read_text("utf-8")
+    assert capsys.readouterr().out == page + "\n", "make pages"
 
 
 def test_promise_with_few_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

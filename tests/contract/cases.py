@@ -206,6 +206,23 @@ CASES |= {
         digits={**_SLOWER, "width": 4, "layers": 1, "lr": 1e-2, "mutation": 0.2, "steps": 200},
         auroc=0.85,
     ),
+    "glow": Case(
+        tiny={"levels": 2, "depth": 1, "width": 4, "warmup": 0},
+        digits={
+            **{**_SLOWER, "lr": 1e-2},
+            **{"levels": 2, "depth": 2, "width": 8, "warmup": 10, "steps": 150},
+        },
+        auroc=0.95,
+    ),
+    "waic": Case(
+        tiny={"members": 2, "levels": 2, "depth": 1, "width": 4, "warmup": 0},
+        digits={
+            # With fewer steps the models still agree on nothing, and the variance is all noise.
+            **{**_SLOWER, "lr": 1e-2, "members": 3},
+            **{"levels": 2, "depth": 2, "width": 8, "warmup": 10, "steps": 200},
+        },
+        auroc=0.8,
+    ),
     "mean_picture": Case(tiny={}, digits={}, auroc=0.9),
     "pca": Case(tiny={"components": 4}, digits={"components": 10}, auroc=0.99),
     "kde": Case(

@@ -16,7 +16,6 @@ SECTIONS = [
     "What the log should look like",
     "Departures",
     "Settings",
-    "Can I use it?",
     "Measured",
     "References",
 ]

@@ -1,8 +1,7 @@
-import inspect
 import re
 import shlex
-import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from onlygood.cli import app
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Batch
 from onlygood.methods import METHODS
-from onlygood.settings import describe
+from tests.docs.scripts import script
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,28 +30,29 @@ def commands(path: Path) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("onlygood ")]
 
 
-@each_method
-def test_settings_are_those_of_the_code(name: str) -> None:
-    rows = [f"| `{f.name}` | {f.default} | {f.doc} |" for f in describe(METHODS[name].config_class)]
-    expected = "\n".join(["| field | default | meaning |", "| --- | --- | --- |", *rows])
-    assert expected in page(name), f"docs/methods/{name}.md should have:\n{expected}"
+@pytest.fixture(scope="module")
+def methods() -> ModuleType:
+    return script("methods")
 
 
 @each_method
-def test_presets_are_those_of_the_code(name: str) -> None:
-    rows = []
-    for key, preset in METHODS[name].presets.items():
-        bundles = (preset.config, preset.view, preset.training)
-        settings = ", ".join(f"{k}={v}" for bundle in bundles for k, v in bundle.items())
-        rows.append(f"| `{key}` | {preset.summary} | {settings} |")
-    expected = "\n".join(["| preset | what it is | its settings |", "| --- | --- | --- |", *rows])
-    assert expected in page(name), f"docs/methods/{name}.md should have:\n{expected}"
+def test_what_comes_from_the_class_is_as_the_class_has_it(methods: ModuleType, name: str) -> None:
+    assert page(name) == methods.rewritten(page(name), METHODS[name]), "make pages"
 
 
-@each_method
-def test_stages_are_shown_in_full(name: str) -> None:
-    source = textwrap.dedent(inspect.getsource(METHODS[name].stages)).rstrip()
-    assert source in page(name), f"docs/methods/{name}.md should have:\n{source}"
+def test_the_table_of_all_methods_is_as_the_classes_have_it(methods: ModuleType) -> None:
+    text = (ROOT / "docs" / "use.md").read_text("utf-8")
+    assert text == methods.used(text), "make pages"
+
+
+def test_departures_are_told_as_markdown_wants_lists(methods: ModuleType) -> None:
+    told = methods.departures(METHODS["anogan"])
+    assert told.startswith("From the paper:\n\n- How fast the search goes")
+    assert "\n\nFrom the authors' code: none known" in told
+    assert "we know that\n\n- ALAD's authors" in told
+    assert "`score_features=0.9`;\n- PyOD trains" in told
+    with pytest.raises(ValueError, match="has to have one"):
+        methods.rewritten("no page", METHODS["anogan"])
 
 
 @each_method

@@ -99,6 +99,10 @@ def test_the_score_is_minus_the_log_of_the_likelihood() -> None:
     far = method.unlikely_distance(trained.max()[None] * torch.tensor([1.5, 3.0]))
     assert math.isclose(far[1] - far[0], (n - 1) * math.log(2), rel_tol=1e-3)
     assert far[0] > 700
+    # Nearer than any, it falls with the distance.
+    near = method.unlikely_distance(trained.min()[None] * torch.tensor([0.5, 0.25]))
+    assert density[0] > 0
+    assert math.isclose(near[0] - near[1], (n - 2) * math.log(2), rel_tol=1e-3)
 
 
 def test_what_is_beyond_all_that_few_images_showed_is_unlikely_and_not_infinite() -> None:

@@ -24,7 +24,7 @@ def lowered(logits: Tensor) -> Tensor:
 
 
 def test_losses_are_those_of_the_paper() -> None:
-    method, b = ocgan(mining_steps=0, w_latent=3.0, noise=0.5), batch()
+    method, b = ocgan(mining_steps=0, w_latent=3.0, w_mse=14.0, noise=0.5), batch()
     x = 2 * b.normal - 1
     z = method.encoder(x + 0.5 * b.normals(1, 32, 32)).tanh()
     u = 2 * b.uniforms(4) - 1
@@ -35,7 +35,7 @@ def test_losses_are_those_of_the_paper() -> None:
     expected = (latent + visual + classifier) / 2
     torch.testing.assert_close(method.critics_loss(batch()).total, expected)
     fooled = 3 * raised(method.latent_critic(z).value) + raised(method.visual_critic(x_u).value)
-    expected = fooled + 10 * (x - x_hat).square().mean() / 2
+    expected = fooled + 14 * (x - x_hat).square().mean() / 2
     torch.testing.assert_close(method.autoencoder_loss(batch()).total, expected)
 
 

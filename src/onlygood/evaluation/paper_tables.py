@@ -363,7 +363,15 @@ TABLES: dict[str, Table] = {
                 rows=[
                     Row("WAIC on WGAN ensemble"),
                     Row("Likelihood ratio on PixelCNN++", [Way("pixelcnn:ratio", {"size": "32"})]),
-                    Row("Typicality test on Glow"),
+                    Row(
+                        "Typicality test on Glow",
+                        [
+                            Way(
+                                "glow:cifar10",
+                                remark="picture by picture, where batches of two count",
+                            )
+                        ],
+                    ),
                     Row(
                         "DeepSVDD",
                         [Way("deep_svdd:ama-cifar10", remark="CIFAR-10's network for all pairs")],

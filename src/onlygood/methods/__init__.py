@@ -18,6 +18,7 @@ from onlygood.methods.fence_gan import FenceGAN
 from onlygood.methods.ganomaly import GANomaly
 from onlygood.methods.gaussian import Gaussian
 from onlygood.methods.geotrans import GeoTrans
+from onlygood.methods.glow import Glow
 from onlygood.methods.gpnd import GPND
 from onlygood.methods.itae import ITAE
 from onlygood.methods.kde import KDE
@@ -34,6 +35,7 @@ from onlygood.methods.reflect import Reflect
 from onlygood.methods.skip_ganomaly import SkipGANomaly
 from onlygood.methods.vae import VAE
 from onlygood.methods.vae_grad import VAEGrad
+from onlygood.methods.waic import WAIC
 
 METHODS: dict[str, type[Method]] = {
     "reflect": Reflect,
@@ -62,6 +64,8 @@ METHODS: dict[str, type[Method]] = {
     "cavga": CAVGA,
     "fence_gan": FenceGAN,
     "pixelcnn": PixelCNN,
+    "glow": Glow,
+    "waic": WAIC,
     "mean_picture": MeanPicture,
     "pca": PCA,
     "kde": KDE,

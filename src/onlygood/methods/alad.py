@@ -99,7 +99,7 @@ class ALAD(Method):
     localizes = True
     square = True
     presets: ClassVar[Mapping[str, Preset]] = {
-        **on_a_cpu(_OURS),
+        **on_a_cpu(_OURS, steps=700),
         "paper": Preset(
             summary="CIFAR-10 and SVHN as in the authors' code; its length is ours",
             view={"size": 32},

@@ -4,32 +4,46 @@ Somepalli, Wu, Balaji, Vinzamuri, Feizi: Unsupervised Anomaly Detection with Adv
 AutoEncoders. UAI 2021, arXiv:2003.10713. Equation numbers are the paper's.
 
 Departures from the paper:
-- Eq. 2 minimises over G alone, a misprint: G and E play together.
-- The expectations over normal and atypical images (Eq. 3 and 4) are parts of one mean over the
-  batch, of which `negatives` is atypical, as in the code: the weight of Eq. 4 against Eq. 3 is
-  `negatives` / (1 - `negatives`) times lambda_neg.
-- A pair of Eq. 4 is (x_neg, G(E(x_neg))) with x_neg = G(z_neg), as in the code; the printed
-  (x, G(z_neg)) leaves open what x is.
-- Interpolations are paired with each of their contributors in turn, as in the code.
-- The norm of codes (Eq. 3) is in the loss of E and G alone; D does not depend on it.
-- Eq. 6 is low for anomalous images, and exactly 0 for distant ones. The score is |R - mu| / sigma,
-  which has the opposite order and no ties.
-- Networks, weights and lengths are those of the code for CIFAR-10: the appendix with those of the
-  other data was not to be had. lambda_neg = 1, delta = half the radius, inwards, are a choice.
-- Nothing is chosen by validation anomalies; the last weights count.
-- Radii of the shell are uniform; uniform in volume, nearly all would be the outer one.
-- Which statistics normalise when scoring is not said: the running ones, which lag behind the
-  weights: images are given back worse than in training; `statistics=normal` is ours.
+- Eq. 2 and the game of interpolations are printed as a minimum over `G` alone; `E` and `G` play
+  together.
+- The expectations over normal and atypical images are parts of one mean over the batch, as in the
+  code, of which `negatives` is atypical: the weight of Eq. 4 against Eq. 3 is `negatives` /
+  (1 - `negatives`) times lambda_neg.
+- Eq. 4 pairs any x of the atypical distribution with G(z_neg). As in the code, x_neg = G(z_neg) is
+  the picture, and its pairs are (x_neg, x_neg) and (x_neg, G(E(x_neg))).
+- An interpolation is paired with each of its contributors, as in the code; the paper's pairs are
+  with "the input".
+- The norm of codes is in the loss of `E` and `G` alone, as `D` does not depend on it; its power is
+  not printed, and is 1 as in the code.
+- The density of Eq. 6 is low for anomalous pictures and exactly 0, in computer numbers, for distant
+  ones. The score is |R - mu| / sigma, which has the opposite order and no ties.
+- The appendix with networks, weights and lengths was not to be had: those of the code for CIFAR-10
+  stand for all data. lambda_neg is the default of the code's flag; `delta` (half the radius) and
+  the direction (inward), which the paper chooses by anomalous validation pictures, are a choice of
+  ours.
+- "Uniformly between the spheres" is read as a uniform radius; uniform in volume nearly all
+  negatives would lie on the outer one.
+- Which statistics of batch normalisation score is not said. Running ones lag behind the weights:
+  after 250 steps R of training pictures was 66 with them, 48 with those of `statistics=normal`, 47
+  in train mode.
+- The paper picks the best epoch by about 50 anomalous validation pictures. Nothing is chosen here:
+  the last weights count.
 
-Departures from the authors' code:
-- It takes the gradient penalty per pixel, of the whole stacked input; detaches interpolations, so
-  that they train D alone; scales codes instead of drawing from a shell. All are settings, and the
-  preset `code`; the defaults are the paper's.
-- Atypical images take exactly their share of the batch, and are drawn anew for each update.
-- Codes of the norm and of interpolations are those of the pass with negatives in it; it encodes
-  the normal images once more, so that these alone enter the statistics of batch normalisation.
-- Interpolations mix normal images alone, and mu and sigma are of normal images alone, also where
-  there are known anomalous ones.
+Departures from the authors' code (`somepago/AMA`), which knows CIFAR-10 alone:
+- Defaults are the paper's where the two differ; the code's ways are settings (`penalty=per_pixel`,
+  `detach_interpolation`, `simplex=remainder`, `atypical_form=scaling`), all in the preset `code`.
+- Its README trains with known anomalous pictures in a tenth of the batch, without interpolation,
+  and so never draws synthetic negatives: `--preset code --anomalous FOLDER`, or `onlygood bench run
+  --methods ama:code` under the protocols `one-vs-rest-known` and `ood-known`. Without such pictures
+  the preset draws negatives.
+- Negatives take exactly their share of the batch, at least one image; the code draws their places
+  with replacement. They are drawn anew for each update, as are interpolations.
+- The norm of codes and the interpolations take codes from the pass that has negatives in it. The
+  code encodes the normal images once more for them, so that no negative enters those batch
+  statistics.
+- Interpolations mix normal images alone, and `mu` and `sigma` are those of normal pictures alone.
+- Its hinge losses, its negatives from a cube, its blending of pairs of pictures and its dropping of
+  the last incomplete batch are left out: a batch runs on into the next pass.
 """
 
 import math

@@ -4,8 +4,15 @@ Same encoder and generator as CBiGAN, so that what the adversarial game adds can
 in Bergmann et al., Improving Unsupervised Defect Segmentation by Applying Structural Similarity
 to Autoencoders, VISAPP 2019, arXiv:1807.02011 (the L2 variant), Eq. 1.
 
-Departures from the paper: networks and code size (theirs: plain convolutions, 100 to 500).
-Departures from the authors' code: none known; none was published.
+Departures from the paper:
+- Networks and code size: the residual ones of CBiGAN with a code of 64; theirs are plain
+  convolutions with codes of 100 to 500.
+- The L2 variant only, without structural similarity (SSIM).
+- Size and augmentation are those of the preset.
+- Weights are drawn by Glorot's rule: with He's, these blocks saturate the sigmoid in most starts.
+
+Departures from the authors' code:
+- None known; none was published.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,9 @@ Departures from the authors' code:
 - Its split of MNIST lets 80 % of the normal test pictures be training pictures. No protocol of
   this house does.
 - Weights are averaged together with the statistics that normalise, which the code leaves out.
+
+The BiGANs that the papers of `cebigan` and `cbigan` call EGBAD have other networks, and CBiGAN's
+has another game; they are presets of these two, and the tables' rows are run by them.
 """
 
 from collections.abc import Mapping, Sequence

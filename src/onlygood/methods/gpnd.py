@@ -11,8 +11,11 @@ Departures from the authors' code:
 - It differentiates the encoder, and since February 2020 it has the logarithms of singular values
   with the sign of the decoder's: likelihood grows where it should fall. Here it is the generator's
   Jacobian, as in the paper; `tangent=code` and the preset `code` repeat what the code does.
-- The generator has the encoder's channel widths, mirrored: 512, 256, 128, there 256, 256, 128.
-- Densities far from all training images are followed in logarithms, not cut off at -1000.
+- The generator has the encoder's channel widths, mirrored: 512, 256, 128, there 256, 256, 128; the
+  critic of images 64, 128, 256, there 64, 256, 512. Pixels are a sigmoid, there the same of twice
+  the logits.
+- Densities far from all training images are followed in logarithms, not cut off at -1000; that of
+  distances has the constant of a sphere's surface, there another, which moves all scores alike.
 """
 
 import math
@@ -70,7 +73,7 @@ SMALLEST = 1e-24
 
 @dataclass(frozen=True, kw_only=True)
 class GPNDConfig(NetworkSettings):
-    """Settings of GPND; the defaults are those of the authors' code for MNIST."""
+    """Settings of GPND; the defaults are those of the authors' code for MNIST, but for `power`."""
 
     width: int = number(128, ONE_OR_MORE)
     """Channels of encoder and generator next to the image; the critic of images has half of it."""
@@ -143,7 +146,7 @@ class GPND(Method):
     # Training ------------------------------------------------------------------------------------
 
     def critic_loss(self, batch: Batch) -> Loss:
-        """Section 4.1: images against those of drawn codes."""
+        """Cross-entropy of D: images against those of drawn codes."""
         fake = self.critic(self.generated(batch.normals(self.config.latent))).value
         real = self.critic(batch.normal).value
         return Loss.weighted(adversarial=(1.0, GAME.critic(real, fake))).watching(
@@ -151,14 +154,14 @@ class GPND(Method):
         )
 
     def generator_loss(self, batch: Batch) -> Loss:
-        """The same, against the critic."""
+        """The same for G, which D shall take for images."""
         x_z = self.generated(batch.normals(self.config.latent))
         return Loss.weighted(adversarial=(1.0, GAME.generator(self.critic(x_z).value))).watching(
             diversity=spread(x_z)
         )
 
     def latent_critic_loss(self, batch: Batch) -> Loss:
-        """Section 4.1: drawn codes against those of images."""
+        """Cross-entropy of D_z: drawn codes against those of images."""
         z = self.encoder(batch.normal)
         real = self.latent_critic(batch.normals(self.config.latent)).value
         fake = self.latent_critic(z).value
@@ -167,7 +170,7 @@ class GPND(Method):
         )
 
     def autoencoder_loss(self, batch: Batch) -> Loss:
-        """Sections 4.1 and 4.2: give images back, with codes that pass for drawn ones."""
+        """Give images back, with codes that D_z takes for drawn ones."""
         x = batch.normal
         z = self.encoder(x)
         logits = self.generator(z)
@@ -241,19 +244,20 @@ class GPND(Method):
         `p(r) Gamma(N/2) / (2 pi^(N/2) r^(N-1))`, with N dimensions beside those of the code.
         """
         n = self.dimensions * self.config.power
-        place = torch.bucketize(r, self.edges[1:-1])
-        inside = (r >= self.edges[0]) & (r <= self.edges[-1])
+        least, most = self.edges[0], self.edges[-1]
+        density = self.density[torch.bucketize(r, self.edges[1:-1])]
+        # Nearer than all training images it falls to none at 0; farther there is none.
+        density = density * (r / least.clamp_min(1e-12)).clamp_max(1) * (r <= most)
         rare = math.log(RAREST)
-        density = torch.where(inside, self.density[place].log().clamp_min(rare), rare)
         sphere = math.log(2) + n / 2 * math.log(math.pi) - math.lgamma(n / 2)
-        return sphere + (n - 1) * r.clamp_min(1e-12).log() - density
+        return sphere + (n - 1) * r.clamp_min(1e-12).log() - density.log().clamp_min(rare)
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
         return self.generated(self.encoder(x))
 
     def score(self, x: Images) -> Scores:
-        """Section 3: minus the logarithm of the likelihood, in nats."""
+        """Minus the logarithm of the likelihood, in nats."""
         z = self.encoder(x)
         x_hat = self.generated(z)
         return Scores.weighted(

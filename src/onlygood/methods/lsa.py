@@ -7,6 +7,7 @@ Departures from the paper:
 - It ends by a look at held-out pictures; here the run's budget does.
 - What both parts of the score are at least is not taken off, which changes no order.
 - Images of any side that the blocks can halve; the two networks of the paper are presets.
+- Its variant for videos is not here.
 
 Departures from the authors' code:
 - What they trained with was never published: optimiser, length, learning rate and lambda of the

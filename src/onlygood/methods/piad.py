@@ -4,19 +4,29 @@ Tuluptceva, Bakker, Fedulova, Konushin: Perceptual Image Anomaly Detection. ACPR
 arXiv:1909.05904. Equation numbers are the paper's; networks and lengths are its supplement's.
 
 Departures from the paper:
-- Features of EfficientNet-Lite0 at stride 8 by default, as its weights come with a package; the
-  `paper-...` presets take those of VGG-19 at relu4_2 (stride 8 too), which must be fetched.
-- mu and sigma of Eq. 3 come from the training images, at the size that they are compared at, not
-  from ImageNet; `statistics=imagenet` takes those of ImageNet, from the backbone's normalisation.
-- The ratios of Algorithm 3 are summed up by their median, as in the authors' code;
+- Features are those of EfficientNet-Lite0 at stride 8 by default: its weights are installed with
+  onlygood. The `paper-...` and `ablation-...` presets take those of VGG-19 (`r42`: second
+  convolution of the fourth block, after its ReLU; stride 8 too), whose file must be fetched.
+- mu and sigma of Eq. 3 come from the training pictures, at the size at which they are compared, in
+  a pass before training. The paper takes them from a part of ImageNet; `statistics=imagenet` reads
+  those off the batch normalisation that closes the backbone's layer, where there is one.
+- The ratios of Algorithm 3 are summed up by their median, as in the authors' code.
   `gamma_reduce=mean` is the printed one.
-- Each critic draws images and codes of its own; Algorithm 1 shows both the same ones.
-- Minibatch standard deviation is that of each process where several share a batch.
+- `gamma_size=std` is that of the supplement; Algorithm 2 says `l2`.
+- The drift term counts values on real and on fake inputs, as in the authors' code; the supplement
+  does not say on what.
+- Each critic draws its own pictures and codes; Algorithm 1 gives both critics the same ones. Its
+  bound 0, ..., n_dis is read as n_dis updates.
+- Where several processes share a batch, the minibatch standard deviation is that of each one's
+  part.
+- The supplement prints 32 inputs of `D_Z` for CIFAR-10 and CelebA, whose codes have 256 and 64.
+- The presets `default`, `small` and `texture` are ours: what a CPU can do in minutes.
 
 Departures from the authors' code:
-- Learning rate of encoder and generator 2e-4, as printed (code: 1e-4), no weight decay (1e-8), and
-  200,000 steps for LSUN (300,000).
-- Small data sets are not repeated to 10,000 images, which changed nothing but the speed.
+- The learning rate of encoder and generator is 2e-4 as printed (code: 1e-4), without weight decay
+  (code: 1e-8), and LSUN has 200,000 steps (code: 300,000): `--set lr=1e-4 --set weight_decay=1e-8`.
+- Small data sets are not repeated up to 10,000 pictures.
+- First weights are those of the code; the paper does not say.
 """
 
 from collections.abc import Callable, Mapping, Sequence

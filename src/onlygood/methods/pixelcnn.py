@@ -7,14 +7,25 @@ the likelihood ratio of Ren et al.: Likelihood Ratios for Out-of-Distribution De
 Detection with Likelihood-based Generative Models. ICLR 2020, arXiv:1909.11480.
 
 Departures from the paper:
-- No halvings, as in Ren et al.; presets for S have the paper's width and mixture all the same.
+- One hierarchy without halvings and no dropout, as in Ren et al.; the preset for S has the width
+  and the mixture of PixelCNN++ all the same.
 - The strongest compressor of S is the shortest of PNG, lossless JPEG 2000 and lossless WebP; FLIF,
-  which Serra et al. have beside the first two, is no longer kept.
+  which Serra et al. have beside the first two, is no longer kept. AMA's table has FLIF alone.
 - Grey pictures stay grey; Serra et al. repeat them to three channels.
-- Ren et al. choose how pictures are mutated by other data sets; here it is a setting.
+- Ren et al. choose mutations (0.1, 0.2 or 0.3) and decay of the background (0, 10 or 100) by other
+  data sets, notMNIST for Fashion-MNIST and grey CIFAR-10 for CIFAR-10; here they are settings, and
+  nothing is chosen.
 
-Departures from the authors' code: weights are as PyTorch draws them, and convolutions have no
-weight normalisation (nor have those of Ren et al.).
+Departures from the authors' code:
+- The network sees pixels in [-1, 1], that of Ren et al. 0 to 255.
+- Weights are as PyTorch draws them, and convolutions have no weight normalisation (nor have those
+  of Ren et al.; PixelCNN++ has it).
+- Losses are in bits for each number, theirs in nats for each picture: a decay of the background
+  weighs against another unit here.
+
+From memory, not checked: the 600,000 steps for CIFAR-10, and that Serra et al. repeat grey
+pictures. A widely copied implementation of S takes `L` in bits from a likelihood in nats. Here both
+are in bits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +64,7 @@ CODECS: tuple[Mapping[str, object], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig(Settings):
-    """Settings of PixelCNN++; the defaults are those of Ren et al."""
+    """Settings of PixelCNN++; the defaults are those of Ren et al., `mutation` one of three."""
 
     width: int = number(32, ONE_OR_MORE)
     """Features of each of the two streams."""
@@ -90,6 +101,7 @@ class PixelCNNConfig(Settings):
 
 # A handful of features, whose steps take a fraction of a second.
 _OURS = {"width": 8, "layers": 2, "lr": 3e-3}
+# Width, mixture and rates are PixelCNN++'s, which Serra et al. build on.
 _SERRA = {"width": 160, "components": 10, "lr": 2e-4, "score_by": "complexity", "mutation": 0.0}
 
 
@@ -108,7 +120,7 @@ class PixelCNN(Method):
             training={"steps": 50_000, "batch_size": 32},
         ),
         "complexity": Preset(
-            summary="as in Serra et al., without halvings; its length is ours",
+            summary="S of Serra et al. by a PixelCNN++ without halvings; its length is ours",
             config=_SERRA,
             view={"size": 32},
             training={"epochs": 50, "batch_size": 64},
@@ -128,7 +140,7 @@ class PixelCNN(Method):
         return Loss.weighted(bits=(1.0, bits(self.network(x)) / x[0].numel()))
 
     def background_loss(self, batch: Batch) -> Loss:
-        """The same of mutated images: section 3.2 of Ren et al."""
+        """The same of mutated images, as Ren et al. train their background."""
         assert self.background is not None  # Of whoever trains it.
         x = mutated(batch, self.config.mutation)
         return Loss.weighted(bits=(1.0, bits(self.background(x)) / x[0].numel()))
@@ -165,7 +177,7 @@ class PixelCNN(Method):
     def score(self, x: Images) -> Scores:
         """All that `score_by` names, in bits; the map is what each pixel adds, the codec aside.
 
-        `ratio` is Eq. 5 of Ren et al. with its sign turned, `complexity` Eq. 2 of Serra et al.
+        `ratio` is LLR of Ren et al. with its sign turned, `complexity` S of Serra et al.
         """
         c = self.config
         own = self.network(x)

@@ -137,7 +137,7 @@ def mixture_log_probability(x: Float[Tensor, "B C H W"], told: Float[Tensor, "B 
     and logarithms of scales of all channels, then how much the mean of green moves with red, and
     that of blue with red and green.
 
-    Source: Salimans et al. 2017, Eq. 2 and 3.
+    Source: Salimans et al. 2017, sections 2.1 and 2.2.
     """
     channels = x.shape[1]
     logits, means, scales, shares = told.split(

@@ -1,0 +1,129 @@
+"""What pages say of methods by their classes: stages, settings, presets, departures, who can what.
+
+    python docs/make/methods.py
+
+Rewrites these parts of docs/methods/*.md and docs/use.md; a test says when one is behind.
+"""
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from onlygood.core.method import Method
+from onlygood.methods import METHODS
+from onlygood.settings import BUDGETS, describe
+
+ROOT = Path(__file__).parents[2]
+CODE = r"```python\ndef stages\(self\).*?\n```"
+DEPARTURES = r"(?m)(?<=^## Departures\n\n).*?(?=\n\n^## )"
+USE = ROOT / "docs" / "use.md"
+SETTINGS = ("field", "default", "meaning")
+PRESETS = ("preset", "what it is", "its settings")
+CAN = (
+    *("method", "heat maps", "squares only", "learns", "frozen backbone", "known bad ones"),
+    "export",
+)
+
+
+def page_of(name: str) -> Path:
+    """The page of a method."""
+    return ROOT / "docs" / "methods" / f"{name}.md"
+
+
+def rewritten(page: str, method: type[Method]) -> str:
+    """A method's page with all that comes from its class as the class has it."""
+    page = _block(page, CODE, f"```python\n{stages(method)}\n```")
+    page = _table(page, SETTINGS, settings(method))
+    page = _table(page, PRESETS, presets(method))
+    return _block(page, DEPARTURES, departures(method))
+
+
+def by_hand(page: str) -> str:
+    """A method's page without all that."""
+    for heads in (SETTINGS, PRESETS):
+        page = _table(page, heads, [])
+    return _block(_block(page, CODE, ""), DEPARTURES, "")
+
+
+def stages(method: type[Method]) -> str:
+    """How it is trained, as the code says it."""
+    return textwrap.dedent(inspect.getsource(method.stages)).rstrip()
+
+
+def settings(method: type[Method]) -> list[Sequence[str]]:
+    """A row for each field of its config."""
+    return [(f"`{f.name}`", str(f.default), f.doc) for f in describe(method.config_class)]
+
+
+def presets(method: type[Method]) -> list[Sequence[str]]:
+    """A row for each preset."""
+    rows: list[Sequence[str]] = []
+    for key, preset in method.presets.items():
+        bundles = (preset.config, preset.view, preset.training)
+        chosen = ", ".join(f"{k}={v}" for bundle in bundles for k, v in bundle.items())
+        rows.append((f"`{key}`", preset.summary, chosen))
+    return rows
+
+
+def departures(method: type[Method]) -> str:
+    """What its file says of departures, as Markdown, which wants an empty line before lists."""
+    words = inspect.cleandoc(sys.modules[method.__module__].__doc__ or "")
+    lines: list[str] = []
+    for line in words[words.index("Departures from the paper") :].splitlines():
+        starts = line.startswith("Departures from ")
+        listed = line.startswith("- ") and not lines[-1].startswith(("- ", "  "))
+        if lines and lines[-1] and (starts or listed):
+            lines.append("")
+        lines.append(line.replace("Departures from ", "From ", 1) if starts else line)
+    return "\n".join(lines)
+
+
+def can(name: str, method: type[Method]) -> Sequence[str]:
+    """Its row in the table of all methods."""
+    # Who takes steps has a budget for them.
+    steps = any(name in method.presets["default"].training for name in BUDGETS)
+    cannot = "takes gradient steps for each picture" if method.searches else method.unexportable
+    return (
+        f"[`{name}`](methods/{name}.md)",
+        "yes" if method.localizes else "no",
+        "yes" if method.square else "",
+        "by gradient steps" if steps else "in one pass",
+        "yes" if "backbone" in {f.name for f in fields(method.config_class)} else "",
+        "learns from them" if method.uses_anomalous else "",
+        f"no: {cannot}" if cannot else "yes",
+    )
+
+
+def used(page: str) -> str:
+    """docs/use.md with the table of all methods as the classes have it."""
+    return _table(page, CAN, [can(name, method) for name, method in METHODS.items()])
+
+
+def _table(page: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The page with other rows in its table of these heads."""
+    lines = [" | ".join(row) for row in (heads, ["---"] * len(heads), *rows)]
+    top = re.escape(f"| {lines[0]} |\n| {lines[1]} |")
+    return _block(page, rf"{top}(?:\n\|[^\n]*)*", "\n".join(f"| {line} |" for line in lines))
+
+
+def _block(page: str, pattern: str, text: str) -> str:
+    """The page with one part replaced.
+
+    Raises:
+        ValueError: the page has no such part, or several.
+    """
+    page, count = re.subn(pattern, lambda _: text, page, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"a page has to have one {pattern}, and this one has {count}")
+    return page
+
+
+if __name__ == "__main__":
+    for name, method in METHODS.items():
+        path = page_of(name)
+        path.write_text(rewritten(path.read_text("utf-8"), method), "utf-8")
+    USE.write_text(used(USE.read_text("utf-8")), "utf-8")
