@@ -9,7 +9,8 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     *("decoding", "deploy", "frozen", "lines", "memory", "methods", "promise"),
-    *("reflect_parts", "scale", "scoring", "service", "small", "startup", "training"),
+    *("reflect_parts", "scale", "scoring", "service", "small", "startup", "threads"),
+    "training",
 )
 
 
@@ -32,7 +33,7 @@ def test_make_bench_runs_them_all() -> None:
     "name",
     [
         *("decoding", "deploy", "frozen", "methods", "reflect_parts", "scale", "scoring"),
-        *("service", "small", "startup", "training"),
+        *("service", "small", "startup", "threads", "training"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
