@@ -111,7 +111,6 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def loaded(model: Path, variant: Variant) -> Runtime:
     """A runtime whose session waits as the variant says, whatever is its own way."""
-
     made = onnxruntime.SessionOptions
 
     def options() -> onnxruntime.SessionOptions:
