@@ -77,6 +77,17 @@ def test_fields_that_are_newer_than_a_record_may_differ() -> None:
     assert "consistency beats none, projection discriminator" in found(lines)
 
 
+def test_two_methods_are_compared_by_a_preset_of_one_name_on_the_same_pictures() -> None:
+    def both(**changes: object) -> list[Line]:
+        settings = {"size": 32, "lr": 1.0, "steps": 10}
+        other = {"resolved": {**settings, "lr": 2.0, "steps": 20}} | changes
+        return [line(0.8, method="alad", resolved=settings), line(0.7, method="egbad", **other)]
+
+    [finding] = found(both())["three critics beat one of pairs"]
+    assert finding.pairs == {0: {"round": (0.8, 0.7)}}
+    assert found(both(preset="paper")) == found(both(resolved={"size": 64})) == {}
+
+
 def test_records_that_do_not_tell_their_settings_prove_nothing() -> None:
     assert found([line(0.9, resolved={}), line(0.5, resolved={}, seed=1)]) == {}
 
