@@ -377,12 +377,14 @@ class Detector:
     def _facts(self) -> dict[str, str]:
         """What it is, in words."""
         view = self.view
+        height, width = view.canvas
+        aligned = ", aligned" if view.align else ""
         tiles = f" in tiles of {view.tile}" if view.tile else ""
         colour = "grey" if view.channels == 1 else "RGB"
         facts = {
             "method": self.method,
             "pictures": f"learnt from {self.provenance['n_train']} pictures",
-            "sees": f"{view.size} x {view.size} px{tiles}, {colour}",
+            "sees": f"{width} x {height} px{tiles}, {colour}{aligned}",
             "promise": self.calibration.guarantee,
             "note": self.calibration.note,
             "training": self.verdict,

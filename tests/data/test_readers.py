@@ -97,7 +97,7 @@ def test_a_whole_set(digits: Path):
     merged = found.merged()
     assert merged.classes.tolist() == [i % 10 for i in range(60)]
     assert [p.load()[0, 0, 0] for p in merged.pictures] == [*range(40), *range(20)]
-    with pytest.raises(ConfigError, match="unknown data set 'mnits'; did you mean 'mnist'"):
+    with pytest.raises(ConfigError, match='unknown data set "mnits"; did you mean "mnist"'):
         read_set("mnits", digits)
 
 
@@ -216,9 +216,7 @@ def test_what_cannot_be_written_leaves_nothing(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     target = tmp_path / "target"
-    with pytest.raises(
-        ConfigError, match=r"unknown data set 'elpv_mono'; did you mean 'elpv-mono'"
-    ):
+    with pytest.raises(ConfigError, match='unknown data set "elpv_mono"; did you mean "elpv-mono"'):
         write_dataset("elpv_mono", target)
     write(target / "keep.png")
     with pytest.raises(DataError, match="exists and is not an empty folder"):

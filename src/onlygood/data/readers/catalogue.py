@@ -1,6 +1,5 @@
 """The data sets by name: whole ones, and splits of them that can be written as folders."""
 
-import difflib
 import os
 import secrets
 import shutil
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.errors import ConfigError, DataError, alternatives
 from onlygood.data.readers.cifar import CIFAR10_CLASSES, cifar10, cifar100
 from onlygood.data.readers.digits import mnist_5k, svhn
 from onlygood.data.readers.folders import coil100, imagenet, lsun, omniglot
@@ -181,9 +180,7 @@ DATASETS: dict[str, Dataset] = {
 
 def _known(name: str, names: Iterable[str]) -> None:
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown data set {name!r}; {hint}known: {', '.join(names)}")
+        raise ConfigError(f'unknown data set "{name}"{alternatives(name, names)}')
 
 
 def _write(picture: Picture, folder: Path, name: str) -> None:
