@@ -44,12 +44,20 @@ class Share:
     """Cores, and threads of torch."""
 
     def __post_init__(self) -> None:
-        if self.gpus < 0 or (self.gpus > 1 and self.gpus % 1):
+        if not (0 <= self.gpus <= 1 or (self.gpus > 1 and self.gpus % 1 == 0)):
             raise ConfigError(
                 f"a cell has a share of one GPU, 0.25 for example, or whole ones, got {self.gpus}"
             )
         if self.cpus < 1:
             raise ConfigError(f"a cell has 1 core or more, got {self.cpus}")
+
+    def __str__(self) -> str:
+        """In words."""
+        cores = _counted(self.cpus, "core")
+        if not self.gpus:
+            return cores
+        part = self.gpus < 1
+        return f"{f'{self.gpus:g} of a GPU' if part else _counted(self.gpus, 'GPU')} and {cores}"
 
 
 def run(
@@ -118,7 +126,7 @@ def run(
                         say(words)
                         failed.append(words)
                     continue
-                line["shared"] = _words(share)
+                line["shared"] = str(share)
                 record(results, one, line)
                 say(f"{one.words}: {result_of(line)}")
                 yield line
@@ -143,16 +151,18 @@ def _check_room(ray: Any, share: Share) -> None:
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(n.get("GPU", 0) >= share.gpus and n.get("CPU", 0) >= share.cpus for n in nodes):
-        has = "; ".join(f"{n.get('CPU', 0):g} cores, {n.get('GPU', 0):g} GPUs" for n in nodes)
+        has = "; ".join(
+            f"{_counted(n.get('CPU', 0), 'core')}, {_counted(n.get('GPU', 0), 'GPU')}"
+            for n in nodes
+        )
         raise ConfigError(
-            f"no node of the cluster has {_words(share)} for a cell: they have {has}; give cells "
+            f"no node of the cluster has {share} for a cell: they have {has}; give cells "
             "less, or start such a node"
         )
 
 
-def _words(share: Share) -> str:
-    cores = f"{share.cpus} core{'s' if share.cpus > 1 else ''}"
-    return f"{share.gpus:g} of a GPU and {cores}" if share.gpus else cores
+def _counted(number: float | int, of: str) -> str:
+    return f"{number:g} {of}{'s' if number != 1 else ''}"
 
 
 class _Opening(NamedTuple):

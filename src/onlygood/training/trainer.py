@@ -294,11 +294,10 @@ class _Run:
         self.method.eval()
         began = time.perf_counter()
         with torch.no_grad():
-            part = plan.part_of_once(pictures.views) if isinstance(visit, Shared) else None
-            if isinstance(visit, Shared) and part is not None:
+            if isinstance(visit, Shared) and (part := plan.part_of_once(pictures.views)):
                 first, picks = part
-                found = visit.gather(self._views(name, pictures.batches(picks)), first)
-                visit.settle(distributed.merged(found))
+                views = self._views(name, pictures.batches(picks))
+                visit.settle(distributed.merged(visit.gather(views, first)))
             else:
                 visit(self._views(name, pictures.batches(plan.once(pictures.views))))
         self.at.seconds += time.perf_counter() - began
