@@ -1,9 +1,9 @@
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.docs.scripts import script
 from tests.evaluation.lines import line
 
 ROOT = Path(__file__).parents[2]
@@ -11,11 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def which() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("which", ROOT / "docs/make/which.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("which")
 
 
 def test_the_page_is_what_the_records_say(which: ModuleType) -> None:
