@@ -74,4 +74,5 @@ def _executed(name: str, notebook: str) -> dict[str, str | bytes]:
     download = f"*This page is a [notebook]({name}.ipynb), executed when the site is built.*\n\n"
     title, _, rest = page.partition("\n")
     pictures = {file: content for file, content in found["outputs"].items() if file in page}
-    return {f"{name}.md": f"{title}\n\n{download}{rest}", **pictures}
+    body = f'<div class="notebook" markdown>\n{rest}\n</div>\n'  # for site.css
+    return {f"{name}.md": f"{title}\n\n{download}{body}", **pictures}
