@@ -188,7 +188,7 @@ def test_tables_are_listed_with_what_is_here_and_what_is_not(run: Run, tmp_path:
         for one in run("bench", "tables", "--folder", "data", "--json").answer["tables"]
     }
     assert list(found) == list(TABLES)
-    assert (found["ama-1"]["rows"], found["ama-1"]["rows_with_a_method"]) == (10, 8)
+    assert (found["ama-1"]["rows"], found["ama-1"]["rows_with_a_method"]) == (10, 9)
     assert "WAIC on WGAN ensemble" in found["ama-1"]["missing_methods"]
     assert found["piad-fig-5"]["data"] == ["cifar10"]
     assert "imagenet" in found["ama-1"]["missing_data"]
