@@ -18,10 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
-import onnxruntime
 
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import Detector
@@ -57,7 +55,7 @@ def measure(model: Path, files: Sequence[Path], size: int, rounds: int) -> list[
     """All variants in all uses."""
     cores = os.cpu_count() or 1
     variants = [Variant(n, spin) for n in sorted({1, cores}) for spin in (True, False)]
-    runtimes = {variant: loaded(model, variant) for variant in variants}
+    runtimes = {v: Runtime.load(model, threads=v.threads, spin=v.spin) for v in variants}
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (len(files), size, size, 3), dtype=np.uint8)
 
@@ -107,19 +105,6 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     began, before = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - began, time.process_time() - before
-
-
-def loaded(model: Path, variant: Variant) -> Runtime:
-    """A runtime whose session waits as the variant says, whatever is its own way."""
-    made = onnxruntime.SessionOptions
-
-    def options() -> onnxruntime.SessionOptions:
-        found = made()
-        found.add_session_config_entry("session.intra_op.allow_spinning", str(int(variant.spin)))
-        return found
-
-    with patch.object(onnxruntime, "SessionOptions", options):
-        return Runtime.load(model, threads=variant.threads)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from onlygood.core.errors import DataError, OnlygoodError
+from onlygood.core.machine import keep_freed_memory
 from onlygood.core.method import Method
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
@@ -85,6 +86,7 @@ class RawScorer:
     """
 
     def __init__(self, network: Method, view: View, device: torch.device) -> None:
+        keep_freed_memory()
         self.view: View = view
         self.device: torch.device = device
         self.network: Method = network.to(device).eval()

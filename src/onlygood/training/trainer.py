@@ -27,6 +27,7 @@ from onlygood.core.errors import (
     TrainingInterrupted,
 )
 from onlygood.core.images import TrainingImages
+from onlygood.core.machine import keep_freed_memory
 from onlygood.core.method import Method
 from onlygood.core.settings import Budget, Training
 from onlygood.core.shapes import Batches, Images
@@ -155,6 +156,7 @@ class Trainer:
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             ModelFileError: the checkpoint is missing or damaged, or cannot be written.
         """
+        keep_freed_memory()
         distributed.start()
         distributed.check_batch(self.training.batch_size)
         if not len(images):
