@@ -157,7 +157,9 @@ def test_what_a_data_set_raises_is_told_with_the_position() -> None:
 
 def test_what_a_stream_raises_is_told_with_the_position() -> None:
     held = Held(*[torch.zeros(1, 8, 8)] * 2, torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))
-    message = r"DataLoader\[2\]: its stream raised RuntimeError: stack expects each tensor to be"
+    message = (
+        r"DataLoader\[2\]: its stream raised RuntimeError: stack expects each .*give its data set"
+    )
     with pytest.raises(DataError, match=message):
         ImageSource.of(DataLoader(held, batch_size=2))
 

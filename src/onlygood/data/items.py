@@ -53,6 +53,9 @@ class Deferred:
     """Gives a path, bytes, PIL image, array or tensor; raises DataError."""
 
 
+_LOADER = "; pictures of several sizes make no batch: give its data set, or batch_size=None"
+
+
 class Item(NamedTuple):
     """A picture of a collection."""
 
@@ -158,6 +161,7 @@ def streamed(stream: Iterable[Any]) -> Iterator[Item]:
         except Exception as error:  # as above
             raise DataError(
                 f"{kind}[{count}]: its stream raised {type(error).__name__}: {in_a_line(error)}"
+                f"{_LOADER if _stacks(stream) else ''}"
             ) from error
         yield from found
         count += len(found)
@@ -257,6 +261,12 @@ def _streams(anything: object) -> bool:
     """Whether it is an IterableDataset of torch, which has a `__getitem__` that only raises."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(anything, torch.utils.data.IterableDataset)
+
+
+def _stacks(anything: object) -> bool:
+    """Whether it is a DataLoader of torch, which makes batches of pictures of one size."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(anything, torch.utils.data.DataLoader)
 
 
 def _items(given: object) -> Iterator[Item]:
