@@ -63,22 +63,22 @@ class Runtime:
         calibration = facts["calibration"]
         arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
         self._session = session
-        self.method = str(facts["method"])
+        self.method: str = str(facts["method"])
         self.view: View = settings.view_from_json(facts["view"])
-        self.given = file.given(self.view)
+        self.given: View = file.given(self.view)
         """How pictures are brought to the network."""
-        self.terms = [str(name) for name in facts["terms"]]
+        self.terms: list[str] = [str(name) for name in facts["terms"]]
         """Names of the parts of the score."""
-        self.calibration = Calibration.from_parts(calibration["settings"], arrays)
-        self.provenance = dict[str, Any](facts["provenance"])
-        self.precision = str(facts["precision"])
+        self.calibration: Calibration = Calibration.from_parts(calibration["settings"], arrays)
+        self.provenance: dict[str, Any] = dict(facts["provenance"])
+        self.precision: str = str(facts["precision"])
         """`float32` or `int8`."""
-        self.facts = facts
+        self.facts: dict[str, Any] = facts
         """All that the file says of itself."""
-        self.sha256 = sha256
+        self.sha256: str = sha256
         """Of the file, without the entry that states it."""
         outputs = [output.name for output in session.get_outputs()]
-        self.localizes = "map" in outputs
+        self.localizes: bool = "map" in outputs
         self._path, self._threads, self._spin = path.absolute(), threads, spin
         _check_sizes(self.view, len(self.terms))
 
