@@ -81,6 +81,22 @@ def _doubling(inputs: int, outputs: int, kernel: int) -> nn.Module:
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
+class _EverySecond(nn.Module):
+    """What a stride of 2 sees: in gradients of 1 x 1 layers with one oneDNN's AVX2 code crashes."""
+
+    def forward(self, x: Float[Tensor, "B c _ _"]) -> Float[Tensor, "B c _ _"]:
+        return x[:, :, ::2, ::2]
+
+
+class _Spread(nn.Module):
+    """What a stride of 2 makes of positions that are transposed: zeros between them."""
+
+    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c _ _"]:
+        spread = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+        spread[:, :, ::2, ::2] = x
+        return spread
+
+
 class Block(nn.Module):
     """Two convolutions beside a shortcut: the side is halved, doubled or kept."""
 
@@ -89,11 +105,16 @@ class Block(nn.Module):
         self.shortcut: nn.Module
         if resize == "up":
             first = _doubling(inputs, outputs, 5)
-            self.shortcut = _doubling(inputs, outputs, 1)
+            layer = nn.ConvTranspose2d(inputs, outputs, 1, bias=False)
+            self.shortcut = nn.Sequential(layer, _Spread(), nn.BatchNorm2d(outputs))
         else:
             stride = 2 if resize == "down" else 1
             first = _convolution(inputs, outputs, 3, stride)
-            self.shortcut = _convolution(inputs, outputs, 1, 2) if stride == 2 else nn.Identity()
+            self.shortcut = (
+                nn.Sequential(_EverySecond(), _convolution(inputs, outputs, 1))
+                if stride == 2
+                else nn.Identity()
+            )
         self.main = nn.Sequential(first, nn.LeakyReLU(SLOPE), _convolution(outputs, outputs, 3))
 
     def forward(self, x: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
