@@ -216,11 +216,8 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     if view.channels and view.size and view.aspect:
         return view
     channels, seen = 1, []
-    for picture in list(source)[:LOOK]:
-        try:
-            height, width, depth = picture.load().shape
-        except DataError:
-            continue
+    for pixels in _readable(list(source)[:LOOK]):
+        height, width, depth = pixels.shape
         channels = max(channels, depth)
         seen.append(window((height, width), view))
         if len(seen) >= SHAPES and max(channels, view.channels) > 1:

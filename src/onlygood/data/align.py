@@ -5,9 +5,6 @@ that costs accuracy, unless pictures are turned and shifted until all lie as the
 Needs the extra `align`.
 """
 
-import base64
-import binascii
-import io
 import math
 from collections.abc import Iterable
 from functools import lru_cache
@@ -19,7 +16,7 @@ from PIL import Image
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
-from onlygood.data.decode import Pixels, decode
+from onlygood.data.decode import Pixels, as_text, of_text
 
 AUTO = "auto"
 """In place of a reference: the most usual of the first pictures to learn from."""
@@ -72,9 +69,7 @@ UNMOVED = Pose(0.0, 0.0, 0.0)
 
 def reference_text(picture: Pixels) -> str:
     """A reference as `View.align` keeps it: grey, as small as it is compared, PNG, base64."""
-    file = io.BytesIO()
-    Image.fromarray(_grey(picture, SIDES[-1])).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return as_text(Image.fromarray(_grey(picture, SIDES[-1])))
 
 
 def most_usual(pictures: Iterable[Pixels]) -> Pixels:
@@ -161,8 +156,8 @@ def reference_of(text: str) -> Grey:
         ConfigError: the text is none of `reference_text`.
     """
     try:
-        pixels = decode(base64.b64decode(text, validate=True))
-    except (binascii.Error, DataError) as error:
+        pixels = of_text(text)
+    except DataError as error:
         raise ConfigError(
             f"align={text[:40]} is no reference ({error}); give align=auto, or a picture as "
             "`--align FILE`"

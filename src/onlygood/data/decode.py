@@ -24,6 +24,8 @@ from elsewhere are decoded through `onlygood.data.apart`.
 Needs no torch: where pictures are scored without it, nobody has tensors.
 """
 
+import base64
+import binascii
 import io
 import re
 import stat
@@ -397,3 +399,23 @@ def _require_range(array: NDArray[Any], highest: int, rule: str) -> None:
 
 def _damaged(error: Exception) -> DataError:
     return DataError(f"is damaged or cut off ({error}); copy it again or remove it")
+
+
+def as_text(picture: Image.Image) -> str:
+    """A picture as settings keep it: PNG, base64."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def of_text(text: str) -> Pixels:
+    """Back from `as_text`.
+
+    Raises:
+        DataError: it is no such text.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise DataError(str(error)) from error
+    return decode(content)

@@ -1,8 +1,5 @@
 """Masks of pixels that never count: a picture as text, as settings keep it. Needs no torch."""
 
-import base64
-import binascii
-import io
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +7,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from onlygood.core.errors import ConfigError, DataError
-from onlygood.data.decode import Pixels, decode
+from onlygood.data.decode import Pixels, as_text, of_text
 
 Mask = Bool[np.ndarray, "H W"]
 """True: this pixel never counts."""
@@ -30,9 +27,7 @@ def mask_text(picture: Pixels) -> str:
         raise ConfigError(
             "the mask ignores every pixel; black is what counts, anything else is ignored"
         )
-    file = io.BytesIO()
-    Image.fromarray(mask).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return as_text(Image.fromarray(mask))
 
 
 @lru_cache(maxsize=8)
@@ -43,8 +38,8 @@ def mask_of(text: str) -> Mask:
         ConfigError: the text is none of `mask_text`.
     """
     try:
-        pixels = decode(base64.b64decode(text, validate=True))
-    except (binascii.Error, DataError) as error:
+        pixels = of_text(text)
+    except DataError as error:
         raise ConfigError(
             f"ignore={text[:40]} is no mask ({error}); give a mask picture as `--ignore FILE`, or "
             "`Detector.fit(..., ignore=...)`"
