@@ -63,7 +63,7 @@ class DeepSVDDConfig(Settings):
     nu: float = number(0.1, PART)
     """Share nu of training pictures that may lie outside of a soft boundary, Eq. 3."""
     warmup_epochs: int = number(10, NOT_NEGATIVE)
-    """Passes in which the radius of a soft boundary stays 0; a shorter run is one of a hard boundary."""
+    """Passes in which the radius of a soft boundary stays 0; a shorter run has a hard one."""
     contrast: bool = True
     """Normalise the contrast of each picture, and stretch what training pictures span to [0, 1]."""
     widths: tuple[int, ...] = number((32, 64, 128), ONE_OR_MORE)
