@@ -13,7 +13,6 @@ SRC = Path(__file__).parents[1] / "src" / "onlygood"
 
 BELOW: dict[str, set[str]] = {
     "core": set(),
-    "settings": {"core"},
     "losses": {"core"},
     "networks": {"core"},
     "methods": {"core", "losses", "networks"},
@@ -45,44 +44,34 @@ BELOW: dict[str, set[str]] = {
     },
     "decision": {"core"},
     "report": {"core"},
-    "result": {"core", "report"},
+    "result": {"core", "data.loading", "data.resize", "decision", "report"},
     "evaluation.metrics": {"core"},
     "evaluation.promise": {"core", "decision", "evaluation.metrics"},
     "evaluation.evaluate": {
         *("core", "data", "decision", "result", "evaluation.metrics", "evaluation.promise"),
     },
-    "judging": {"core", "result", "data.loading", "data.resize", "decision"},
-    "model_file": {"core", "settings", "decision"},
-    "raw_scores": {"core", "data"},
-    "learning": {"core", "settings", "registry", "training", "data", "raw_scores"},
-    "reporting": {
-        *("core", "data", "decision", "evaluation.evaluate", "raw_scores", "report", "result"),
-        "training",
+    "detector.model_file": {"core"},
+    "detector.raw_scores": {"core", "data"},
+    "detector.learning": {"core", "registry", "training", "data", "detector.raw_scores"},
+    "report.filling": {
+        *("core", "data", "decision", "detector.raw_scores", "evaluation.evaluate", "report"),
+        *("result", "training"),
     },
-    "tracking": {"core", "report", "reporting", "training"},
+    "tracking": {"core", "report", "training"},
     "detector": {
-        *("report", "reporting", "result"),
-        *("core", "settings", "registry", "training", "data", "decision", "model_file"),
-        *("raw_scores", "learning", "judging"),
+        *("core", "registry", "training", "data", "decision", "report", "result"),
+        *("detector.model_file", "detector.raw_scores", "detector.learning"),
     },
     "sklearn": {"core", "data", "detector"},
     "evaluation": {
-        *("core", "settings", "networks", "methods", "training", "data", "decision"),
-        *(
-            "raw_scores",
-            "learning",
-            "detector",
-            "tracking",
-            "evaluation.metrics",
-            "evaluation.evaluate",
-            "evaluation.promise",
-        ),
+        *("core", "networks", "methods", "training", "data", "decision", "detector", "tracking"),
+        *("evaluation.metrics", "evaluation.evaluate", "evaluation.promise"),
     },
     "deploy": set(),  # three rooms and nothing beside them
     "deploy.runtime.file": {"core"},
     # Where there is no torch; a test below says so.
     "deploy.runtime": {
-        *("core", "settings", "decision", "judging", "result", "deploy.runtime.file"),
+        *("core", "decision", "result", "deploy.runtime.file"),
         *("data.align", "data.loading", "data.resize", "data.source"),
     },
     # Nor here.
@@ -121,7 +110,7 @@ BELOW: dict[str, set[str]] = {
         *("deploy.export.graph", "deploy.export.translate"),
     },
     "deploy.export.onnx": {
-        *("core", "settings", "data", "decision", "detector", "deploy.runtime.file"),
+        *("core", "data", "decision", "detector", "deploy.runtime.file"),
         *("deploy.export.quantise", "deploy.export.translate"),
     },
     "deploy.export.openvino": {"core", "deploy.runtime"},
@@ -153,13 +142,11 @@ BELOW: dict[str, set[str]] = {
         *("scale.sources", "scale.units", "scale.work", "scale.engine", "scale.on_ray"),
     },
     "testing": {
-        *("core", "settings", "registry", "data", "training", "learning", "detector"),
-        "evaluation.evaluate",
+        *("core", "registry", "data", "training", "detector", "evaluation.evaluate"),
     },
     "cli": {
-        *("networks", "registry", "learning", "result"),
-        *("core", "settings", "methods", "training", "data", "decision", "detector"),
-        *("evaluation", "report", "reporting", "tracking", "scale"),
+        *("core", "networks", "methods", "registry", "training", "data", "decision", "result"),
+        *("detector", "report", "tracking", "evaluation", "scale"),
         *("deploy.export", "deploy.runtime", "deploy.service"),
     },
     "__main__": {"cli"},
@@ -299,7 +286,7 @@ def test_no_path_of_one_machine(file: str) -> None:
     "code",
     [
         "import onlygood",
-        "import onlygood.settings, onlygood.core.settings, onlygood.core.errors",
+        "import onlygood.core.resolving, onlygood.core.settings, onlygood.core.errors",
         "import onlygood.decision.calibration, onlygood.decision.thresholds",
         "import onlygood.deploy.runtime, onlygood.report.heatmap, onlygood.cli.files",
         *(pytest.param(importing(folder), id=folder) for folder in AT_THE_LINE),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.core.resolving import to_json
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export.quantise import quantised
@@ -124,7 +124,7 @@ def _facts(detector: Detector, terms: list[str], calibration: Calibration) -> di
         "terms": terms,
         "calibration": {"settings": calibration.settings(), "arrays": arrays},
         "group_by": detector.group_by,
-        "config": settings.to_json(detector.config),
-        "view": settings.to_json(detector.view),
+        "config": to_json(detector.config),
+        "view": to_json(detector.view),
         "provenance": detector.provenance,
     }

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from onlygood import settings
 from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
+from onlygood.core.resolving import view_from_json
 from onlygood.core.settings import View
 from onlygood.data.align import check_alignment
 from onlygood.data.loading import Loaded, iterate, threads
@@ -17,8 +17,7 @@ from onlygood.data.resize import counting
 from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.runtime import file
-from onlygood.judging import judged
-from onlygood.result import Result
+from onlygood.result import Result, judged
 
 BATCH = 32
 """Pictures that are scored at a time."""
@@ -55,7 +54,7 @@ class Runtime:
         arrays = {name: np.asarray(values) for name, values in calibration["arrays"].items()}
         self._session = session
         self.method: str = str(facts["method"])
-        self.view: View = settings.view_from_json(facts["view"])
+        self.view: View = view_from_json(facts["view"])
         self.given: View = file.given(self.view)
         """How pictures are brought to the network."""
         self.terms: list[str] = [str(name) for name in facts["terms"]]

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from onlygood import model_file
 from onlygood.core.errors import ModelFileError
+from onlygood.detector import model_file
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor([1, 2], dtype=torch.int64)}
 FACTS = {"method": "pca", "seed": 3, "words": "ümläut", "nothing": None, "list": [1.5, True]}
@@ -233,7 +233,7 @@ def test_facts_must_be_json_without_nan(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("failing", ["onlygood.model_file.save_file", "os.replace"])
+@pytest.mark.parametrize("failing", ["onlygood.detector.model_file.save_file", "os.replace"])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from onlygood import settings
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
+from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import WIDEST, Training, View
 from onlygood.data.align import AUTO, most_usual, reference_text
 from onlygood.data.decode import Pixels
@@ -23,9 +23,8 @@ from onlygood.data.loading import threads
 from onlygood.data.resize import window
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
-from onlygood.raw_scores import BATCH, RawScorer, Survey
+from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
 from onlygood.registry import listed, method_named
-from onlygood.settings import Resolved
 from onlygood.training import History, Trainer, distributed
 from onlygood.training.plan import part_of
 from onlygood.training.reporting import Reporter, Silent
@@ -167,15 +166,13 @@ def surveyed(scorer: RawScorer, source: ImageSource) -> Survey:
 
 
 def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None) -> Resolved:
-    """Complete settings of a run, see `onlygood.settings.resolve`.
+    """Complete settings of a run, see `onlygood.resolve`.
 
     Raises:
         ConfigError: an unknown method, preset or setting, or a value out of its range.
     """
     cls = method_named(method)
-    return settings.resolve(
-        method, cls.config_class, cls.presets, preset=preset, overrides=overrides
-    )
+    return resolve(method, cls.config_class, cls.presets, preset=preset, overrides=overrides)
 
 
 def require_uses_anomalous(name: str) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onlygood import model_file, registry, settings
+from onlygood import registry
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import Method
+from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import Training, View
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
@@ -28,11 +29,11 @@ from onlygood.data.source import ImageSource, pictures_of
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
-from onlygood.judging import judged
-from onlygood.learning import learn, new_network, settings_of, settled, surveyed
-from onlygood.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
+from onlygood.detector import model_file
+from onlygood.detector.learning import learn, new_network, settings_of, settled, surveyed
+from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
 from onlygood.report.plots import training_curves
-from onlygood.result import Result, Results
+from onlygood.result import Result, Results, judged
 from onlygood.training import health
 from onlygood.training.distributed import default_device
 from onlygood.training.precision import uses_bf16
@@ -348,8 +349,8 @@ class Detector:
         Raises:
             OSError: the file cannot be written; nothing is left behind.
         """
+        from onlygood.report.filling import fit_report
         from onlygood.report.page import write_report
-        from onlygood.reporting import fit_report
 
         write_report(fit_report(self), path)
 
@@ -408,9 +409,9 @@ class Detector:
             | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()},
             {
                 "method": self.method,
-                "config": settings.to_json(self.config),
-                "view": settings.to_json(self.view),
-                "training": settings.to_json(self.training),
+                "config": to_json(self.config),
+                "view": to_json(self.view),
+                "training": to_json(self.training),
                 "calibration": self.calibration.settings(),
                 "group_by": self.group_by,
                 "provenance": self.provenance,
@@ -433,8 +434,8 @@ class Detector:
         try:
             facts = file.facts
             method = _method_of(facts)
-            config = settings.from_json(method.config_class, facts["config"])
-            view = settings.view_from_json(facts["view"])
+            config = from_json(method.config_class, facts["config"])
+            view = view_from_json(facts["view"])
             network = new_network(method, config, view, seed=0)
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
@@ -443,7 +444,7 @@ class Detector:
                 facts["method"],
                 RawScorer(network, view, where),
                 config,
-                settings.from_json(Training, facts["training"]),
+                from_json(Training, facts["training"]),
                 Calibration.from_parts(facts["calibration"], arrays),
                 calibrated_on=CalibratedOn(
                     parts, unusual=tuple(Unusual(**it) for it in facts.get("unusual", ()))

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from onlygood import Detector
+from onlygood.detector.raw_scores import MOST_UNUSUAL
 from onlygood.evaluation.evaluate import Evaluation, evaluate
-from onlygood.raw_scores import MOST_UNUSUAL
+from onlygood.report.filling import evaluation_report, fit_report
 from onlygood.report.page import (
     LEAST_ANOMALOUS,
     MISTAKES,
@@ -17,7 +18,6 @@ from onlygood.report.page import (
     render,
     write_report,
 )
-from onlygood.reporting import evaluation_report, fit_report
 from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
 

@@ -16,8 +16,8 @@ from onlygood.data.mask import mask_of
 from onlygood.data.resize import looked_at
 from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
+from onlygood.detector.raw_scores import MOST_UNUSUAL, CalibratedOn, RawScorer
 from onlygood.evaluation.evaluate import Evaluation
-from onlygood.raw_scores import MOST_UNUSUAL, CalibratedOn, RawScorer
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown

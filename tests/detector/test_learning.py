@@ -3,7 +3,7 @@ import pytest
 
 from onlygood.core.settings import View
 from onlygood.data.source import ImageSource
-from onlygood.learning import settled
+from onlygood.detector.learning import settled
 from onlygood.methods import METHODS
 
 

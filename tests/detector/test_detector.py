@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from onlygood import Detector, ImageSource, Result, model_file
+from onlygood import Detector, ImageSource, Result
 from onlygood.core.errors import (
     CalibrationError,
     ConfigError,
@@ -24,7 +24,8 @@ from onlygood.core.errors import (
     OnlygoodError,
 )
 from onlygood.core.settings import View
-from onlygood.raw_scores import MOST_UNUSUAL
+from onlygood.detector import model_file
+from onlygood.detector.raw_scores import MOST_UNUSUAL
 from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
 

@@ -5,9 +5,7 @@ from typing import Literal
 import pytest
 
 from onlygood.core.errors import ConfigError
-from onlygood.core.settings import Preset, Training, View
-from onlygood.methods import METHODS
-from onlygood.settings import (
+from onlygood.core.resolving import (
     Field,
     describe,
     from_json,
@@ -16,6 +14,8 @@ from onlygood.settings import (
     resolve,
     to_json,
 )
+from onlygood.core.settings import Preset, Training, View
+from onlygood.methods import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)

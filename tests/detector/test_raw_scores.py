@@ -9,7 +9,7 @@ import pytest
 from onlygood import Detector
 from onlygood.core.errors import DataError
 from onlygood.data.source import ImageSource, Picture
-from onlygood.raw_scores import BATCH, Looked, RawScorer, RawScores
+from onlygood.detector.raw_scores import BATCH, Looked, RawScorer, RawScores
 
 
 @pytest.fixture(scope="module")
