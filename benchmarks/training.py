@@ -38,9 +38,10 @@ from onlygood.core.resolving import Resolved
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Update
 from onlygood.data.store import PictureStore
-from onlygood.detector.learning import method_named, settings_of
+from onlygood.detector.learning import settings_of
 from onlygood.methods.cbigan import Pass
 from onlygood.networks import backbones
+from onlygood.registry import method_named
 from onlygood.training import Trainer
 from onlygood.training.precision import has_bf16
 

@@ -102,7 +102,7 @@ BELOW: dict[str, set[str]] = {
         "deploy.service.model",
     },
     "deploy.service.listening": set(),
-    # Where torch is needed: the door alone is open to others.
+    # Where torch is needed; no two of them know each other.
     "deploy.export.graph": {"core", "data", "decision", "detector", "deploy.runtime.file"},
     "deploy.export.translate": {"core", "decision", "detector", "deploy.export.graph"},
     "deploy.export.quantise": {
@@ -115,7 +115,7 @@ BELOW: dict[str, set[str]] = {
     },
     "deploy.export.openvino": {"core", "deploy.runtime"},
     "deploy.export.validate": {
-        *("core", "data", "detector", "evaluation.metrics", "result", "deploy.runtime"),
+        *("core", "data", "result", "detector", "evaluation.metrics", "deploy.runtime"),
     },
     "deploy.export": {"deploy.export.onnx"},
     "scale.places": {"core"},
@@ -141,9 +141,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "decision", "deploy.runtime", "scale.places"),
         *("scale.sources", "scale.units", "scale.work", "scale.engine", "scale.on_ray"),
     },
-    "testing": {
-        *("core", "registry", "data", "training", "detector", "evaluation.evaluate"),
-    },
+    "testing": {"core", "registry", "data", "training", "detector", "evaluation.evaluate"},
     "cli": {
         *("core", "networks", "methods", "registry", "training", "data", "decision", "result"),
         *("detector", "report", "tracking", "evaluation", "scale"),
@@ -163,7 +161,7 @@ AT_THE_LINE = {
         *("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "prometheus_client"),
     },
 }
-"""Rooms for machines without torch, and all packages of others that they import, late ones too."""
+"""Rooms without torch, and the packages of others that each imports, in functions too."""
 
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
