@@ -37,13 +37,13 @@ from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
 from onlygood.deploy.export import export
+from onlygood.detector.learning import learn, settings_of
+from onlygood.detector.raw_scores import RawScorer
 from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.protocols import MADE, Task, open_tasks, solar_cells
-from onlygood.learning import learn, settings_of
 from onlygood.methods import METHODS
 from onlygood.networks.sharing import SharedFeatures, sharing
-from onlygood.raw_scores import RawScorer
 from small import weave
 
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")

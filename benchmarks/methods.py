@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.core.method import InputShape
+from onlygood.core.resolving import BUDGETS
 from onlygood.core.settings import Training
 from onlygood.data.store import PictureStore
-from onlygood.learning import settings_of
+from onlygood.detector.learning import settings_of
 from onlygood.methods import METHODS
-from onlygood.settings import BUDGETS
 from onlygood.training import Trainer
 from scoring import drain
 

@@ -29,8 +29,8 @@ from onlygood.data.loading import iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
 from onlygood.data.split import split
+from onlygood.detector.learning import settings_of
 from onlygood.evaluation.protocols import solar_cells
-from onlygood.learning import settings_of
 from onlygood.losses.adversarial import GAMES
 from onlygood.methods.reflect import Reflect
 from onlygood.networks.grids import PER_AXIS, principal_axes

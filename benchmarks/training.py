@@ -34,13 +34,14 @@ from torch.utils.flop_counter import flop_registry
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import ImageSource
 from onlygood.core.method import InputShape, Method
+from onlygood.core.resolving import Resolved
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Update
 from onlygood.data.store import PictureStore
-from onlygood.learning import method_named, settings_of
+from onlygood.detector.learning import settings_of
 from onlygood.methods.cbigan import Pass
 from onlygood.networks import backbones
-from onlygood.settings import Resolved
+from onlygood.registry import method_named
 from onlygood.training import Trainer
 from onlygood.training.precision import has_bf16
 

@@ -25,9 +25,10 @@ import pytest
 import torch
 from PIL import Image
 
-from onlygood import Detector, model_file
+from onlygood import Detector
 from onlygood.cli import main
 from onlygood.core.errors import OnlygoodError
+from onlygood.detector import model_file
 from tests import parts
 
 PAGE = Path(__file__).parents[1] / "docs" / "bad-inputs.md"

@@ -11,7 +11,7 @@ from onlygood.cli import main
 from onlygood.core.errors import ConfigError
 from onlygood.detector import Detector
 from onlygood.evaluation.records import read
-from onlygood.reporting import fit_report
+from onlygood.report.filling import fit_report
 from onlygood.tracking import Name, Tracker, tracking
 from onlygood.training.health import Record
 from onlygood.training.reporting import Silent

@@ -14,8 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from onlygood.core.method import Method
+from onlygood.core.resolving import BUDGETS, describe
 from onlygood.methods import METHODS
-from onlygood.settings import BUDGETS, describe
 
 ROOT = Path(__file__).parents[2]
 CODE = r"```python\ndef stages\(self\).*?\n```"

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onlygood.core.errors import DataError
+from onlygood.core.settings import View
+from onlygood.data.loading import Loaded
+from onlygood.data.resize import restored
+from onlygood.decision.calibration import Calibration
 from onlygood.report.heatmap import data_uri, overlay, save_png
 
 THUMBNAIL = 160
@@ -116,6 +120,44 @@ class Results(list[Result]):
     def _repr_html_(self) -> str:
         more = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
         return f"<p>{html.escape(_counted(self))}</p>{_table(self[:SHOWN])}{more}"
+
+
+def judged(
+    batch: Sequence[Loaded],
+    view: View,
+    calibration: Calibration,
+    totals: NDArray[np.float64],
+    parts: Mapping[str, NDArray[np.floating[Any]]],
+    maps: NDArray[np.floating[Any]] | None,
+) -> Iterator[Result]:
+    """What is said of the pictures of a batch, in their order.
+
+    Args:
+        batch: Loaded pictures, and those that could not be.
+        view: How they were seen.
+        calibration: Decides.
+        totals: `(n,)` finite scores of the readable ones.
+        parts: `(n,)` for each part of the score.
+        maps: `(n, *View.shape)` on the calibration's scale, where they are wanted.
+    """
+    p_values, decisions = calibration.p_values(totals), calibration.decide(totals)
+    readable = iter(range(len(totals)))
+    for item in batch:
+        if item.size is None:
+            yield Result(item.name, math.nan, math.nan, "error", {}, error=item.error)
+            continue
+        i = next(readable)
+        yield Result(
+            item.name,
+            float(totals[i]),
+            float(p_values[i]),
+            str(decisions[i]),
+            {name: float(values[i]) for name, values in parts.items()},
+            None
+            if maps is None
+            else restored(maps[i].astype(np.float32), item.size, view, pose=item.pose),
+            picture=item.whole,
+        )
 
 
 def _laid(result: Result, opacity: float = 1.0, longest: int | None = None) -> Image.Image:

@@ -20,8 +20,8 @@ from PIL import Image
 
 from onlygood.core.errors import ConfigError, in_a_line
 from onlygood.report.content import Item, ReportContent
+from onlygood.report.filling import Reported, settings_told
 from onlygood.report.heatmap import overlay, strip
-from onlygood.reporting import Reported, settings_told
 from onlygood.training import health
 from onlygood.training.reporting import Reporter
 
@@ -109,7 +109,7 @@ class Tracker:
 
         Args:
             detector: A fresh one.
-            content: What `onlygood.reporting.fit_report` says of it.
+            content: What `onlygood.report.filling.fit_report` says of it.
             page: The report as a file, where it was written.
         """
         decision = content.decision

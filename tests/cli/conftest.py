@@ -133,7 +133,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDetector]:
         _module("onlygood.evaluation.evaluate", evaluate=lambda *_: FakeEvaluation()),
         _module("onlygood.report.page", write_report=_write_report),
         _module(
-            "onlygood.reporting",
+            "onlygood.report.filling",
             fit_report=lambda _: "fitted",
             evaluation_report=lambda *_: "evaluated",
         ),

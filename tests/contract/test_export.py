@@ -9,8 +9,8 @@ from PIL import Image
 from onlygood import Detector
 from onlygood.core.errors import ConfigError
 from onlygood.deploy.export import export
+from onlygood.deploy.export.validate import compare
 from onlygood.deploy.runtime import Runtime
-from onlygood.deploy.validate import compare
 from onlygood.methods import METHODS
 from tests.contract import cases
 from tests.contract.cases import case_of

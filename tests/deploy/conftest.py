@@ -8,7 +8,7 @@ import pytest
 
 from onlygood import Detector
 from onlygood.deploy.export import export
-from onlygood.deploy.service_settings import ServiceSettings
+from onlygood.deploy.service.settings import ServiceSettings
 from tests.deploy.stream import normal, pixels
 
 

@@ -19,10 +19,10 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from onlygood.deploy import file
-from onlygood.deploy.listening import configured
-from onlygood.deploy.server import create_app
-from onlygood.deploy.service_settings import ServiceSettings
+from onlygood.deploy.runtime import file
+from onlygood.deploy.service.listening import configured
+from onlygood.deploy.service.server import create_app
+from onlygood.deploy.service.settings import ServiceSettings
 
 Files = list[tuple[str, tuple[str, bytes, str]]]
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from onlygood.cli.serve import serve
-from onlygood.deploy.listening import GRACE_SECONDS
-from onlygood.deploy.service_settings import MIB, ServiceSettings
+from onlygood.deploy.service.listening import GRACE_SECONDS
+from onlygood.deploy.service.settings import MIB, ServiceSettings
 from tests.deploy.conftest import exported, model
 from tests.deploy.stream import Process, files, normal, serving, until
 from tests.docs.test_factory import free_port

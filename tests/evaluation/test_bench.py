@@ -17,12 +17,12 @@ from onlygood.core.method import Method
 from onlygood.core.stage import Stage
 from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
+from onlygood.detector.learning import Learned, learn
 from onlygood.evaluation import bench
 from onlygood.evaluation.bench import Cell, commit, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
 from onlygood.evaluation.records import key_of, read
 from onlygood.evaluation.tables import sheets
-from onlygood.learning import Learned, learn
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.training.reporting import Silent
 from tests import parts

@@ -1,9 +1,9 @@
 import pytest
 
+from onlygood.core.resolving import describe
 from onlygood.evaluation.claims import CLAIMS, Claim, Finding, Pair, Side, findings, holds
 from onlygood.evaluation.records import Line
 from onlygood.methods import METHODS
-from onlygood.settings import describe
 from tests.evaluation.lines import line, setting
 
 

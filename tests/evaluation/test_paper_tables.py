@@ -7,6 +7,7 @@ from PIL import Image
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.data.readers import AttributePart, AttributeSet, LabelledSet
 from onlygood.data.source import ImageSource
+from onlygood.detector.learning import settings_of
 from onlygood.evaluation import paper_tables, published
 from onlygood.evaluation.paper_tables import (
     FLOOR,
@@ -19,7 +20,6 @@ from onlygood.evaluation.paper_tables import (
     table_of,
 )
 from onlygood.evaluation.protocols import PROTOCOLS
-from onlygood.learning import settings_of
 from tests.evaluation.toysets import NAMES, part, toy
 
 MEASURED = {name: table for name, table in TABLES.items() if isinstance(table, MeasuredTable)}

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from onlygood import settings
 from onlygood.core.method import InputShape
+from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.stage import Batch, Progress
 from onlygood.core.terms import Loss
 from onlygood.losses.distances import l1_sum, spread
@@ -520,8 +520,8 @@ def test_lr_falls_three_times(drops: int, milestones: tuple[int, ...]) -> None:
             assert (adam.schedule.epochs, adam.schedule.factor) == (milestones, 0.1)
 
 
-def resolved(preset: str) -> settings.Resolved:
-    return settings.resolve("ama", AMAConfig, AMA.presets, preset=preset)
+def resolved(preset: str) -> Resolved:
+    return resolve("ama", AMAConfig, AMA.presets, preset=preset)
 
 
 def test_the_paper_preset_is_the_codes_table() -> None:
@@ -546,4 +546,4 @@ def test_each_row_of_the_ablation_differs_in_one_setting(
     preset: str, change: Mapping[str, Any]
 ) -> None:
     _, view, training = resolved("paper")
-    assert resolved(preset) == settings.Resolved(AMAConfig(**change), view, training)
+    assert resolved(preset) == Resolved(AMAConfig(**change), view, training)

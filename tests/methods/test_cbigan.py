@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood import settings
 from onlygood.core.method import InputShape
+from onlygood.core.resolving import resolve
 from onlygood.core.settings import View
 from onlygood.data.tiling import Tiled, tile_count
 from onlygood.losses.adversarial import GAMES, Game
@@ -203,7 +203,7 @@ def test_a_texture_is_as_bad_as_its_worst_tile() -> None:
 
 
 def preset(name: str, side: int = 32, channels: int = 1) -> CBiGAN:
-    config, _, _ = settings.resolve("cbigan", CBiGANConfig, CBiGAN.presets, preset=name)
+    config, _, _ = resolve("cbigan", CBiGANConfig, CBiGAN.presets, preset=name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return CBiGAN(config, InputShape(channels, side, side))

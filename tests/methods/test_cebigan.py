@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood import settings
 from onlygood.core.errors import ConfigError
 from onlygood.core.method import InputShape
+from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import Training, View
 from onlygood.core.stage import Batch
 from onlygood.core.terms import Loss
@@ -288,8 +288,8 @@ def test_statistics_of_training_hold_generated_images_too() -> None:
 # Settings -------------------------------------------------------------------------------------
 
 
-def preset(name: str) -> settings.Resolved:
-    return settings.resolve("cebigan", CEBiGANConfig, CEBiGAN.presets, preset=name)
+def preset(name: str) -> Resolved:
+    return resolve("cebigan", CEBiGANConfig, CEBiGAN.presets, preset=name)
 
 
 @pytest.mark.parametrize(

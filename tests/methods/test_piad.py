@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onlygood import settings
 from onlygood.core.errors import ConfigError, ShapeError
 from onlygood.core.gradients import Balance
 from onlygood.core.method import InputShape
+from onlygood.core.resolving import parse_assignment, resolve
 from onlygood.core.stage import Batch
 from onlygood.core.terms import Loss
 from onlygood.losses.perceptual import relative_l1
@@ -39,7 +39,7 @@ def piad(shape: InputShape | None = None, measured: bool = True, **config: Any) 
 
 def preset(name: str, side: int = 32, channels: int = 1, **overrides: Any) -> PIAD:
     """The method of a preset with its networks at full size, but with the backbone at hand."""
-    config, _, _ = settings.resolve(
+    config, _, _ = resolve(
         "piad", PIADConfig, PIAD.presets, preset=name, overrides={**LITE, **overrides}
     )
     with torch.random.fork_rng():
@@ -360,7 +360,7 @@ def test_the_networks_of_the_papers_tables(
     networks = (method.generator, method.encoder, method.image_critic, method.latent_critic)
     found = [sum(math.prod(p.shape) for p in network.parameters()) for network in networks]
     assert found == counts
-    config, _, _ = settings.resolve("piad", PIADConfig, PIAD.presets, preset=f"paper-{name}")
+    config, _, _ = resolve("piad", PIADConfig, PIAD.presets, preset=f"paper-{name}")
     assert replace(config, **LITE) == method.config
 
 
@@ -379,7 +379,7 @@ def test_the_papers_schedules(name: str, steps: int, critic_steps: int) -> None:
         (name, ("efficientnet-lite0", "stride8")),
         (f"paper-{name}", ("vgg19", "r42")),
     ):
-        config, view, training = settings.resolve("piad", PIADConfig, PIAD.presets, preset=key)
+        config, view, training = resolve("piad", PIADConfig, PIAD.presets, preset=key)
         assert (training.steps, training.batch_size) == (steps, 32)
         assert (config.backbone, config.layer) == seen
         assert view.size == (64 if name in ("lsun", "celeba") else 32)
@@ -400,9 +400,9 @@ def test_the_ablation_has_a_preset_for_each_row() -> None:
         "ablation-perc-l1": ("perc_l1", "normalised"),
         "paper-cifar10": ("rel_perc_l1", "normalised"),
     }
-    base, _, _ = settings.resolve("piad", PIADConfig, PIAD.presets, preset="paper-cifar10")
+    base, _, _ = resolve("piad", PIADConfig, PIAD.presets, preset="paper-cifar10")
     for name, (distance, weights) in rows.items():
-        config, _, training = settings.resolve("piad", PIADConfig, PIAD.presets, preset=name)
+        config, _, training = resolve("piad", PIADConfig, PIAD.presets, preset=name)
         assert (config.distance, config.weights, training.steps) == (distance, weights, 100_000)
         assert (config.gamma_generator, config.gamma_encoder) == (100.0, 10.0)
         same = ("width", "critic_width", "doublings", "latent", "latent_critic_width", "backbone")
@@ -439,6 +439,6 @@ def test_a_layer_too_coarse_for_the_images_is_refused() -> None:
     ],
 )
 def test_a_number_out_of_its_range_is_refused(assignment: str, says: str) -> None:
-    overrides = dict([settings.parse_assignment(assignment)])
+    overrides = dict([parse_assignment(assignment)])
     with pytest.raises(ConfigError, match=re.escape(says)):
-        settings.resolve("piad", PIADConfig, PIAD.presets, overrides=overrides)
+        resolve("piad", PIADConfig, PIAD.presets, overrides=overrides)

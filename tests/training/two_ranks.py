@@ -22,11 +22,11 @@ from onlygood.core.settings import Training, View
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.data.source import ImageSource
-from onlygood.learning import surveyed
+from onlygood.detector.learning import surveyed
+from onlygood.detector.raw_scores import RawScorer
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 from onlygood.methods.gaussian import Gaussian, GaussianConfig
 from onlygood.methods.reflect import Reflect, ReflectConfig
-from onlygood.raw_scores import RawScorer
 from onlygood.training import History, Trainer, distributed
 from tests.training.toys import Toy, fit, textures
 

@@ -111,10 +111,10 @@ def run(
     if ray is not None and tracker is not None:
         raise ConfigError("--ray and --tracker exclude each other; nodes tell of no training")
 
+    from onlygood.detector.learning import settings_of
     from onlygood.evaluation.bench import Cell
     from onlygood.evaluation.bench import run as run_cells
     from onlygood.evaluation.protocols import open_tasks
-    from onlygood.learning import settings_of
 
     for method, own in named:
         for one in settings:
@@ -352,7 +352,7 @@ def _swept(settings: dict[str, object], sweeps: list[str] | None) -> list[dict[s
     from itertools import product
 
     from onlygood.core.errors import ConfigError
-    from onlygood.settings import parse_assignment
+    from onlygood.core.resolving import parse_assignment
 
     values: dict[str, list[str]] = {}
     for text in sweeps or ():
@@ -429,7 +429,7 @@ def _file(results: Path | None, protocol: str, dataset: str) -> Path:
 
 def said(assignments: list[str] | None) -> dict[str, object]:
     """Settings as they were written, `FIELD=VALUE`."""
-    from onlygood.settings import parse_assignment
+    from onlygood.core.resolving import parse_assignment
 
     return dict(parse_assignment(text) for text in assignments or [])
 

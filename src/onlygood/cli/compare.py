@@ -51,8 +51,8 @@ def compare(
     from onlygood.data.layout import labelled
     from onlygood.data.readers.own import own
     from onlygood.detector import Detector
+    from onlygood.detector.learning import settings_of
     from onlygood.evaluation.compare import compare as run
-    from onlygood.learning import settings_of
 
     named = {side: method_and_preset(side) for side in fitted}
     for method, preset in named.values():

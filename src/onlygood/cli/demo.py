@@ -54,8 +54,8 @@ def run(
     from onlygood.data.readers import write_dataset
     from onlygood.detector import Detector
     from onlygood.evaluation.evaluate import evaluate
+    from onlygood.report.filling import evaluation_report
     from onlygood.report.page import write_report
-    from onlygood.reporting import evaluation_report
 
     methods = tuple(dict.fromkeys((*FIRST, *map(registry.introduce, more))))
     for method in methods:

@@ -55,8 +55,8 @@ def evaluate(
         )
     evaluation = run(detector, folder)
     if report is not None and isinstance(detector, Detector):
+        from onlygood.report.filling import evaluation_report
         from onlygood.report.page import write_report
-        from onlygood.reporting import evaluation_report
 
         write_report(evaluation_report(detector, evaluation), report)
 

@@ -60,7 +60,7 @@ def export(
     size = target.stat().st_size
     voice.show(f"{target}: {size / 1e6:.1f} MB, sha256 {digest}")
     if openvino:
-        from onlygood.deploy.openvino import convert
+        from onlygood.deploy.export.openvino import convert
 
         voice.show(f"the same for OpenVINO: {' and '.join(map(str, convert(target, runtime)))}")
     voice.say(runtime.calibration.guarantee)
@@ -101,8 +101,8 @@ def validate(
     if not pictures.exists():
         raise DataError(f"there is no {pictures}; name a folder of pictures")
 
+    from onlygood.deploy.export.validate import compare
     from onlygood.deploy.runtime import Runtime
-    from onlygood.deploy.validate import compare
     from onlygood.detector import Detector
 
     agreement = compare(Detector.load(model), Runtime.load(exported), pictures)

@@ -150,8 +150,8 @@ def fit(
         if run_dir is None:
             _discard(run)
         if page is not None or kept is not None:
+            from onlygood.report.filling import fit_report
             from onlygood.report.page import write_report
-            from onlygood.reporting import fit_report
 
             content = fit_report(detector)
             if page is not None:
@@ -191,7 +191,7 @@ def _request(
 ) -> tuple[str, Path, dict[str, object], str]:
     """Method, folder, settings and preset from positional words, file and options."""
     from onlygood.core.errors import ConfigError, DataError
-    from onlygood.settings import FileSettings, load_toml
+    from onlygood.core.resolving import FileSettings, load_toml
 
     if first is None:
         raise ConfigError("fit needs a folder of normal pictures: onlygood fit FOLDER -o MODEL")
@@ -218,7 +218,7 @@ def _request(
 def _from_command_line(
     assignments: list[str], minutes: float | None, steps: int | None
 ) -> dict[str, object]:
-    from onlygood.settings import parse_assignment
+    from onlygood.core.resolving import parse_assignment
 
     settings: dict[str, object] = dict(parse_assignment(text) for text in assignments)
     if minutes is not None:

@@ -10,7 +10,7 @@ from onlygood.cli.voice import Json, Voice, table
 
 if TYPE_CHECKING:
     from onlygood.core.method import Method
-    from onlygood.settings import Field
+    from onlygood.core.resolving import Field
 
 
 def methods(
@@ -49,8 +49,8 @@ def methods(
 
 
 def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
+    from onlygood.core.resolving import describe
     from onlygood.core.settings import Training, View
-    from onlygood.settings import describe
 
     groups = {name: cls.config_class, "pictures": View, "training": Training}
     described = {title: describe(group) for title, group in groups.items()}

@@ -46,7 +46,7 @@ def serve(
 
     On an address that others reach it needs --token-file and --allow-host.
     """
-    from onlygood.deploy.service_settings import MIB, ServiceSettings
+    from onlygood.deploy.service.settings import MIB, ServiceSettings
 
     settings = ServiceSettings(
         models=tuple(models),
@@ -68,8 +68,8 @@ def serve(
         recent_bytes=recent_megabytes * MIB,
     )
 
-    from onlygood.deploy.listening import listen
-    from onlygood.deploy.server import create_app
+    from onlygood.deploy.service.listening import listen
+    from onlygood.deploy.service.server import create_app
 
     listen(create_app(settings), host, port)
 

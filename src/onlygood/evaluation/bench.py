@@ -30,8 +30,11 @@ from onlygood.core.errors import (
     OtherBudget,
     TrainingInterrupted,
 )
+from onlygood.core.resolving import Resolved, to_json
 from onlygood.data.layout import Labelled
-from onlygood.detector import Detector, device_name
+from onlygood.detector.detector import Detector, device_name
+from onlygood.detector.learning import learn, require_uses_anomalous, settings_of
+from onlygood.detector.raw_scores import RawScorer, joined
 from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.protocols import PROTOCOLS, Task, Tasks
@@ -45,10 +48,7 @@ from onlygood.evaluation.records import (
     read,
     schedule,
 )
-from onlygood.learning import learn, require_uses_anomalous, settings_of
 from onlygood.networks.sharing import SharedFeatures, sharing
-from onlygood.raw_scores import RawScorer, joined
-from onlygood.settings import Resolved, to_json
 from onlygood.tracking import Name, tracking
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16

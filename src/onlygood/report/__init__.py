@@ -1,4 +1,5 @@
 """What a person looks at: heat maps on a fixed scale, and one HTML page that works offline.
 
-Knows no detector, no torch: it receives plain data (`ReportContent`).
+It receives plain data (`ReportContent`) and knows no detector, no torch; but for `filling`, which
+fills that from a detector.
 """

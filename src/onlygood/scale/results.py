@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from onlygood.decision import drift
 from onlygood.decision.calibration import Calibration
-from onlygood.deploy import drift
 from onlygood.scale.manifest import Manifest, done_of
 from onlygood.scale.places import Place
 

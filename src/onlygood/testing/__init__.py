@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from onlygood import registry
     from onlygood.core.errors import OnlygoodError
-    from onlygood.settings import parse_assignment
+    from onlygood.core.resolving import parse_assignment
     from onlygood.testing.cases import CASES, Case
 
     try:

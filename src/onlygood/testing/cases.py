@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from onlygood import settings
 from onlygood.core.method import InputShape, Method
+from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
 from onlygood.core.stage import Batch, Update
@@ -48,10 +48,10 @@ def case_of(name: str) -> Case:
     return CASES[name]
 
 
-def resolved(name: str, **overrides: object) -> settings.Resolved:
+def resolved(name: str, **overrides: object) -> Resolved:
     """Settings of the tiny method; a run has 12 steps of 4 grey pictures."""
     cls = method_named(name)
-    return settings.resolve(
+    return resolve(
         name,
         cls.config_class,
         cls.presets,

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from onlygood import settings
 from onlygood.core.errors import TrainingInterrupted
 from onlygood.core.method import InputShape, Method
+from onlygood.core.resolving import BUDGETS, describe, resolve
 from onlygood.core.stage import Batch, Stage
 from onlygood.core.terms import Loss
 from onlygood.data.preprocess import check_view
 from onlygood.data.source import ImageSource
 from onlygood.detector import Detector
+from onlygood.detector.learning import settled
 from onlygood.evaluation.evaluate import evaluate
-from onlygood.learning import settled
 from onlygood.registry import method_named
 from onlygood.testing import cases
 from onlygood.testing.cases import (
@@ -54,14 +54,14 @@ def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
 
 
 def test_every_setting_has_one_line_on_it(name: str) -> None:
-    for field in settings.describe(method_named(name).config_class):
+    for field in describe(method_named(name).config_class):
         assert field.doc.endswith("."), f"{field.name} needs a docstring that is a sentence"
         assert "\n" not in field.doc, f"the docstring of {field.name} must be one line"
 
 
 def test_its_settings_are_frozen(name: str) -> None:
     config = method_named(name).config_class()
-    (first, *_) = settings.describe(type(config))
+    (first, *_) = describe(type(config))
     with pytest.raises(AttributeError):
         setattr(config, first.name, first.default)
 
@@ -71,7 +71,7 @@ def test_every_preset_can_be_used(name: str) -> None:
     assert "default" in cls.presets
     for key, preset in cls.presets.items():
         assert preset.summary, f"preset {key} needs a summary"
-        config, view, training = settings.resolve(
+        config, view, training = resolve(
             name,
             cls.config_class,
             cls.presets,
@@ -82,7 +82,7 @@ def test_every_preset_can_be_used(name: str) -> None:
         check_view(view)
         network = cls(config, InputShape(1, *view.sides))
         if any(stage.updates and not stage.budget for stage in network.stages()):
-            assert any(getattr(training, name) for name in settings.BUDGETS), f"{key}: no budget"
+            assert any(getattr(training, name) for name in BUDGETS), f"{key}: no budget"
 
 
 # Training ------------------------------------------------------------------------------------

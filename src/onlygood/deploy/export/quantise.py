@@ -1,0 +1,128 @@
+"""Convolutions in 8 bits, by ONNX Runtime, and thresholds for what they score."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onlygood.core.errors import DataError
+from onlygood.data.loading import iterate, threads
+from onlygood.data.resize import counted
+from onlygood.data.source import ImageSource
+from onlygood.data.split import group_names
+from onlygood.decision.calibration import Calibration
+from onlygood.deploy.export.graph import Graph
+from onlygood.deploy.export.translate import quiet, translated
+from onlygood.deploy.runtime import file
+from onlygood.detector import Detector
+
+if TYPE_CHECKING:
+    import onnx
+
+OPERATORS = ("Conv", "ConvTranspose", "Gemm")
+"""What 8 bits make faster; distances, resizing and smoothing stay as they are."""
+BATCH = 8
+LEAST = 4
+"""Pictures: two for the ranges and two for the thresholds."""
+
+
+def quantised(
+    detector: Detector, pictures: ImageSource
+) -> "tuple[Graph, onnx.ModelProto, Calibration]":
+    """The graph, its ONNX form with convolutions in 8 bits, and a calibration of its scores.
+
+    Every other picture tells the ranges, the rest set the thresholds, with the promise that the
+    detector has, or the best that so many pictures support.
+
+    Raises:
+        DataError: fewer than four pictures, or one that cannot be read.
+    """
+    if len(pictures) < LEAST:
+        raise DataError(
+            f"8 bits need {LEAST} normal pictures or more, got {len(pictures)}; give some that "
+            "took no part in training"
+        )
+    ranges, rest = (pictures.subset(range(first, len(pictures), 2)) for first in (0, 1))
+    # Maps as they are, so that their scale can be found.
+    plain = Calibration(scores=np.zeros(1), pixel_maxima=np.ones(1), pixel_median=0.0)
+    calibration = _calibrated(detector, _quantised(detector, plain, ranges)[1], rest)
+    graph, model = _quantised(detector, calibration, ranges)
+    return graph, model, calibration
+
+
+def _quantised(
+    detector: Detector, calibration: Calibration, ranges: ImageSource
+) -> "tuple[Graph, onnx.ModelProto]":
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    graph, model = translated(detector, calibration)
+    with TemporaryDirectory() as folder, quiet():
+        target = Path(folder) / "model.onnx"
+        quantize_static(
+            model,
+            target,
+            _Reader(_batches(detector, ranges)),
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        quantised = onnx.load(target)
+    del quantised.metadata_props[:]
+    return graph, quantised
+
+
+def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSource) -> Calibration:
+    """Thresholds for a model's own scores, by normal pictures."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    localises = "map" in [output.name for output in session.get_outputs()]
+    scores: list[NDArray[Any]] = []
+    maps: list[NDArray[Any]] = []
+    for batch in _batches(detector, pictures):
+        score, *heat = session.run(["score", *(["map"] if localises else [])], batch)
+        scores.append(score.astype(np.float64))
+        maps += [counted(each, detector.view) for each in heat]
+    before = detector.calibration
+    group_by = detector.group_by
+    return Calibration.fit(
+        np.concatenate(scores),
+        pixel_maxima=np.concatenate([values.max(1) for values in maps]) if maps else None,
+        pixel_median=float(np.median(np.concatenate([np.median(values, 1) for values in maps])))
+        if maps
+        else None,
+        groups=group_names(pictures.names, group_by) if group_by else None,
+        target_fpr=before.target_fpr,
+        confidence=before.confidence,
+        strict_fpr=before.strict_fpr,
+        infeasible="best",
+    )
+
+
+def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    view = replace(file.given(detector.view), channels=3)
+    for batch in iterate(pictures, view, BATCH, threads()):
+        for item in batch:
+            if item.error is not None:
+                raise DataError(f"{item.error}; remove it, or copy it again")
+        yield {"pictures": np.stack([item.pixels for item in batch if item.pixels is not None])}
+
+
+class _Reader:
+    """Batches in the form that ONNX Runtime asks for them."""
+
+    def __init__(self, batches: Iterator[dict[str, NDArray[np.uint8]]]) -> None:
+        self.batches = batches
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self.batches, None)

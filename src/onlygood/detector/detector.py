@@ -1,0 +1,584 @@
+"""The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
+
+import html
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onlygood import registry
+from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
+from onlygood.core.method import Method
+from onlygood.core.resolving import from_json, to_json, view_from_json
+from onlygood.core.settings import Training, View
+from onlygood.data.align import AUTO, reference_text
+from onlygood.data.decode import Pixels
+from onlygood.data.layout import is_csv, layout
+from onlygood.data.leave_out import remaining
+from onlygood.data.mask import mask_text
+from onlygood.data.resize import content, counting, restored
+from onlygood.data.source import ImageSource, pictures_of
+from onlygood.data.split import Split, group_names, split
+from onlygood.decision.calibration import Calibration
+from onlygood.decision.thresholds import images_needed
+from onlygood.detector import model_file
+from onlygood.detector.learning import learn, new_network, settings_of, settled, surveyed
+from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
+from onlygood.report.plots import training_curves
+from onlygood.result import Result, Results, judged
+from onlygood.training import health
+from onlygood.training.distributed import default_device
+from onlygood.training.precision import uses_bf16
+from onlygood.training.reporting import Reporter, Silent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_UNFIT = (
+    *(AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError),
+    *(MemoryError, OnlygoodError),
+)
+"""What is raised where a whole file says what no detector says."""
+
+HIGHEST_SEED = 2**63 - 1
+
+MAX_RECORDS = 250
+"""Lines of each kind of the training log that a model file keeps."""
+
+
+@final
+class Detector:
+    """Finds anomalous pictures, and the places in them.
+
+    Made by `fit` or `load`, then unchanging: `calibrate` gives a new one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scorer: RawScorer,
+        config: Any,
+        training: Training,
+        calibration: Calibration,
+        *,
+        calibrated_on: CalibratedOn,
+        group_by: str | None,
+        provenance: dict[str, Any],
+        history: list[health.Record],
+    ) -> None:
+        self.method = name
+        self.config: Any = config
+        self.view: View = scorer.view
+        self.training: Training = training
+        self.calibration: Calibration = calibration
+        self.calibrated_on: CalibratedOn = calibrated_on
+        self.group_by = group_by
+        self.provenance = provenance
+        self.history = history
+        self.scorer = scorer
+
+    # Making ----------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        method: str,
+        pictures: Any,
+        *,
+        preset: str = "default",
+        seed: int = 0,
+        settings: Mapping[str, object] | None = None,
+        anomalous: Any = None,
+        ignore: Any = None,
+        align: Any = None,
+        target_fpr: float = 0.05,
+        confidence: float = 0.9,
+        group_by: str | None = None,
+        leave_out: Iterable[str | os.PathLike[str]] = (),
+        run_dir: Path | None = None,
+        resume: bool = False,
+        reporter: Reporter | None = None,
+        device: str | None = None,
+    ) -> "Detector":
+        """Learn from normal pictures, and calibrate on some that were kept aside.
+
+        Args:
+            method: Name of a method: of `onlygood.METHODS`, of an installed package
+                (`onlygood methods`), or of a file, `path/to/mine.py:Mine`.
+            pictures: A folder (see `onlygood.data.layout` for what is recognised), or whatever
+                `ImageSource.of` takes.
+            preset: Named settings of the method.
+            seed: Fixes the split, the weights drawn at first, and all of training.
+            settings: Values for fields of the method's config, `View` or `Training`, by name.
+            anomalous: Known anomalous pictures, as a folder at any depth or what `ImageSource.of`
+                takes, for methods that learn from them (`onlygood methods`). They are no part of
+                the calibration.
+            ignore: One picture, a mask of the size of all pictures: what is not black in it never
+                counts, in training and in scoring.
+            align: One picture, or "auto" for the most usual of `pictures`: all are turned (by up to
+                45 degrees) and shifted until they lie as it does, in training and in scoring. Needs
+                the extra `align`.
+            target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
+            confidence: Probability that the threshold keeps this promise, in [0.5, 1).
+            group_by: Pattern in a picture's name that tells the part it shows; pictures of one
+                part are never on both sides of the split, and the promise is about parts.
+            leave_out: Names or paths of pictures to learn nothing from, as a report has them:
+                such as turned out not to be normal. Good pictures that are merely unusual belong
+                in; without them the promise would be about other pictures than will come.
+            run_dir: Folder for checkpoints and the log of the run.
+            resume: Go on from the checkpoint in `run_dir`.
+            reporter: Hears of the progress.
+            device: Where to compute; by default the first GPU, else the processor.
+
+        With too few pictures for the promise the best possible one is made, and said so in
+        `calibration.note`. Pictures that cannot be read are left out and listed in `provenance`.
+
+        Raises:
+            ConfigError: an unknown method, preset or setting, or a value out of its range.
+            DataError: no or too few pictures, none that can be read, or none of a name in
+                `leave_out`.
+            TrainingDiverged: a loss became NaN or ran away.
+            TrainingInterrupted: a signal stopped the run after a checkpoint was written.
+        """
+        reporter = reporter or Silent()
+        if not 0 <= seed <= HIGHEST_SEED:
+            raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
+        method = registry.introduce(method)
+        if ignore is not None:
+            settings = {**(settings or {}), "ignore": mask_text(_one_picture("ignore", ignore))}
+        if align is not None:
+            usual = isinstance(align, str) and align == AUTO
+            text = AUTO if usual else reference_text(_one_picture("align", align))
+            settings = {**(settings or {}), "align": text}
+        resolved = settings_of(method, preset, settings)
+        images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
+        source, words = _normal_pictures(pictures)
+        reporter.note(words)
+        kept = remaining(source, leave_out)
+        n_left_out = len(source) - len(kept)
+        if n_left_out:
+            reporter.note(f"{n_left_out} of them are left out, as was asked for")
+        # By all pictures: which ones are kept aside must not decide how they are seen.
+        resolved = resolved._replace(
+            view=settled(resolved.view, source.subset(kept), registry.method_named(method))
+        )
+        parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
+        reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
+        where = torch.device(device) if device else default_device()
+        learned = learn(
+            method,
+            resolved,
+            source.subset(parts.train),
+            seed=seed,
+            validation=source.subset(parts.validation),
+            anomalous=None if anomalous is None else ImageSource.of(anomalous),
+            device=where,
+            run_dir=run_dir,
+            resume=resume,
+            reporter=reporter,
+        )
+        scorer, history = learned.scorer, learned.history
+        survey = surveyed(scorer, source.subset(parts.calibration))
+        calibration = _calibration(
+            survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
+        )
+        provenance = {
+            **_circumstances(where),
+            "threads": torch.get_num_threads(),
+            # Without steps all is computed as scores are.
+            "precision": (
+                "bf16"
+                if history.steps and uses_bf16(resolved.training.precision, where)
+                else "float32"
+            ),
+            "preset": preset,
+            "seed": seed,
+            "pictures": words,
+            "n_left_out": n_left_out,
+            "n_train": learned.n_train,
+            "n_validation": learned.n_validation,
+            "n_anomalous": learned.n_anomalous,
+            "n_calibration": len(survey.pictures),
+            "training_pictures_sha256": learned.digest,
+            "unreadable": [p._asdict() for p in (*learned.unreadable, *survey.unreadable)],
+            "steps": history.steps,
+            "images": history.images,
+            "training_seconds": round(history.seconds, 3),
+            "healthy": history.verdict.healthy,
+            "verdict": history.verdict.words,
+        }
+        return cls(
+            method,
+            scorer,
+            resolved.config,
+            resolved.training,
+            calibration,
+            calibrated_on=CalibratedOn.of(survey),
+            group_by=group_by,
+            provenance=provenance,
+            history=history.records,
+        )
+
+    def calibrate(
+        self,
+        pictures: Any = None,
+        *,
+        target_fpr: float,
+        confidence: float = 0.9,
+        strict_fpr: float | None = None,
+    ) -> "Detector":
+        """Set the thresholds anew; nothing is trained.
+
+        Args:
+            pictures: Normal pictures that took no part in training; None: the scores that the
+                detector was calibrated with before.
+            target_fpr: Share of normal pictures that may be above the threshold.
+            confidence: Probability that this promise holds.
+            strict_fpr: A smaller share for a second threshold; between the two is `unsure`.
+
+        Raises:
+            CalibrationError: there are too few pictures for the promise; says how many it needs.
+            DataError: none of the pictures can be read.
+        """
+        provenance, calibrated_on = dict(self.provenance), self.calibrated_on
+        if pictures is None:
+            calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
+        else:
+            survey = self.scorer.survey(_normal_pictures(pictures)[0])
+            calibration = _calibration(
+                survey,
+                self.group_by,
+                target_fpr=target_fpr,
+                confidence=confidence,
+                strict_fpr=strict_fpr,
+            )
+            calibrated_on = CalibratedOn.of(survey)
+            provenance["n_calibration"] = len(survey.pictures)
+            provenance["unreadable"] = [
+                *provenance["unreadable"],
+                *(p._asdict() for p in survey.unreadable),
+            ]
+        return Detector(
+            self.method,
+            self.scorer,
+            self.config,
+            self.training,
+            calibration,
+            calibrated_on=calibrated_on,
+            group_by=self.group_by,
+            provenance=provenance,
+            history=self.history,
+        )
+
+    # Using -----------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.scorer.device
+
+    @property
+    def verdict(self) -> str:
+        """Whether training went well, in words."""
+        return str(self.provenance["verdict"])
+
+    def score(self, pictures: Any, *, maps: bool = True, keep: bool = False) -> Results:
+        """Score pictures: a folder, or whatever `ImageSource.of` takes.
+
+        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
+        results have the decoded picture, too, to be looked at with its map.
+
+        Pictures that cannot be read become results with `decision="error"`; nothing is raised for
+        them.
+
+        Raises:
+            DataError: there are no pictures at all.
+        """
+        return Results(self.stream(pictures, maps=maps, keep=keep))
+
+    def stream(
+        self, pictures: Any, *, maps: bool = True, keep: bool = False, batch_size: int = BATCH
+    ) -> Iterator[Result]:
+        """The same, one result at a time and in order, in memory that does not grow.
+
+        A generator, a DataLoader or another stream is gone through as results are asked for, 64 +
+        `batch_size` pictures ahead at most, so it need not end. Maps are left out with
+        `maps=False`, and where the method does not localise. With `keep` results have the decoded
+        picture, too.
+        """
+        source = pictures_of(pictures)
+        for batch in self.scorer.load(source, batch_size, keep=keep):
+            raw = self.scorer.score(batch, maps=maps)
+            heat = None if raw.maps is None else self._scaled(raw.maps)
+            yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
+
+    def _scaled(self, maps: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """Raw maps on the calibration's scale, usual where pixels do not count."""
+        heat = self.calibration.normalise_maps(maps)
+        counts = counting(self.view)
+        return heat if counts is None else np.where(counts[content(self.view).slices], heat, 0)
+
+    def reconstruct(self, pictures: Any) -> Iterator[NDArray[np.uint8] | None]:
+        """Pictures as the method gives them back, `(H, W, C)` in their own size, in order.
+
+        Put together from tiles where it sees tiles, black where nothing is looked at.
+        None for all where the method gives no pictures back, and for those that cannot be read.
+        """
+        for batch in self.scorer.load(pictures_of(pictures)):
+            x_hat = self.scorer.reconstruct(batch)
+            rows = iter(() if x_hat is None else x_hat)
+            for item in batch:
+                if x_hat is None or item.size is None:
+                    yield None
+                else:
+                    yield restored(next(rows), item.size, self.view, pose=item.pose)
+
+    # Looking ---------------------------------------------------------------------------------
+
+    def report(self, path: str | Path) -> None:
+        """Write the page that `onlygood fit` writes, atomically: promise, training, provenance.
+
+        Raises:
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        from onlygood.report.filling import fit_report
+        from onlygood.report.page import write_report
+
+        write_report(fit_report(self), path)
+
+    def plot(self) -> "Figure":
+        """The curves of the training as a figure of matplotlib.
+
+        Raises:
+            DataError: there are none, as the method takes no steps.
+        """
+        curves = {name: health.series(self.history, name) for name in health.names(self.history)}
+        if not curves:
+            raise DataError(f'there are no curves: method "{self.method}" takes no steps')
+        return training_curves(curves)
+
+    def __repr__(self) -> str:
+        return f"<Detector {'; '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in words."""
+        view = self.view
+        height, width = view.canvas
+        aligned = ", aligned" if view.align else ""
+        tiles = f" in tiles of {view.tile}" if view.tile else ""
+        colour = "grey" if view.channels == 1 else "RGB"
+        facts = {
+            "method": self.method,
+            "pictures": f"learnt from {self.provenance['n_train']} pictures",
+            "sees": f"{width} x {height} px{tiles}, {colour}{aligned}",
+            "promise": self.calibration.guarantee,
+            "note": self.calibration.note,
+            "training": self.verdict,
+        }
+        return {name: value for name, value in facts.items() if value}
+
+    # Keeping ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one file, atomically.
+
+        Raises:
+            ModelFileError: it cannot be written; nothing is left half written.
+        """
+        arrays = self.calibration.arrays()
+        needs = registry.needs(self.method)
+        model_file.write(
+            Path(path),
+            {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
+            | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
+            | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()},
+            {
+                "method": self.method,
+                "config": to_json(self.config),
+                "view": to_json(self.view),
+                "training": to_json(self.training),
+                "calibration": self.calibration.settings(),
+                "group_by": self.group_by,
+                "provenance": self.provenance,
+                "history": _thinned(self.history),
+                "unusual": [picture._asdict() for picture in self.calibrated_on.unusual],
+                **({"needs": needs} if needs else {}),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> "Detector":
+        """Read a detector that `save` has written.
+
+        Raises:
+            ModelFileError: the file is missing, foreign, damaged, changed, or of another version.
+        """
+        path = Path(path)
+        file = model_file.read(path)
+        where = torch.device(device) if device else default_device()
+        try:
+            facts = file.facts
+            method = _method_of(facts)
+            config = from_json(method.config_class, facts["config"])
+            view = view_from_json(facts["view"])
+            network = new_network(method, config, view, seed=0)
+            network.load_state_dict(_part(file.tensors, "method."))
+            arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
+            parts = {n: t.numpy() for n, t in _part(file.tensors, "parts.").items()}
+            return cls(
+                facts["method"],
+                RawScorer(network, view, where),
+                config,
+                from_json(Training, facts["training"]),
+                Calibration.from_parts(facts["calibration"], arrays),
+                calibrated_on=CalibratedOn(
+                    parts, unusual=tuple(Unusual(**it) for it in facts.get("unusual", ()))
+                ),
+                group_by=facts["group_by"],
+                provenance=facts["provenance"],
+                history=facts["history"],
+            )
+        except ModelFileError as error:  # a method or a frozen backbone is not here
+            raise ModelFileError(f"{path} cannot be used here: {error}") from error
+        except _UNFIT as error:
+            # Of weights that do not fit torch says more than a line.
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            provenance = file.facts.get("provenance")
+            writer = provenance.get("onlygood", "?") if isinstance(provenance, dict) else "?"
+            raise ModelFileError(
+                f"{path} is whole, but not what this onlygood writes ({what}); load it with "
+                f"onlygood {writer} or fit anew"
+            ) from error
+
+
+def _method_of(facts: Mapping[str, Any]) -> type[Method]:
+    """The class of the method that a file names.
+
+    Raises:
+        ModelFileError: it is of another package or of a file, which is not here.
+        ConfigError: onlygood has none of this name.
+    """
+    try:
+        return registry.method_named(facts["method"])
+    except ConfigError as error:
+        needed = facts.get("needs")
+        if not isinstance(needed, dict) or not needed.keys() & {"package", "file", "module"}:
+            raise
+        broken = "cannot be imported" in str(error)
+        raise ModelFileError(
+            str(error) if broken else registry.missing(facts["method"], needed)
+        ) from error
+
+
+def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:
+    return Calibration.fit(
+        survey.totals,
+        pixel_maxima=survey.pixel_maxima,
+        pixel_median=survey.pixel_median,
+        groups=group_names(survey.pictures.names, group_by) if group_by else None,
+        **promise,
+    )
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    """When, with what and on what."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "onlygood": version("onlygood"),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device_name(device),
+    }
+
+
+def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
+    """The pictures to learn from, and how that was understood, in words."""
+    if isinstance(pictures, str | os.PathLike) and (Path(pictures).is_dir() or is_csv(pictures)):
+        found = layout(Path(pictures))
+        return found.normal, found.description
+    source = ImageSource.of(pictures)
+    return source, f"{len(source)} pictures, all taken as normal"
+
+
+def _one_picture(name: str, given: Any) -> Pixels:
+    source = ImageSource.of(given)
+    if len(source) != 1:
+        raise DataError(f"{name} takes one picture, got {len(source)} pictures")
+    return source[0].load()
+
+
+def _parted(
+    names: Sequence[str],
+    kept: Sequence[int],
+    target_fpr: float,
+    confidence: float,
+    seed: int,
+    group_by: str | None,
+) -> Split:
+    """Part the pictures that are kept: a fifth calibrates, more if the promise needs it.
+
+    At most half do. With `group_by` the promise is about parts, and needs as many of these. From
+    100 pictures on a twentieth (64 at most) watches training besides, where training takes steps.
+    """
+    n = len(kept)
+    if n < 2:
+        raise DataError(
+            f"{n} picture is too few: at least one is needed to learn from and one to calibrate; "
+            "45 to calibrate are needed for 5 % false alarms at 90 % confidence"
+        )
+    parts = len(set(group_names([names[i] for i in kept], group_by))) if group_by else n
+    needed = -(-images_needed(target_fpr, confidence) * n // parts)
+    wanted = max(n // 5, needed)
+    return split(
+        names,
+        calibration=min(wanted, n // 2),
+        validation=min(64, n // 20) if n >= 100 else 0,
+        seed=seed,
+        group_by=group_by,
+        kept=kept,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU, or the processor with its vector units."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _thinned(records: list[health.Record]) -> list[health.Record]:
+    """Evenly chosen records, at most `MAX_RECORDS` of training and as many of validation."""
+    kept: list[int] = []
+    for validation in (True, False):
+        places = [
+            i
+            for i, record in enumerate(records)
+            if validation == any(name.startswith("validation/") for name in record)
+        ]
+        # Counted from the end: the last one says how the run came out.
+        kept += places[:: -(-(-len(places) // MAX_RECORDS) or 1)]
+    return [
+        {k: v for k, v in records[i].items() if not isinstance(v, float) or math.isfinite(v)}
+        for i in sorted(kept)
+    ]
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,225 @@
+"""Fills the report page with what a detector knows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from onlygood.core.errors import DataError
+from onlygood.core.settings import Training, View
+from onlygood.data.align import pose_in
+from onlygood.data.mask import mask_of
+from onlygood.data.resize import looked_at
+from onlygood.data.source import ImageSource, Picture
+from onlygood.decision.calibration import Calibration
+from onlygood.detector.raw_scores import MOST_UNUSUAL, CalibratedOn, RawScorer
+from onlygood.evaluation.evaluate import Evaluation
+from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
+from onlygood.report.heatmap import fit_map
+from onlygood.report.page import THUMBNAIL, shown
+from onlygood.result import Result
+from onlygood.training import health
+
+DIM = 3
+"""By which pixels that are not looked at are darker."""
+
+
+@runtime_checkable
+class Reported(Protocol):
+    """What a page tells of a detector."""
+
+    method: str
+    config: Any
+    view: View
+    training: Training
+    scorer: RawScorer
+    calibration: Calibration
+    calibrated_on: CalibratedOn
+    provenance: dict[str, Any]
+    history: list[health.Record]
+
+    @property
+    def verdict(self) -> str:
+        """Whether training went well, in words."""
+        ...
+
+    def stream(self, pictures: Any) -> Iterator[Result]:
+        """One result for each picture, in order."""
+        ...
+
+    def reconstruct(self, pictures: Any) -> Iterator[NDArray[np.uint8] | None]:
+        """Pictures as the method gives them back, in order."""
+        ...
+
+
+def fit_report(detector: Reported) -> ReportContent:
+    """A page on a fresh detector: its promise, its training, where it comes from."""
+    return _content(detector, "learnt from normal pictures", unusual=_unusual(detector))
+
+
+def evaluation_report(detector: Reported, evaluation: Evaluation) -> ReportContent:
+    """The same page, and how labelled pictures were told apart.
+
+    Pictures that the page shows are read and scored once more, for their heat maps.
+    """
+    figures = evaluation.to_json()
+    summary = {f.name: figures[f.name] for f in fields(EvaluationSummary) if f.name in figures}
+    promise = evaluation.promise
+    told = {
+        "promise": promise.words,
+        "promise_broken": promise.broken,
+        "promise_advice": promise.advice,
+    }
+    parts = {name: value for name, value in evaluation.parts.items() if value is not None}
+    return _content(
+        detector,
+        "evaluation on labelled pictures",
+        items=_items(detector, evaluation),
+        evaluation=EvaluationSummary(**{**summary, **told, "parts": parts}),
+    )
+
+
+def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
+    calibration = detector.calibration
+    return ReportContent(
+        title=f"{detector.method}: {what}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        method=detector.method,
+        method_summary=(type(detector.scorer.network).__doc__ or "").strip().splitlines()[0],
+        decision=DecisionSummary(
+            threshold=calibration.threshold,
+            target_fpr=calibration.target_fpr,
+            confidence=calibration.confidence,
+            promised_fpr=calibration.promised_fpr,
+            guarantee=calibration.guarantee,
+            n_calibration=calibration.n,
+            strict_threshold=calibration.strict_threshold,
+            note=calibration.note or None,
+        ),
+        calibration_scores=calibration.scores.tolist(),
+        calibration_parts={n: v.tolist() for n, v in detector.calibrated_on.parts.items()},
+        curves={n: health.series(detector.history, n) for n in health.names(detector.history)},
+        verdict=detector.verdict,
+        provenance=_provenance(detector),
+        **more,
+    )
+
+
+def settings_told(detector: Reported) -> dict[str, Any]:
+    """Every setting by name; pictures among them, which are long as text, in words."""
+    return {
+        **vars(detector.config),
+        **vars(detector.view),
+        "ignore": _ignored(detector.view),
+        "align": "to a reference" if detector.view.align else "none",
+        **vars(detector.training),
+    }
+
+
+def _provenance(detector: Reported) -> dict[str, str | int | float]:
+    facts = {name: value for name, value in detector.provenance.items() if name != "unreadable"}
+    unreadable = detector.provenance["unreadable"]
+    if unreadable:
+        names = [picture["name"] for picture in unreadable]
+        facts["left out as unreadable"] = f"{len(names)}: {', '.join(names[:5])}"
+    facts["settings"] = ", ".join(
+        f"{name}={value}" for name, value in settings_told(detector).items()
+    )
+    return {n: v if isinstance(v, int | float) else str(v) for n, v in facts.items()}
+
+
+def _ignored(view: View) -> str:
+    """What a mask ignores, in words: as a setting it is long."""
+    if not view.ignore:
+        return "nothing"
+    mask = mask_of(view.ignore)
+    return f"{mask.mean():.1%} of {mask.shape[1]} x {mask.shape[0]} pixels"
+
+
+def _items(detector: Reported, evaluation: Evaluation) -> list[Item]:
+    items = [
+        _item(result, label)
+        for result, label in zip(evaluation.results, evaluation.labels, strict=True)
+    ]
+    positions = sorted(shown(items))
+    if positions:
+        source = evaluation.source.subset(positions)
+        labels = [evaluation.labels[position] for position in positions]
+        for position, item in zip(positions, _pictured(detector, source, labels), strict=True):
+            items[position] = item
+    return items
+
+
+def _unusual(detector: Reported) -> list[Item]:
+    """The calibration pictures that score highest; of a loaded detector by name alone."""
+    source = detector.calibrated_on.pictures
+    if source is None:
+        unusual = detector.calibrated_on.unusual
+        decisions: Any = detector.calibration.decide([score for _, score in unusual])
+        return [
+            Item(name=name, score=score, decision=decision)
+            for (name, score), decision in zip(unusual, decisions.tolist(), strict=True)
+        ]
+    source = source.subset(range(min(MOST_UNUSUAL, len(source))))
+    # Without p-values: they compare with the calibration pictures, and these are some of them.
+    return [
+        replace(item, p_value=None)
+        for item in _pictured(detector, source, [None] * len(source))
+        if item.error is None
+    ]
+
+
+def _pictured(
+    detector: Reported, source: ImageSource, labels: Sequence[bool | None]
+) -> Iterator[Item]:
+    """Items with all that is shown of them; scores them."""
+    results, given = detector.stream(source), detector.reconstruct(source)
+    for picture, label, result, x_hat in zip(source, labels, results, given, strict=True):
+        item = _item(result, label)
+        photo = None if item.error is not None else _small(picture, detector.view)
+        if photo is None:
+            yield item
+            continue
+        yield replace(
+            item,
+            picture=photo,
+            reconstruction=None if x_hat is None else _image(x_hat).resize(photo.size),
+            map=None if result.map is None else fit_map(result.map, photo.size),
+        )
+
+
+def _item(result: Result, label: bool | None) -> Item:
+    if result.error is not None:
+        return Item(name=result.name, label=label, error=result.error)
+    decision: Any = result.decision
+    return Item(
+        name=result.name,
+        score=result.score,
+        p_value=result.p_value,
+        decision=decision,
+        parts=result.parts,
+        label=label,
+    )
+
+
+def _small(picture: Picture, view: View) -> Image.Image | None:
+    """A picture as small as the page shows it: dozens in camera resolution would fill memory.
+
+    What is not looked at is dim.
+    """
+    try:
+        pixels = picture.load()
+    except DataError:
+        return None
+    looked = looked_at(pixels.shape[:2], view, pose_in(pixels, view))
+    photo = _image(np.where(looked[..., None], pixels, pixels // DIM))
+    photo.thumbnail((THUMBNAIL, THUMBNAIL))
+    return photo
+
+
+def _image(pixels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from onlygood.decision.drift import ENOUGH, WINDOW, Watch, distances, smallest_share
+
+
+def p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    ascending = np.sort(calibration)
+    at_least = len(ascending) - np.searchsorted(ascending, scores)
+    return (1 + at_least) / (len(ascending) + 1)
+
+
+def test_distances_by_hand() -> None:
+    # Of a grid of 1/4, 2/4, 3/4, 1.
+    assert distances(np.array([0.25, 0.5, 0.75, 1.0]), 3) == (0.0, 0.0)
+    assert distances(np.array([0.25, 0.25, 0.25, 0.25]), 3) == (0.75, 0.0)
+    assert distances(np.array([1.0, 1.0, 1.0, 1.0]), 3) == (0.0, 0.75)
+    assert distances(np.array([0.25, 0.25, 0.5, 1.0]), 3) == (0.25, 0.0)
+
+
+def test_few_pictures_say_nothing() -> None:
+    watch = Watch(100)
+    watch.add([0.01] * (ENOUGH - 1))
+    assert watch.verdict().state == "too_few"
+    watch.add([0.01])
+    assert watch.verdict().state == "left"
+
+
+@pytest.mark.parametrize("n", [45, 100, 1000])
+def test_a_stream_like_the_calibration_raises_no_alarm(n: int) -> None:
+    draw = np.random.default_rng(n)
+    for _ in range(20):
+        calibration = draw.normal(size=n)
+        watch = Watch(n)
+        for _ in range(60):
+            watch.add(p_values(calibration, draw.normal(size=25)))
+            assert watch.verdict().state != "left"
+
+
+@pytest.mark.parametrize("n", [45, 100, 1000])
+def test_defects_within_reason_are_no_drift(n: int) -> None:
+    draw = np.random.default_rng(n)
+    calibration = draw.normal(size=n)
+    scores = np.concatenate([draw.normal(size=180), draw.normal(50, 1, size=20)])
+    assert Watch(n, p_values=p_values(calibration, scores)).verdict().state == "as_calibrated"
+
+
+@pytest.mark.parametrize("n", [45, 100, 1000])
+def test_a_shift_either_way_is_found_and_said(n: int) -> None:
+    draw = np.random.default_rng(n)
+    calibration = draw.normal(size=n)
+    higher = Watch(n, p_values=p_values(calibration, draw.normal(2, 1, WINDOW))).verdict()
+    assert (higher.state, higher.n) == ("left", WINDOW)
+    assert "score higher than" in higher.words and "calibrate again" in higher.words
+    lower = Watch(n, p_values=p_values(calibration, draw.normal(-2, 1, WINDOW))).verdict()
+    assert lower.state == "left"
+    assert "score lower than" in lower.words
+
+
+def test_single_pictures_score_lower_than_the_worst_of_a_part_by_nature() -> None:
+    watch = Watch(100, grouped=True, p_values=[0.95] * WINDOW)
+    assert watch.verdict().state == "as_calibrated"
+    watch.add([0.01] * WINDOW)
+    assert watch.verdict().state == "left"
+
+
+def test_the_window_forgets() -> None:
+    watch = Watch(100, p_values=[0.01] * WINDOW)
+    assert watch.verdict().state == "left"
+    watch.add(np.random.default_rng(0).integers(1, 102, WINDOW) / 101)
+    assert watch.verdict().state == "as_calibrated"
+
+
+@pytest.mark.parametrize("n", [45, 100, 230, 1000])
+def test_the_smallest_change_that_is_said_to_be_seen_is_seen(n: int) -> None:
+    share = smallest_share(WINDOW, n)
+    assert share is not None
+    even = np.arange(1, n + 2) / (n + 1)
+
+    def state(changed: float) -> str:
+        high = round(changed * WINDOW)
+        rest = np.quantile(even, np.linspace(0, 1, WINDOW - high), method="higher")
+        return Watch(n, p_values=[*rest, *[1 / (n + 1)] * high]).verdict().state
+
+    assert (state(share - 0.03), state(share + 0.03)) == ("as_calibrated", "left")
+
+
+def test_what_so_few_pictures_can_show_is_said() -> None:
+    watch = Watch(45, p_values=np.arange(1, 47) / 46)
+    assert watch.verdict().state == "too_few"
+    assert "63 % of pictures" in watch.verdict().words
+    watch.add(np.tile(np.arange(1, 47) / 46, 4))
+    verdict = watch.verdict()
+    assert verdict.state == "as_calibrated" and verdict.smallest_share == smallest_share(200, 45)
+    assert "with 200 pictures and 45 calibration scores" in verdict.words
+    assert "52 % of pictures" in verdict.words
+    watch = Watch(5, p_values=[0.5] * WINDOW)
+    assert watch.verdict().smallest_share is None
+    assert "too few to see any change" in watch.verdict().words

@@ -1,0 +1,197 @@
+"""One export of a small detector; that every method exports is in the family contract."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from onlygood import Detector
+from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.deploy.export import export
+from onlygood.deploy.export.validate import compare
+from onlygood.deploy.runtime import Runtime, file
+
+RNG = np.random.default_rng(0)
+
+
+class Scene(NamedTuple):
+    detector: Detector
+    path: Path
+    runtime: Runtime
+    folder: Path
+    """`good` and `other`, with a file that is no picture."""
+
+
+def stripes(seed: int, defect: bool = False) -> Image.Image:
+    draw = np.random.default_rng(seed)
+    grey = 128 + 60 * np.sin(np.arange(40) / 3)[:, None] * np.ones(50)
+    pixels = grey[..., None] + draw.normal(0, 6, (40, 50, 3))
+    if defect:
+        pixels[10:20, 10:20] = 255
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, without_shape_checks: None) -> Scene:
+    folder = tmp_path_factory.mktemp("export")
+    for name, count, defect in (("good", 24, False), ("other", 8, True)):
+        (folder / "data" / name).mkdir(parents=True)
+        for i in range(count):
+            stripes(100 * defect + i, defect).save(folder / "data" / name / f"{i:02}.png")
+    (folder / "data" / "good" / "broken.png").write_bytes(b"no picture")
+    normal = [np.asarray(stripes(1000 + i)) for i in range(40)]
+    detector = Detector.fit("pca", normal, settings={"size": 16, "components": 3})
+    path = folder / "it.onnx"
+    export(detector, path)
+    return Scene(detector, path, Runtime.load(path, threads=1), folder / "data")
+
+
+def test_it_says_what_the_detector_says(scene: Scene) -> None:
+    ours, theirs = scene.detector.score(scene.folder), scene.runtime.score(scene.folder)
+    assert [r.name for r in ours] == [r.name for r in theirs]
+    assert [r.decision for r in ours] == [r.decision for r in theirs]
+    assert [r.error for r in ours] == [r.error for r in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert b.score == pytest.approx(a.score, rel=1e-5, nan_ok=True)
+        assert b.p_value == pytest.approx(a.p_value, nan_ok=True)
+        assert b.parts == pytest.approx(a.parts, rel=1e-5)
+        if a.map is not None and b.map is not None:
+            np.testing.assert_allclose(a.map, b.map, rtol=1e-4, atol=1e-4)
+
+
+def test_a_method_that_searches_is_refused_at_once(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(scene.detector.scorer.network), "searches", True)
+    with pytest.raises(ConfigError, match='method "pca" takes gradient steps for each picture'):
+        export(scene.detector, tmp_path / "it.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:
+    agreement = compare(scene.detector, scene.runtime, scene.folder)
+    assert agreement.agrees
+    assert agreement.words == "they agree on 32 pictures"
+    assert agreement.auroc == agreement.auroc_exported == 1.0
+    assert 0 < agreement.latency_ms <= agreement.latency_p95_ms
+    assert (
+        f"at most {agreement.latency_p95_ms_exported:.1f} ms"
+        in dict(agreement.rows())["one picture, exported"]
+    )
+    assert json.dumps(agreement.to_json())
+
+
+def test_another_model_is_told_apart(scene: Scene) -> None:
+    normal = [np.asarray(stripes(2000 + i)) for i in range(40)]
+    other = Detector.fit("pca", normal, settings={"size": 16, "components": 2})
+    agreement = compare(other, scene.runtime, scene.folder)
+    assert not agreement.agrees
+    assert "they do NOT agree" in agreement.words
+
+
+def test_any_onnx_runtime_can_use_it_with_pictures_of_any_size(scene: Scene) -> None:
+    session = onnxruntime.InferenceSession(scene.path, providers=["CPUExecutionProvider"])
+    pictures = np.stack([np.asarray(stripes(i)) for i in range(3)])
+    score, p_value, heat = session.run(["score", "p_value", "map"], {"pictures": pictures})
+    expected = scene.detector.score(list(pictures))
+    assert score == pytest.approx([r.score for r in expected], rel=1e-5)
+    assert p_value == pytest.approx([r.p_value for r in expected])
+    assert heat.shape == (3, 16, 16)
+
+
+def test_it_is_valid_and_knows_nothing_of_the_machine_that_made_it(scene: Scene) -> None:
+    model = onnx.load(scene.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert b"site-packages" not in scene.path.read_bytes()
+    assert str(Path.cwd()).encode() not in scene.path.read_bytes()
+    assert [entry.key for entry in model.metadata_props] == ["onlygood", "sha256"]
+
+
+def test_triangles_are_kept_without_their_zeros(tmp_path: Path) -> None:
+    normal = [np.asarray(stripes(i)) for i in range(30)]
+    # 2 x 2 positions with 152 features each.
+    detector = Detector.fit("gaussian", normal, settings={"size": 16})
+    path = tmp_path / "it.onnx"
+    export(detector, path)
+    shapes = [tuple(constant.dims) for constant in onnx.load(path).graph.initializer]
+    assert (4, 152 * 153 // 2 + 1) in shapes
+    assert (4, 152, 152) not in shapes
+    picture = np.asarray(stripes(99, True))
+    exported = Runtime.load(path, threads=1).score([picture])
+    np.testing.assert_allclose(
+        [result.score for result in exported],
+        [result.score for result in detector.score([picture])],
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("size", [12, 24])
+def test_what_is_cut_out_is_cut_out_of_exported_models_too(
+    size: int, tmp_path: Path, without_shape_checks: None
+) -> None:
+    normal = [np.asarray(stripes(i)) for i in range(40)]
+    settings = {"size": size, "crop": 20, "components": 3, "tile": 12, "smooth": 0.0}
+    detector = Detector.fit("pca", normal, settings=settings)
+    detector.save(tmp_path / "it.safetensors")
+    export(detector, tmp_path / "it.onnx")
+    runtime = Runtime.load(tmp_path / "it.onnx", threads=1)
+    inside, outside = (np.asarray(stripes(99)).copy() for _ in range(2))
+    inside[15:22, 20:30] = 255
+    outside[:8] = outside[:, :12] = 0  # What is cut out are rows 10 to 29, columns 15 to 34.
+    pictures = [normal[0], inside, outside, normal[0][:19]]
+    ours = Detector.load(tmp_path / "it.safetensors").score(pictures)
+    theirs = runtime.score(pictures)
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        assert b.score == pytest.approx(a.score, rel=1e-4)
+        assert a.map is not None and b.map is not None and a.map.shape == (40, 50)
+        np.testing.assert_allclose(a.map, b.map, rtol=1e-3, atol=1e-3)
+        assert a.map[10:30, 15:35].all() and np.count_nonzero(a.map) == 400
+    unmarked = Detector.load(tmp_path / "it.safetensors").score([np.asarray(stripes(99))])[0]
+    assert ours[2].score == unmarked.score < ours[1].score
+    for results in (ours, theirs):
+        assert results[3].decision == "error"
+        assert "is 50 x 19, too small for the 20 x 20 pixels" in str(results[3].error)
+    session = onnxruntime.InferenceSession(tmp_path / "it.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["score"], {"pictures": np.stack([inside, outside])})
+    assert scores == pytest.approx([r.score for r in ours[1:3]], rel=1e-4)
+    # ONNX Runtime's own exception has no base to name.
+    with pytest.raises(Exception, match="out of data bounds"):
+        session.run(["score"], {"pictures": inside[None, :19]})
+
+
+def test_the_promise_travels_along(scene: Scene) -> None:
+    assert scene.runtime.calibration.guarantee == scene.detector.calibration.guarantee
+    assert scene.runtime.provenance == scene.detector.provenance
+
+
+def test_a_pinned_digest_refuses_other_files(scene: Scene) -> None:
+    assert Runtime.load(scene.path, sha256=scene.runtime.sha256[:12])
+    with pytest.raises(ModelFileError, match="is not the model that was asked for"):
+        Runtime.load(scene.path, sha256="0123")
+
+
+def test_a_whole_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    file.write(tmp_path / "it.onnx", b"something else")
+    with pytest.raises(ModelFileError, match="cannot be run by this ONNX Runtime"):
+        Runtime.load(tmp_path / "it.onnx")
+
+
+def test_the_runtime_scores_without_torch(scene: Scene, tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['torch'] = None\n"
+        "from onlygood.cli import main\n"
+        f"status = main(['score', {str(scene.path)!r}, {str(scene.folder)!r}, '--quiet',"
+        f" '-o', {str(tmp_path / 'scores.json')!r}, '--maps', {str(tmp_path / 'maps')!r}])\n"
+        "assert status == 1, status\n"  # one picture cannot be read
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    rows = json.loads((tmp_path / "scores.json").read_text())["results"]
+    assert sum(row["decision"] == "anomalous" for row in rows) >= 8
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 32

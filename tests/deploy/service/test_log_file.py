@@ -1,0 +1,188 @@
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from onlygood.core.errors import ConfigError
+from onlygood.deploy.service import log_file
+from onlygood.deploy.service.log_file import LogError, LogFile
+
+MARK, VERSION = 7, 1
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a log?%20#1.sqlite"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[LogFile]:
+    log = opened(path)
+    yield log
+    log.close()
+
+
+def opened(path: Path) -> LogFile:
+    tables = "CREATE TABLE IF NOT EXISTS words (word TEXT);"
+    return LogFile(path, tables=tables, mark=MARK, version=VERSION)
+
+
+def write(log: LogFile, word: str) -> None:
+    with log.writing() as writer:
+        writer.execute("INSERT INTO words VALUES (?)", (word,))
+
+
+def words(path: Path) -> list[str]:
+    """As another program reads them."""
+    with closing(sqlite3.connect(path)) as reader:
+        return [word for (word,) in reader.execute("SELECT word FROM words ORDER BY rowid")]
+
+
+@contextmanager
+def held(path: Path) -> Iterator[sqlite3.Connection]:
+    """By another program, which has begun to write."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+def damage(path: Path, how: str) -> None:
+    aside = path.with_name("aside")
+    match how:
+        case "moved" | "replaced" | "created anew":
+            path.rename(aside)
+        case "removed":
+            path.unlink()
+        case "emptied":
+            path.write_bytes(b"")
+        case "-wal" | "-shm":
+            path.with_name(path.name + how).unlink()
+    if how == "replaced":
+        path.write_bytes(aside.read_bytes())
+    if how == "created anew":
+        path.touch()
+
+
+DAMAGE = ["moved", "replaced", "created anew", "removed", "emptied", "-wal", "-shm"]
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_file_that_goes_is_noticed_by_the_next_who_writes(
+    log: LogFile, path: Path, how: str
+) -> None:
+    write(log, "before")
+    damage(path, how)
+    assert "was moved, removed, replaced" in log.trouble
+    for _ in range(3):
+        with pytest.raises(LogError, match="start the service anew"):
+            write(log, "after")
+    with pytest.raises(LogError, match="start the service anew"):
+        log.read("SELECT * FROM words")
+    with pytest.raises(LogError):
+        log.look()
+    if how in ("moved", "removed"):
+        assert not path.exists()  # nobody has made a new one, which would look like the log
+    log.close()
+    if how in ("moved", "replaced", "created anew"):
+        assert words(path.with_name("aside")) == ["before"]
+    if how in ("-wal", "-shm"):
+        assert words(path) == ["before"]
+
+
+def test_a_file_that_goes_while_it_is_written_is_noticed(log: LogFile, path: Path) -> None:
+    with pytest.raises(LogError), log.writing() as writer:
+        writer.execute("INSERT INTO words VALUES ('into nowhere')")
+        path.unlink()
+
+
+def test_a_file_that_comes_back_is_written_again(log: LogFile, path: Path) -> None:
+    write(log, "one")
+    aside = path.rename(path.with_name("aside"))
+    with pytest.raises(LogError):
+        log.look()
+    assert not path.with_name(path.name + "-wal").exists()
+    aside.rename(path)
+    log.look()
+    assert not log.trouble
+    write(log, "two")
+    assert words(path) == ["one", "two"]
+
+
+def test_a_new_log_of_the_same_name_is_its_own(log: LogFile, path: Path) -> None:
+    write(log, "old")
+    path.rename(path.with_name("aside"))
+    with pytest.raises(LogError):
+        log.look()
+    another = opened(path)
+    write(another, "new")
+    with pytest.raises(LogError):
+        write(log, "old")
+    log.close()
+    write(another, "new")
+    assert words(path) == ["new", "new"]
+    another.close()
+    assert words(path.with_name("aside")) == ["old"]
+
+
+def test_readers_never_make_or_change_a_file(log: LogFile, path: Path) -> None:
+    with pytest.raises(LogError, match="readonly"):
+        log.read("INSERT INTO words VALUES ('x')")
+
+
+def test_a_lock_that_is_given_up_is_waited_for(log: LogFile, path: Path) -> None:
+    with held(path) as other:
+        other.execute("INSERT INTO words VALUES ('theirs')")
+        waiting = threading.Thread(target=write, args=(log, "ours"))
+        waiting.start()
+        time.sleep(0.3)
+        assert waiting.is_alive()
+        other.execute("COMMIT")
+        waiting.join(5)
+    assert words(path) == ["theirs", "ours"]
+    assert not log.trouble
+
+
+def test_all_who_wait_for_a_lock_are_told_at_the_same_time(
+    log: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "PATIENCE_S", 0.8)
+    told: list[float] = []
+
+    def wait() -> None:
+        with pytest.raises(LogError, match="another program holds its lock"):
+            write(log, "ours")
+        told.append(time.monotonic())
+
+    began = time.monotonic()
+    with held(path):
+        waiting = [threading.Thread(target=wait) for _ in range(20)]
+        for thread in waiting:
+            thread.start()
+            time.sleep(0.01)
+        assert log.read("SELECT * FROM words") == []  # who reads does not wait
+        for thread in waiting:
+            thread.join()
+        assert 0.8 <= told[0] - began and told[-1] - began < 1.6
+        # Who comes later need not wait for what all have waited for.
+        wait()
+        assert told[-1] - told[-2] < 0.4
+        assert log.trouble
+    log.look()
+    assert not log.trouble
+    write(log, "ours")
+
+
+@pytest.mark.parametrize("name", [":memory:", "folder", "pipe"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(ConfigError, match="name a"):
+        opened(path)

@@ -1,0 +1,210 @@
+"""What a detector knows arrives on the page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onlygood import Detector
+from onlygood.detector.raw_scores import MOST_UNUSUAL
+from onlygood.evaluation.evaluate import Evaluation, evaluate
+from onlygood.report.filling import evaluation_report, fit_report
+from onlygood.report.page import (
+    LEAST_ANOMALOUS,
+    MISTAKES,
+    MOST_ANOMALOUS,
+    THUMBNAIL,
+    render,
+    write_report,
+)
+from onlygood.training.health import WITHOUT_STEPS
+from tests import parts
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return parts.fit()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    parts.write(parts.normal(60, seed=5), tmp_path / "good")
+    parts.write(parts.scratched(30), tmp_path / "scratched")
+    return tmp_path
+
+
+@pytest.fixture
+def evaluation(detector: Detector, folder: Path) -> Evaluation:
+    return evaluate(detector, folder)
+
+
+def test_a_fresh_detector_tells_its_promise(detector: Detector) -> None:
+    content = fit_report(detector)
+    calibration = detector.calibration
+    assert content.title == "pca: learnt from normal pictures"
+    assert content.method_summary.startswith("Projection on principal components")
+    assert content.decision.threshold == calibration.threshold
+    assert content.decision.guarantee == calibration.guarantee
+    assert content.decision.n_calibration == 45
+    assert content.decision.note is None
+    assert list(content.calibration_scores) == calibration.scores.tolist()
+    assert content.verdict == WITHOUT_STEPS
+    assert (content.items, content.evaluation, content.curves) == ((), None, {})
+    assert sorted(content.calibration_parts["residual"]) == sorted(calibration.scores)
+
+
+def test_the_most_unusual_calibration_pictures_are_told(detector: Detector) -> None:
+    unusual = fit_report(detector).unusual
+    highest = sorted(detector.calibration.scores, reverse=True)[:MOST_UNUSUAL]
+    assert [item.score for item in unusual] == pytest.approx(highest, rel=1e-5)
+    for item in unusual:
+        assert item.picture is not None and item.reconstruction is not None
+        assert item.picture.size == item.reconstruction.size == (20, 24)
+        assert np.shape(item.map) == (24, 20)
+        assert item.p_value is None
+        # The subspace holds nearly all of a normal part.
+        difference = np.abs(np.asarray(item.picture, int) - np.asarray(item.reconstruction, int))
+        assert difference.mean() < 20
+
+
+def test_methods_that_give_nothing_back_show_picture_and_map() -> None:
+    made = Detector.fit("gaussian", list(parts.normal(12)), settings={"size": 16})
+    unusual = fit_report(made).unusual
+    assert unusual and all(item.reconstruction is None for item in unusual)
+    assert all(item.map is not None for item in unusual)
+
+
+def test_a_loaded_detector_knows_the_parts_but_no_pictures(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "it.safetensors")
+    content = fit_report(Detector.load(tmp_path / "it.safetensors"))
+    fresh = fit_report(detector)
+    assert [item.name for item in content.unusual] == [item.name for item in fresh.unusual]
+    assert [item.score for item in content.unusual] == pytest.approx(
+        [item.score for item in fresh.unusual], rel=1e-5
+    )
+    assert all(item.picture is None for item in content.unusual)
+    assert "keeps their names, not the pictures" in render(content)
+    assert content.calibration_parts == fit_report(detector).calibration_parts
+
+
+def test_a_promise_that_could_not_be_kept_is_told() -> None:
+    decision = fit_report(parts.fit(parts.normal(10))).decision
+    assert decision.note is not None
+    assert "needs 45 normal pictures" in decision.note
+    assert decision.promised_fpr > decision.target_fpr
+
+
+def test_two_thresholds_are_told(detector: Detector) -> None:
+    decision = fit_report(detector.calibrate(target_fpr=0.3, strict_fpr=0.1)).decision
+    assert decision.strict_threshold is not None
+    assert decision.strict_threshold > decision.threshold
+
+
+def test_training_curves_are_told() -> None:
+    settings = {"size": 32, "width": 2, "latent": 4, "steps": 4, "log_every": 2}
+    made = Detector.fit("autoencoder", parts.normal(10), settings=settings)
+    curves = fit_report(made).curves
+    assert [step for step, _ in curves["autoencoder/reconstruction"]] == [1, 2, 4]
+    assert "autoencoder/gradient_norm" in curves
+
+
+def test_provenance_is_told_with_every_setting(detector: Detector) -> None:
+    provenance = fit_report(detector).provenance
+    assert provenance["n_train"] == 75
+    assert provenance["seed"] == 0
+    settings = str(provenance["settings"]).split(", ")
+    assert {"components=4", "size=16", "batch_size=32"} <= set(settings)
+    assert "left out as unreadable" not in provenance
+
+
+def test_what_is_not_looked_at_is_told_and_dim() -> None:
+    pictures = list(np.random.default_rng(0).integers(90, 100, (12, 20, 40), np.uint8))
+    mask = np.zeros((20, 40), np.uint8)
+    mask[:, :10] = 255
+    settings = {"size": 32, "roi": (0.0, 0.0, 0.5, 1.0)}
+    content = fit_report(Detector.fit("pca", pictures, settings=settings, ignore=mask))
+    assert "ignore=25.0% of 40 x 20 pixels" in str(content.provenance["settings"])
+    photo = np.asarray(content.unusual[0].picture)
+    assert photo[:, 10:20].min() >= 90 > 33 >= max(photo[:, :10].max(), photo[:, 20:].max())
+
+
+def test_unreadable_training_pictures_are_named(tmp_path: Path) -> None:
+    for path in parts.write(parts.normal(20), tmp_path)[:7]:
+        path.write_bytes(b"")
+    told = str(fit_report(parts.fit(tmp_path)).provenance["left out as unreadable"])
+    assert told.startswith("7: ")
+    assert told.count(".png") == 5
+
+
+def test_an_evaluation_tells_its_figures(detector: Detector, evaluation: Evaluation) -> None:
+    content = evaluation_report(detector, evaluation)
+    assert content.evaluation is not None
+    assert content.evaluation.auroc == evaluation.auroc
+    assert content.evaluation.parts == evaluation.parts
+    assert content.evaluation.n_anomalous == 30
+    assert len(content.items) == 90
+    assert [item.label for item in content.items] == evaluation.labels
+    assert [item.name for item in content.items] == evaluation.source.names
+
+
+def test_only_pictures_that_are_shown_are_kept(detector: Detector, evaluation: Evaluation) -> None:
+    content = evaluation_report(detector, evaluation)
+    kept = [item for item in content.items if item.picture is not None]
+    assert MOST_ANOMALOUS <= len(kept) <= MOST_ANOMALOUS + LEAST_ANOMALOUS + 2 * MISTAKES
+    best = sorted(content.items, key=lambda item: -(item.score or 0))[:MOST_ANOMALOUS]
+    assert all(item.picture is not None for item in best)
+    for item in kept:
+        assert item.map is not None
+        assert item.picture is not None
+        assert item.picture.size == (20, 24)
+        assert np.shape(item.map) == (24, 20)
+    for item, result in zip(content.items, evaluation.results, strict=True):
+        assert item.score == pytest.approx(result.score, rel=1e-5)
+        if item.picture is None:
+            assert item.map is None
+
+
+def test_large_pictures_are_kept_small(detector: Detector, tmp_path: Path) -> None:
+    parts.write(parts.normal(3), tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    large = Image.fromarray(parts.scratched(1)[0]).resize((2000, 1000))
+    large.save(tmp_path / "bad" / "large.png")
+    content = evaluation_report(detector, evaluate(detector, tmp_path))
+    item = content.items[-1]
+    assert item.picture is not None
+    assert item.picture.size == (THUMBNAIL, THUMBNAIL // 2)
+    assert np.shape(item.map) == (THUMBNAIL // 2, THUMBNAIL)
+    # Shrinking keeps the worst pixel.
+    (result,) = detector.score(tmp_path / "bad" / "large.png")
+    assert result.map is not None
+    assert np.max(item.map) == result.map.max()
+
+
+def test_pictures_that_cannot_be_read_are_named(detector: Detector, folder: Path) -> None:
+    (folder / "scratched" / "000.png").write_bytes(b"")
+    content = evaluation_report(detector, evaluate(detector, folder))
+    (item,) = [item for item in content.items if item.error is not None]
+    assert item.name == "scratched/000.png"
+    assert (item.score, item.decision, item.picture) == (None, None, None)
+
+
+def test_a_picture_that_vanishes_before_the_report_is_an_error_there(
+    detector: Detector, folder: Path, evaluation: Evaluation
+) -> None:
+    for path in folder.glob("scratched/*.png"):
+        path.unlink()
+    content = evaluation_report(detector, evaluation)
+    gone = [item for item in content.items if item.error is not None]
+    assert gone
+    assert all("does not exist" in str(item.error) for item in gone)
+
+
+def test_the_page_is_written(detector: Detector, evaluation: Evaluation, tmp_path: Path) -> None:
+    write_report(evaluation_report(detector, evaluation), tmp_path / "r.html")
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "evaluation on labelled pictures" in html
+    assert "scratched/000.png" in html
+    assert html.count("data:image/") >= 2 * MOST_ANOMALOUS
