@@ -192,8 +192,11 @@ def ours(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def asked(python: str, variant: Variant, request: Mapping[str, Any]) -> dict[str, Any]:
+def asked(
+    python: str, variant: Variant, request: Mapping[str, Any], threads: int
+) -> dict[str, Any]:
     """The answer of a process of its own, and how long another one takes to import the library."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     script = {
         "onlygood": [__file__, "--ours"],
         "anomalib": [str(Path(__file__).with_name("anomalib_ganomaly.py"))],
@@ -201,10 +204,15 @@ def asked(python: str, variant: Variant, request: Mapping[str, Any]) -> dict[str
     with tempfile.TemporaryDirectory() as work:
         given = json.dumps({**request, **asdict(variant), "work": work})
         said = subprocess.run(
-            [python, *script, given], check=True, stdout=subprocess.PIPE, text=True
+            [python, *script, given],
+            check=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         ).stdout
+    imports = [python, "-W", "ignore", "-c", IMPORTS[variant.library]]
     began = time.perf_counter()
-    subprocess.run([python, "-W", "ignore", "-c", IMPORTS[variant.library]], check=True)
+    subprocess.run(imports, check=True, env=environment)
     seconds = time.perf_counter() - began
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return {**answer, "import_seconds": seconds}
@@ -256,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--anomalib-python", help="of an environment that has anomalib")
     parser.add_argument("--minutes", type=float, default=0.5, help="of training, in each run")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     parser.add_argument("--ours", help=argparse.SUPPRESS)
@@ -280,14 +288,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     counts = {name: len(pictures) for name, pictures in parts.items()}
     variants = tuple(variant for variant in variants if variant.library in pythons)
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)
     answers: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in variants}
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), parts)
         for number in range(rounds):
             request = {"folder": folder, "size": SIZE, "minutes": minutes, "seed": number}
             for variant in variants if number % 2 == 0 else reversed(variants):
-                answers[variant.name].append(asked(pythons[variant.library], variant, request))
+                answer = asked(pythons[variant.library], variant, request, options.threads)
+                answers[variant.name].append(answer)
                 print(f"round {number + 1} of {rounds}: {variant.name}", file=sys.stderr)
     rows = [joined(variant, answers[variant.name]) for variant in variants]
     facts = answers[variants[0].name][0]["machine"]

@@ -60,7 +60,7 @@ def test_what_another_environment_answers_becomes_a_row(tmp_path: Path) -> None:
     python.write_text(f"#!/bin/sh\necho 'a warning'\necho '{json.dumps(answer)}'\n")
     python.chmod(0o755)
     variant = beside.Variant(name="theirs", library="anomalib", settings={"n_features": 16})
-    row = beside.joined(variant, [beside.asked(str(python), variant, {})])
+    row = beside.joined(variant, [beside.asked(str(python), variant, {}, 1)])
     assert (row.auroc.median, row.training.median, row.scoring.median) == (0.75, 30.0, 2.0)
     assert row.settings == {"n_features": 16}
 
