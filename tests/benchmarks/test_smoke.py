@@ -15,6 +15,8 @@ SCRIPTS = (
 )
 SHARED = {"measure", "anomalib_ganomaly"}
 """What scripts import, or start elsewhere."""
+ASKED_FOR = {"beside_anomalib"}
+"""Wants a data set and another environment, which few have."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +28,10 @@ def test_every_script_is_known_here() -> None:
     assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SCRIPTS} | SHARED
 
 
-def test_make_bench_runs_them_all() -> None:
+def test_make_bench_runs_all_that_run_anywhere() -> None:
     makefile = (BENCHMARKS.parent / "Makefile").read_text()
     line = next(text for text in makefile.splitlines() if text.startswith("BENCHMARKS :="))
-    assert sorted(line.split()[2:]) == sorted(SCRIPTS)
+    assert sorted(line.split()[2:]) == sorted({*SCRIPTS} - ASKED_FOR)
 
 
 @pytest.mark.parametrize(
