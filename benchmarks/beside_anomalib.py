@@ -5,9 +5,10 @@ PNG files once, which all read. Each run has a process of its own; all take turn
 in one order and then in the other. Scores go through `Detector.score` and `Engine.predict`, from
 files, without maps. What anomalib would clamp is not clamped, and AUROC is computed here for all.
 
-Both learn from some of the training pictures and calibrate on the others. Anomalib is as it comes,
-but for what only costs time: it writes no logs, checkpoints and pictures while it learns, does not
-validate, and reads pictures in its own process. The peak is that of the process after scoring.
+Ours keeps some of the training pictures aside to calibrate on; anomalib learns from all. It is as
+it comes, but for what only costs time: it writes no logs, checkpoints and pictures while it learns,
+does not validate, and reads pictures in its own process. The peak is that of the process after
+scoring.
 
 Anomalib lives in an environment of its own; without it, ours runs alone.
 
@@ -102,7 +103,7 @@ class Row:
     precision: str
     """Of training."""
     trained_on: int
-    """Pictures that it learns from; it calibrates on the others."""
+    """Pictures that it learns from."""
     images: Spread
     """Pictures that it got to see, again and again."""
     auroc: Spread
