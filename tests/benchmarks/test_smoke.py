@@ -1,4 +1,5 @@
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    *("decoding", "deploy", "frozen", "lines", "memory", "methods", "promise"),
-    *("reflect_parts", "scale", "scoring", "service", "small", "startup", "threads"),
+    *("beside_anomalib", "decoding", "deploy", "frozen", "lines", "memory", "methods"),
+    *("promise", "reflect_parts", "scale", "scoring", "service", "small", "startup", "threads"),
     "training",
 )
+SHARED = {"measure", "anomalib_ganomaly"}
+"""What scripts import, or start elsewhere."""
+ASKED_FOR = {"beside_anomalib"}
+"""Wants a data set and another environment, which few have."""
 
 
 @pytest.fixture(autouse=True)
@@ -20,20 +25,20 @@ def _found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_script_is_known_here() -> None:
-    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SCRIPTS, "measure"}
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SCRIPTS} | SHARED
 
 
-def test_make_bench_runs_them_all() -> None:
+def test_make_bench_runs_all_that_run_anywhere() -> None:
     makefile = (BENCHMARKS.parent / "Makefile").read_text()
     line = next(text for text in makefile.splitlines() if text.startswith("BENCHMARKS :="))
-    assert sorted(line.split()[2:]) == sorted(SCRIPTS)
+    assert sorted(line.split()[2:]) == sorted({*SCRIPTS} - ASKED_FOR)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("decoding", "deploy", "frozen", "methods", "reflect_parts", "scale", "scoring"),
-        *("service", "small", "startup", "threads", "training"),
+        *("beside_anomalib", "decoding", "deploy", "frozen", "methods", "reflect_parts", "scale"),
+        *("scoring", "service", "small", "startup", "threads", "training"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
@@ -45,6 +50,31 @@ def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     # Some builds name their CUDA in the one and not in the other.
     told = figures["machine"]["versions"]["torch"]
     assert told.split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_what_another_environment_answers_becomes_a_row(tmp_path: Path) -> None:
+    beside, python = import_module("beside_anomalib"), tmp_path / "python"
+    answer = {
+        **{"normal": [0.0, 1.0], "anomalous": [0.5, 2.0], "scoring_seconds": 2.0},
+        **{"images": 90, "training_seconds": 3.0, "trained_on": 7, "precision": "32-true"},
+        **{"peak_mib": 600.0, "model_mb": 2.0, "onnx_mb": 1.0},
+    }
+    python.write_text(f"#!/bin/sh\necho 'a warning'\necho '{json.dumps(answer)}'\n")
+    python.chmod(0o755)
+    variant = beside.Variant(name="theirs", library="anomalib", settings={"n_features": 16})
+    row = beside.joined(variant, [beside.asked(str(python), variant, {}, 1)])
+    assert (row.auroc.median, row.training.median, row.scoring.median) == (0.75, 30.0, 2.0)
+    assert row.settings == {"n_features": 16}
+
+
+def test_an_environment_without_anomalib_is_told_what_it_needs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        import_module("beside_anomalib").main(["--quick", "--anomalib-python", sys.executable])
+    said = capsys.readouterr().err
+    assert "No module named 'anomalib'" in said
+    assert 'pip install "anomalib[cpu]" onnx onnxscript' in said
 
 
 def test_startup_runs_the_source_of_another_commit_beside_this_one(
