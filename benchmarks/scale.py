@@ -7,9 +7,9 @@ missed. Each row is written as soon as it is measured.
 
     python benchmarks/scale.py --pictures 10000 100000 --json results/scale-cpu.json
 
-Up to 10,000 pictures all models are measured, beyond that pca alone: reflect takes ten times as
-long for each, and what 100,000 show is whether listing, memory and summary grow. Beyond as many
-files are copies, as making them takes longer than scoring them.
+Up to 10,000 pictures all models are measured, beyond that pca alone, unless models are named:
+reflect takes ten times as long for each. Beyond as many files are copies, as making them takes
+longer than scoring them.
 """
 
 import argparse
@@ -230,13 +230,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of all ways."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--camera", type=int, default=300, help="side of the files, pixels")
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
-    counts, models, ways = options.pictures, options.models, list(WAYS)
+    counts, models, ways = options.pictures, options.models or list(MODELS), options.ways
     if options.quick:
         counts, models, ways = [40], ["pca"], ["one table", "1 worker"]
     facts = machine()
@@ -256,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             export(detector, folder / f"{model}.onnx")
         for count in counts:
             sources = make_pictures(folder, count, options.camera)
-            for model in models if count <= SMALL else ["pca"]:
+            for model in models if options.models or count <= SMALL else ["pca"]:
                 runs: dict[str, list[Run]] = {}
                 for _ in range(options.rounds):
                     for way in (one for one in ways if WAYS[one].source in sources):

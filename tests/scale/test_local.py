@@ -1,4 +1,6 @@
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from onlygood.deploy.runtime import Runtime
 from onlygood.scale import Local
@@ -35,9 +38,11 @@ UNITS = 120
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
-    content = normal(1)
-    for i in range(UNITS):
-        (folder / f"{i:03}.png").write_bytes(content)
+    # Large, so that a job goes on for longer than it takes to notice and to stop it.
+    with Image.open(io.BytesIO(normal(1))) as small:
+        small.resize((1250, 1000)).save(folder / "000.png")
+    for i in range(1, UNITS):
+        shutil.copyfile(folder / "000.png", folder / f"{i:03}.png")
     return folder
 
 
