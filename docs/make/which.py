@@ -102,19 +102,23 @@ def _best(lines: Sequence[Line]) -> dict[str, list[Line]]:
     for (method, _), group in groups.items():
         if {line["class"] for line in group} != classes:
             continue
-        if method not in found or _auroc(group) > _auroc(found[method]):
+        if method not in found or auroc(group) > auroc(found[method]):
             found[method] = group
     return found
 
 
-def _auroc(lines: Sequence[Line]) -> float:
-    return statistics.mean(line["auroc"] for line in lines)
+def auroc(lines: Sequence[Line]) -> float:
+    """Each class counts once, however many seeds it has."""
+    by_class: dict[str, list[float]] = {}
+    for line in lines:
+        by_class.setdefault(line["class"], []).append(line["auroc"])
+    return statistics.mean(map(statistics.mean, by_class.values()))
 
 
 def _ranks(name: str, kinds: Sequence[dict[str, list[Line]]]) -> list[float]:
     """The share of the other methods that one is above, for each kind that it was measured on."""
     return [
-        statistics.mean(_auroc(found[name]) > _auroc(other) for other in found.values())
+        statistics.mean(auroc(found[name]) > auroc(other) for other in found.values())
         for found in kinds
         if name in found
     ]
@@ -123,17 +127,17 @@ def _ranks(name: str, kinds: Sequence[dict[str, list[Line]]]) -> list[float]:
 def _cell(found: dict[str, list[Line]], name: str) -> str:
     if name not in found:
         return ""
-    value = _auroc(found[name])
+    value = auroc(found[name])
     words = f"{value:.3f}"
-    if value == max(map(_auroc, found.values())):
+    if value == max(map(auroc, found.values())):
         return f"**{words}**"
-    return f"({words})" if name != FLOOR and value <= _auroc(found[FLOOR]) else words
+    return f"({words})" if name != FLOOR and value <= auroc(found[FLOOR]) else words
 
 
 def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
-    first, second, *_ = sorted(found, key=lambda name: -_auroc(found[name]))
-    because = ", ".join(f"`{name}` reaches {_auroc(found[name]):.3f}" for name in (first, second))
-    floor = f"the mean picture {_auroc(found[FLOOR]):.3f}"
+    first, second, *_ = sorted(found, key=lambda name: -auroc(found[name]))
+    because = ", ".join(f"`{name}` reaches {auroc(found[name]):.3f}" for name in (first, second))
+    floor = f"the mean picture {auroc(found[FLOOR]):.3f}"
     return f"| {kind.words} | [`{first}`](methods/{first}.md) | {because}, {floor} |"
 
 

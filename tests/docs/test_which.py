@@ -41,3 +41,11 @@ def test_the_best_is_taken_and_what_is_below_the_floor_is_not(which: ModuleType)
         "mean_picture": ["0.600", "0.600"],
         "ama": ["(0.500)", "(0.500)"],
     }
+
+
+def test_a_class_with_more_seeds_counts_no_more(which: ModuleType) -> None:
+    records = [
+        line(value, **{"class": name, "seed": seed})
+        for name, seed, value in (("bag", 0, 0.5), ("dress", 0, 0.8), ("dress", 1, 1.0))
+    ]
+    assert which.auroc(records) == pytest.approx(0.7)
