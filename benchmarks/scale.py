@@ -237,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
-    counts, models, ways = options.pictures, options.models or list(MODELS), options.ways
+    counts, ways = options.pictures, options.ways
+    models, beyond = options.models or list(MODELS), options.models or ["pca"]
     if options.quick:
         counts, models, ways = [40], ["pca"], ["one table", "1 worker"]
     facts = machine()
@@ -257,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             export(detector, folder / f"{model}.onnx")
         for count in counts:
             sources = make_pictures(folder, count, options.camera)
-            for model in models if options.models or count <= SMALL else ["pca"]:
+            for model in models if count <= SMALL else beyond:
                 runs: dict[str, list[Run]] = {}
                 for _ in range(options.rounds):
                     for way in (one for one in ways if WAYS[one].source in sources):
