@@ -49,3 +49,18 @@ def test_a_class_with_more_seeds_counts_no_more(which: ModuleType) -> None:
         for name, seed, value in (("bag", 0, 0.5), ("dress", 0, 0.8), ("dress", 1, 1.0))
     ]
     assert which.auroc(records) == pytest.approx(0.7)
+
+
+def test_more_seeds_come_before_a_better_mean(which: ModuleType) -> None:
+    [kind, *_] = which.KINDS
+    where = {"dataset": kind.dataset, "protocol": kind.protocol, "n_train": 9}
+    floors = [
+        line(0.1, method="mean_picture", dataset=k.dataset, protocol=k.protocol, n_train=9)
+        for k in which.KINDS
+    ]
+    others = [{**one, "method": "pca"} for one in floors]
+    found = [line(value, seed=seed, **where) for seed, value in ((0, 0.6), (1, 0.8))]
+    lucky = line(0.9, config_hash="lucky", **where)
+    assert "| [`cebigan`](methods/cebigan.md) | **0.700** |" in which.page(
+        [*floors, *others, lucky, *found]
+    )

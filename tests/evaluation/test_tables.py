@@ -71,6 +71,13 @@ def test_settings_are_told_apart() -> None:
     ]
 
 
+def test_settings_are_the_same_in_any_order() -> None:
+    said = {"steps": "9", "lr": "0.1"}
+    turned = dict(reversed(said.items()))
+    [row] = overall([line(settings=said), line(seed=1, settings=turned)])
+    assert (row["settings"], row["seeds"]) == ("small, steps=9, lr=0.1", "2")
+
+
 def test_promises_are_shown_where_they_were_made() -> None:
     promised = {
         "promised_fpr": 0.05,

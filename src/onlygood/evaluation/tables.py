@@ -215,20 +215,21 @@ def _of(where: tuple[str, str], lines: Sequence[Line]) -> list[Sheet]:
 def _groups(lines: Sequence[Line]) -> list[_Group]:
     """Lines by method, words on settings, and schedule.
 
-    Equal words can stand for other settings, where a preset has changed between the runs; such
-    groups are told apart by their hash.
+    In whatever order settings were said, they are the same. Equal words can stand for other
+    settings, where a preset has changed between the runs; such groups are told apart by their hash.
     """
-    found: dict[Name, dict[str, list[Line]]] = {}
+    found: dict[tuple[object, ...], dict[str, list[Line]]] = {}
     order = sorted(lines, key=lambda line: (line["method"], line["preset"], line["seed"]))
     for line in order:
-        said = [line["preset"], *(f"{k}={v}" for k, v in line["settings"].items())]
-        name = (line["method"], ", ".join(said), line["schedule"])
-        found.setdefault(name, {}).setdefault(line["config_hash"], []).append(line)
+        said = frozenset(line["settings"].items())
+        key = (line["method"], line["preset"], said, line["schedule"])
+        found.setdefault(key, {}).setdefault(line["config_hash"], []).append(line)
     groups = []
-    for (method, words, schedule), versions in found.items():
+    for versions in found.values():
         for config_hash, same in versions.items():
+            words = ", ".join([same[0]["preset"], *map("=".join, same[0]["settings"].items())])
             more = f" ({config_hash})" if len(versions) > 1 else ""
-            groups.append(_Group((method, words + more, schedule), same))
+            groups.append(_Group((same[0]["method"], words + more, same[0]["schedule"]), same))
     return groups
 
 
