@@ -9,7 +9,12 @@ def inputs(*pictures: int, size: int = 1) -> list[Input]:
 
 
 def test_units_have_as_many_pictures_as_fit() -> None:
-    lengths = [len(unit.inputs) for unit in cut(inputs(1, 1, 1, 5, 0, 1), "job", 2)]
+    lengths = [len(unit.inputs) for unit in cut(inputs(1, 1, 1, 5, 1, 1), "job", 2)]
+    assert lengths == [2, 1, 1, 2]
+
+
+def test_a_tar_file_is_a_unit() -> None:
+    lengths = [len(unit.inputs) for unit in cut(inputs(1, 1, 0, 0, 1, 1), "job", 5)]
     assert lengths == [2, 1, 1, 2]
 
 

@@ -26,7 +26,7 @@ class Input(NamedTuple):
     group: int = -1
     """The row group, of a Parquet file."""
     pictures: int = 1
-    """So many as are known of; 0 of a tar file."""
+    """0: so many as a tar file has, which only reading it all would tell."""
 
 
 class Unit(NamedTuple):
@@ -50,10 +50,12 @@ def cut(inputs: Iterable[Input], job: str, pictures: int = PICTURES) -> Iterator
         waiting: list[Input] = []
         count = size = 0
         for item in inputs:
-            count, size = count + item.pictures, size + max(item.size, 0)
+            # Who does not say how many counts as a whole unit, and so has one alone.
+            own, octets = item.pictures or pictures, max(item.size, 0)
+            count, size = count + own, size + octets
             if waiting and (count > pictures or size > BYTES):
                 yield Unit(_name(job, waiting), tuple(waiting))
-                waiting, count, size = [], item.pictures, max(item.size, 0)
+                waiting, count, size = [], own, octets
             waiting.append(item)
         if waiting:
             yield Unit(_name(job, waiting), tuple(waiting))
