@@ -10,8 +10,7 @@ account: Mahalanobis' distance at each position.
 Sources: Baldi and Hornik 1989, Neural Networks and Principal Component Analysis, Neural Networks
 2(1) (V is the optimum of linear autoencoders); Defard et al. 2021, arXiv:2011.08785 (a Gaussian of
 frozen features for each position); Friedman 1989, Regularized Discriminant Analysis, JASA 84(405)
-(covariances that lean on a pooled one); Sherman and Morrison 1950, Annals of Mathematical
-Statistics 21(1) (what an inverse would be without one picture).
+(covariances that lean on a pooled one).
 
 Departures from the paper: networks beyond the linear pair, a mirrored critic, a penalty on
 inconsistent codes, weights by the sizes of gradients, relative distances and distances of the code

@@ -27,8 +27,6 @@ ALIGNED = 0.1
 """Share of the variance of features that lies between positions, from which parts are aligned."""
 PER_AXIS = 4
 """Training pictures for each entry of the code, at least."""
-OWN = 0.95
-"""Share of a picture in its own distance, at most."""
 PART = 16
 """Pictures that are whitened at a time."""
 
@@ -93,7 +91,7 @@ class Distances(nn.Module):
             statistics.standardise(grid, each)
         self.encode(flat, sizes, min(self.latent, len(flat) // PER_AXIS) if each else 0)
         self.whiten(grids, each)
-        self.gauge(grids, each)
+        self.gauge(grids)
 
     def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
         """Choose V, the k leading axes of all grids together, and take off what they give back.
@@ -123,20 +121,12 @@ class Distances(nn.Module):
         covariances.lerp_(covariances.mean(0, keepdim=True), self.weight / (self.weight + n))
         self.whitening.store(whitening(covariances, self.regularisation))
 
-    def gauge(self, rest: Sequence[Patches], each: bool) -> None:
-        """Take the distance that is usual at each position.
-
-        An image that a covariance was learned from lies nearer than it would otherwise. One of the
-        `N = n + n_0` that make it, at distance d, would be at `d / sqrt(1 - d^2 / N)` without it
-        (Sherman and Morrison 1950).
-        """
+    def gauge(self, rest: Sequence[Patches]) -> None:
+        """Take the distance that is usual at each position."""
         n, height, width, _ = rest[0].shape
-        makers = self.weight + n if each else n * height * width
         total = rest[0].new_zeros(height, width)
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
-            squares = self.mahalanobis(part).square()
-            own = (squares / makers).clamp_max(OWN)
-            total += (squares / (1 - own)).sqrt().sum(0)
+            total += self.mahalanobis(part).sum(0)
         self.usual.store(total, n)
 
     def forward(self, features: Sequence[Patches]) -> Positions:
