@@ -291,7 +291,7 @@ def auroc(
     score = {}
     if variant.order == "code, whiten":
         method.distances.whiten(rest["train"], True)
-        method.distances.gauge(rest["train"], True)
+        method.distances.gauge(rest["train"])
         for part, own in rest.items():
             found = method.distances.mahalanobis(own)
             found = method.distances.usual(found) if variant.usual else found

@@ -27,9 +27,11 @@ pytestmark = [
 ]
 
 SCRIPT = """
-import sys
+import signal, sys
 from onlygood.scale import Local, score
 if __name__ == "__main__":
+    # What a shell starts in the background ignores Ctrl-C, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(score(*sys.argv[1:], on=Local(2), pictures=1).summary["counts"])
 """
 UNITS = 120
