@@ -396,7 +396,9 @@ def test_unknown_names_are_refused_with_alternatives(name: str, layers: Sequence
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_a_package_that_is_not_installed_is_named(package: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, package, None)
+    # Its modules as well: where it is installed, another test may have imported them.
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=f"run `pip install {package}`, or take {LITE}"):
         backbone(f"{package}:resnet18", ("stride8",))
     with pytest.raises(ConfigError, match=f"run `pip install {package}`"):
