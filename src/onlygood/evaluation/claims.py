@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from onlygood.core.settings import View
-from onlygood.evaluation.records import Line
+from onlygood.evaluation.records import Line, in_words
 
 EQUAL = 0.01
 """AUROCs that differ by no more are called equal."""
@@ -309,10 +309,9 @@ def _found(
                 *(better["dataset"], better["protocol"]),
                 *(better["config_hash"], worse["config_hash"]),
             )
-            words = ", ".join([better["preset"], *map("=".join, better["settings"].items())])
             where = key[0], key[1]
             finding = found.setdefault(
-                key, Finding(claim, *where, words, {}, floors.get(where, {}))
+                key, Finding(claim, *where, in_words(better), {}, floors.get(where, {}))
             )
             seeds = dict(finding.pairs)
             seeds[better["seed"]] = {

@@ -38,6 +38,11 @@ def key_of(line: Line) -> Key:
     return method, config_hash, dataset, protocol, normal, int(line["seed"])
 
 
+def in_words(line: Line) -> str:
+    """The preset of a record, and the settings that were said beside it."""
+    return ", ".join([line["preset"], *map("=".join, line["settings"].items())])
+
+
 def read(*files: Path) -> list[Line]:
     """The lines of result files, the newest of each cell; a file that is not there has none.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from onlygood.core.text import cell
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
-from onlygood.evaluation.records import DIAGNOSTIC, Line
+from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words
 
 MANY = 20
 """Classes from which on there is no table by class."""
@@ -227,9 +227,9 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
     groups = []
     for versions in found.values():
         for config_hash, same in versions.items():
-            words = ", ".join([same[0]["preset"], *map("=".join, same[0]["settings"].items())])
             more = f" ({config_hash})" if len(versions) > 1 else ""
-            groups.append(_Group((same[0]["method"], words + more, same[0]["schedule"]), same))
+            name = (same[0]["method"], in_words(same[0]) + more, same[0]["schedule"])
+            groups.append(_Group(name, same))
     return groups
 
 
