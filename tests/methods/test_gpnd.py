@@ -7,7 +7,7 @@ from scipy.stats import gennorm
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
 
-from onlygood.methods.gpnd import BINS, GPND, GPNDConfig
+from onlygood.methods.gpnd import BINS, GPND, GPNDConfig, likeliest
 from tests.methods.nets import SHAPE, batch, images
 
 
@@ -79,7 +79,7 @@ def test_the_score_is_minus_the_log_of_the_likelihood() -> None:
     trained = (seen - method.reconstruct(seen)).square().sum((1, 2, 3)).sqrt()
     scores = method.score(x)
 
-    shapes = [gennorm.fit(entries) for entries in method.encoder(seen).double().numpy().T]
+    shapes = [likeliest(entries) for entries in method.encoder(seen).double().numpy().T]
     code = [gennorm.logpdf(z[:, i], *shape) for i, shape in enumerate(shapes)]
     torch.testing.assert_close(
         scores.terms["code"], -torch.tensor(np.sum(code, 0)).float(), rtol=1e-3, atol=1e-3
@@ -105,10 +105,29 @@ def test_the_score_is_minus_the_log_of_the_likelihood() -> None:
     assert math.isclose(near[0] - near[1], (n - 2) * math.log(2), rel_tol=1e-3)
 
 
-def test_what_is_beyond_all_that_few_images_showed_is_unlikely_and_not_infinite() -> None:
+def test_few_codes_leave_neither_a_spike_nor_a_wall() -> None:
+    draw = np.random.default_rng(0)
+    spiked, level = draw.laplace(size=30) ** 3, draw.uniform(-1, 1, size=30)
+    for codes, expected in ((spiked, 1.0), (level, 10.0)):
+        free = gennorm.fit(codes)[0]
+        assert not 1 <= free <= 10
+        exponent, centre, scale = likeliest(codes)
+        assert math.isclose(exponent, expected, rel_tol=1e-4)
+        best = gennorm.logpdf(codes, exponent, centre, scale).sum()
+        for e in (1.0, 2.0, 5.0, 10.0):
+            other = gennorm.fit(codes, f0=e)
+            assert gennorm.logpdf(codes, *other).sum() <= best + 1e-3
+
+
+def test_codes_that_say_their_exponent_are_fitted_freely() -> None:
+    codes = np.random.default_rng(0).normal(size=2000)
+    assert likeliest(codes) == gennorm.fit(codes)
+    assert math.isclose(likeliest(codes)[0], 2, rel_tol=0.1)
+
+
+def test_far_beyond_codes_that_hardly_differ_is_unlikely_and_not_infinite() -> None:
     method = gpnd()
-    uniform = torch.tensor([3e7, 0.0, 0.25])  # in [-0.25, 0.25]
-    method.shapes.copy_(uniform[:, None].expand_as(method.shapes))
-    inside, beyond = method.unlikely_code(torch.tensor([[0.0] * 4, [0.3, 0.0, 0.0, 0.0]]))
-    assert math.isclose(inside, 4 * math.log(0.5), rel_tol=1e-3)
+    narrow = torch.tensor([10.0, 0.0, 1e-6])
+    method.shapes.copy_(narrow[:, None].expand_as(method.shapes))
+    (beyond,) = method.unlikely_code(torch.ones(1, 4))
     assert 1e29 < beyond < math.inf

@@ -16,6 +16,8 @@ Departures from the authors' code:
   the logits.
 - Densities far from all training images are followed in logarithms, not cut off at -1000; that of
   distances has the constant of a sphere's surface, there another, which moves all scores alike.
+- Exponents of the generalised Gaussians are kept between 1 and 10: few codes, fitted freely, may
+  leave a spike or a wall, where rounding decides the score.
 """
 
 import math
@@ -26,6 +28,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import minimize_scalar
 from scipy.stats import gennorm
 from torch import Tensor
 from torch.nn import functional as F
@@ -64,8 +67,11 @@ BINS = 30
 RAREST = 1e-308
 """Density of distances where no training image is; the smallest that the authors' code can say."""
 
+EXPONENTS = (1.0, 10.0)
+"""Least and largest of a generalised Gaussian: a Laplace distribution, and nearly a uniform one."""
+
 LARGEST = 1e30
-"""Power of a code's entry: few images may leave one uniform, and infinite beyond what was seen."""
+"""Power of a code's entry: far beyond codes that hardly differ it would be infinite."""
 
 SMALLEST = 1e-24
 """Square of a singular value."""
@@ -207,8 +213,7 @@ class GPND(Method):
         """Fit a density to each entry of the codes, and one to the distances."""
         seen = [(z := self.encoder(x), self._distance(x, z)) for x in images]
         codes = torch.cat([z for z, _ in seen]).double().cpu().numpy()
-        with np.errstate(all="ignore"):  # Of what the search for the likeliest tries in between.
-            fitted = [gennorm.fit(entries) for entries in codes.T]
+        fitted = [likeliest(entries) for entries in codes.T]
         self.shapes.copy_(torch.tensor(np.transpose(fitted)))
         distances = torch.cat([distance for _, distance in seen]).double().cpu().numpy()
         density, edges = np.histogram(distances, bins=BINS, density=True)
@@ -266,6 +271,25 @@ class GPND(Method):
             code=(1.0, self.unlikely_code(z)),
             distance=(1.0, self.unlikely_distance(l2_sum(x, x_hat).sqrt())),
         )
+
+
+def likeliest(entries: np.ndarray) -> tuple[float, float, float]:
+    """Exponent, centre and scale of the generalised Gaussian under which entries are likeliest."""
+
+    def with_exponent(exponent: float) -> tuple[float, float, float]:
+        return gennorm.fit(entries, f0=exponent)
+
+    with np.errstate(all="ignore"):  # Of what the search tries in between.
+        free = gennorm.fit(entries)
+        if EXPONENTS[0] <= free[0] <= EXPONENTS[1]:
+            return free
+        # Not the bound that was crossed: the search falls into a spike at any of few codes.
+        best = minimize_scalar(
+            lambda exponent: gennorm.nnlf(with_exponent(exponent), entries),
+            bounds=EXPONENTS,
+            method="bounded",
+        )
+        return with_exponent(best.x)
 
 
 def _jacobian_of_images(
