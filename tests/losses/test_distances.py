@@ -61,6 +61,8 @@ def test_spread_is_the_distance_from_the_mean_of_the_batch():
     assert not spread(codes).requires_grad
     assert spread(X).tolist() == pytest.approx([((0 + 0.25 + 1 + 2.25) / 4) ** 0.5] * 2)
     assert not spread(codes[:1].expand(3, 2)).any()
+    # One image is not a collapse.
+    assert spread(codes[:1]).isnan().tolist() == [True]
 
 
 def test_spread_is_not_rounded_to_bf16():

@@ -331,12 +331,13 @@ def test_validation_is_the_mean_over_pictures_not_over_batches():
     assert last["validation/total"] == pytest.approx(2.0 * 0.02)
 
 
-def test_what_is_no_number_is_left_out_of_the_file(tmp_path: Path):
+def test_what_is_no_number_is_left_out(tmp_path: Path):
     log = Log(tmp_path / "log.jsonl")
     log.add({"stage": "s", "step": 1, "a": float("nan"), "b": float("inf"), "c": 1.0})
     log.close()
     text = (tmp_path / "log.jsonl").read_text()
     assert json.loads(text) == {"stage": "s", "step": 1, "c": 1.0}
+    assert log.records == [json.loads(text)]
 
 
 def test_records_reach_the_disk_at_once(tmp_path: Path):

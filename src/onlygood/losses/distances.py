@@ -3,6 +3,8 @@
 The reduction is part of the name: weights do not carry over from a sum to a mean.
 """
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,10 +36,13 @@ def l2_mean(a: Features, b: Features) -> PerImage:
 def spread(x: Features) -> PerImage:
     """How far each tensor is from the mean of its batch: root mean square over entries.
 
-    For the log, without a gradient: 0 when a network has collapsed and gives all images the same.
+    For the log, without a gradient: 0 when a network has collapsed and gives all images the same,
+    NaN for a single image, which is its own mean.
     """
     # In bf16 the steps between numbers are wider than what is left of a collapse.
     x = x.detach().float()
+    if len(x) == 1:
+        return x.new_full((1,), math.nan)
     return (x - x.mean(0)).flatten(1).square().mean(1).sqrt()
 
 

@@ -34,9 +34,10 @@ class Log:
                 self._write(record)
 
     def add(self, record: Record) -> None:
-        """Append a record."""
-        self.records.append(record)
-        self._write(record)
+        """Append a record, without what is no number: it says nothing, and JSON has none."""
+        kept = {k: v for k, v in record.items() if isinstance(v, str) or math.isfinite(v)}
+        self.records.append(kept)
+        self._write(kept)
 
     def close(self) -> None:
         """Close the file."""
@@ -46,9 +47,7 @@ class Log:
 
     def _write(self, record: Record) -> None:
         if self._file is not None:
-            # JSON has no NaN; a value that is none is left out rather than made invalid.
-            kept = {k: v for k, v in record.items() if isinstance(v, str) or math.isfinite(v)}
-            self._file.write(json.dumps(kept) + "\n")
+            self._file.write(json.dumps(record) + "\n")
             self._file.flush()
 
 
