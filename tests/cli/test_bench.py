@@ -67,6 +67,18 @@ def test_under_torchrun_one_process_writes_shows_and_tracks(
     assert not Path("results").exists() and not Path("runs").exists()
 
 
+def test_under_torchrun_no_process_goes_on_before_a_record_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        distributed, "wait", lambda: seen.append(len(Path("r").read_text().splitlines()))
+    )
+    words = ("--methods", "pca", "--classes", "long,round", "--results", "r")
+    assert run("bench", "run", *WORDS, *words).status == 0
+    assert seen == [1, 2]
+
+
 def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:
     both = "pca:texture, pca"
     words = ("--classes", "0", "--set", "tile=4", "--results", "r")

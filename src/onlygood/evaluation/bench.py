@@ -203,9 +203,10 @@ def run(
             raise TrainingInterrupted(
                 f"stopped in cell {one.words}; repeat the command to go on with it"
             ) from error
-        # Under torchrun all processes run the same cells; one writes.
+        # Under torchrun all processes run the same cells; one writes what all may read next.
         if distributed.rank() == 0:
             record(results, one, line)
+        distributed.wait()
         say(f"{one.words}: {result_of(line)}")
         yield line
 

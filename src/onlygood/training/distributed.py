@@ -43,6 +43,12 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def wait() -> None:
+    """Until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def check_batch(batch_size: int) -> None:
     """Refuse a batch that the processes cannot share equally.
 
