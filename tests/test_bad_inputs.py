@@ -613,7 +613,7 @@ CASES = [
     Case("an output that exists", existing_model, 1, "say --overwrite to replace it"),
     Case("a folder named like the run's", foreign_run_folder),
     Case("a full disk while a model is saved", full_disk_model, 1, "nothing was left half written"),
-    Case("a model named like its report", on("fit", "GOOD", "-o", "m.html"), 1, "at once; name"),
+    Case("a model named like its report", on("fit", "GOOD", "-o", "m", "--report=m"), 1, "at once"),
     Case("an interrupted fit", interrupted_fit, 130, "repeat the command with --resume to go on"),
     Case("nothing to resume", nothing_to_resume, 1, "start without --resume"),
     Case("a run resumed with other settings", other_settings, 1, "belongs to a run with another"),

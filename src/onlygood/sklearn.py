@@ -86,7 +86,8 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
 
         Raises:
             ConfigError: see `Detector.fit`; or flattened pictures come without `image_shape`.
-            DataError: no or too few pictures, or one that cannot be read.
+            DataError: no or too few pictures, or none that can be read; those that cannot are left
+                out, and listed in `detector_.provenance`.
         """
         self.detector_: Detector = Detector.fit(
             self.method,

@@ -38,13 +38,16 @@ class FakeDetector:
 
     asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     method = "cbigan"
+    localizes = True
     verdict = "training went well"
-    provenance: ClassVar[dict[str, Any]] = {"seed": 3}
+    provenance: ClassVar[dict[str, Any]] = {"seed": 3, "calibration_pictures": "two pictures"}
     failure: ClassVar[BaseException | None] = None
     calibrated_on = SimpleNamespace(unusual=(Unusual("b.png", 198.5),))
 
+    strict_fpr: ClassVar[float | None] = None
+
     def __init__(self) -> None:
-        self.calibration = Calibration.fit(np.arange(200.0))
+        self.calibration = Calibration.fit(np.arange(200.0), strict_fpr=self.strict_fpr)
 
     @classmethod
     def fit(cls, method: str, pictures: Path, **options: Any) -> "FakeDetector":

@@ -146,5 +146,24 @@ def test_what_cannot_be_written_is_refused_before_training(
     assert fake.asked == []
 
 
+def test_what_stands_in_the_way_is_refused_before_training(
+    run: Run, good: Path, fake: type[FakeDetector]
+) -> None:
+    (good.parent / "m.run").touch()
+    assert "m.run is no folder" in run("fit", good, "-o", good.parent / "m.safetensors").err
+    assert (
+        "is a folder; name a file"
+        in run("fit", good, "-o", good.parent / "n", "--report", good).err
+    )
+    assert fake.asked == []
+
+
+def test_what_follows_a_dot_is_part_of_the_name(run: Run, good: Path) -> None:
+    for name in ("nuts.v1", "nuts.v2.safetensors"):
+        assert run("fit", good, "-o", good.parent / name).status == 0
+    assert (good.parent / "nuts.v1.html").exists()
+    assert (good.parent / "nuts.v2.html").exists()
+
+
 def test_a_folder_is_no_model(run: Run, good: Path) -> None:
     assert "is a folder; name a file in it" in run("fit", good, "-o", good).err

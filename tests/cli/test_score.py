@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from onlygood.cli.files import map_name, partial_of, writing_rows
-from tests.cli.conftest import picture
+from tests.cli.conftest import FakeDetector, picture
 from tests.command_line import Run
 
 
@@ -119,6 +119,14 @@ def test_maps_lie_over_their_pictures(run: Run, model: Path, tmp_path: Path) -> 
     assert len(set(written)) == 2
     with Image.open(written[0]) as image:
         assert (image.mode, image.size) == ("RGB", (8, 6))
+
+
+def test_maps_of_a_method_without_are_refused(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
+) -> None:
+    monkeypatch.setattr(fake, "localizes", False)
+    done = run("score", model, good, "--maps", good / "maps")
+    assert (done.status, "gives scores alone, no maps; leave --maps out" in done.err) == (1, True)
 
 
 def test_map_names_follow_the_content_and_fit_the_file_system() -> None:

@@ -57,6 +57,24 @@ def test_calibrate_keeps_what_is_not_said(run: Run, model: Path, fake: type[Fake
     assert done.answer["threshold"] < done.answer["previous_threshold"] == 194.0
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"), [([], 0.03), (["--strict-fpr", "0"], None), (["--target-fpr", "0.03"], None)]
+)
+def test_calibrate_keeps_a_second_threshold(
+    run: Run,
+    model: Path,
+    fake: type[FakeDetector],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    kept: float | None,
+) -> None:
+    monkeypatch.setattr(fake, "strict_fpr", 0.03)
+    done = run("calibrate", model, *words)
+    assert done.status == 0, done.err
+    assert fake.asked[0][1]["strict_fpr"] == kept
+    assert ("no second threshold any more: 0.03" in done.err) == ("--target-fpr" in words)
+
+
 def test_calibrate_into_another_file(
     run: Run, model: Path, good: Path, fake: type[FakeDetector]
 ) -> None:

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from onlygood.core.errors import ConfigError
@@ -85,6 +86,8 @@ def test_a_budget_replaces_those_of_the_preset(given: dict[str, object], meant: 
         ("width", "16", 16),
         ("width", "1e2", 100),
         ("width", 16.0, 16),
+        ("width", np.int64(16), 16),
+        ("alpha", np.float32(0.5), 0.5),
         ("game", "wasserstein", "wasserstein"),
         ("depth", "4", 4),
         ("name", "3", "3"),

@@ -132,6 +132,11 @@ def test_the_most_usual_picture_is_the_nearest_to_the_mean() -> None:
         most_usual([])
 
 
+def test_a_long_picture_has_the_shape_of_itself() -> None:
+    long = np.tile(part()[:54, :100], (1, 10, 1))
+    pose(long, reference_text(long))
+
+
 def test_what_cannot_be_aligned_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = reference_text(part())
     with pytest.raises(DataError, match=r"is 90 x 90, and cannot be aligned to .* shape 192 x 115"):

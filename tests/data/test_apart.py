@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_process_that_was_ended_is_replaced():
         worker._process.kill()
         worker._process.wait()
     assert decode_guarded(encoded(RGB, "TIFF")).shape == RGB.shape
+
+
+def test_what_is_no_text_among_paths_of_modules_is_passed_over(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("notebooks")])
+    apart._end_workers()
+    assert decode_guarded(encoded(RGB, "TIFF")).shape == RGB.shape
+
+
+def test_a_process_that_cannot_start_is_no_damage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [])
+    apart._end_workers()
+    with pytest.raises(DataError, match="no process to decode it can be started"):
+        decode_guarded(encoded(RGB, "TIFF"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -4,7 +4,7 @@ import pytest
 
 from onlygood.core.errors import DataError
 from onlygood.data.csv_file import read_csv
-from onlygood.data.layout import labelled, layout
+from onlygood.data.layout import labelled, layout, unseen
 from tests.data.pictures import write
 
 TABLE = """\
@@ -34,7 +34,8 @@ def test_a_table_says_who_trains_and_who_tests(folder: Path) -> None:
     path = table(folder, TABLE)
     fit, check = layout(path), labelled(path)
     assert (fit.kind, fit.normal.names) == ("csv", ["a.png"])
-    assert fit.description.endswith("not used for fitting: hole 1")
+    assert fit.description.endswith("not used for it: hole 1")
+    assert unseen(path).normal.names == ["sub/b.png"]
     assert check.source.names == ["sub/b.png", "c.png", "d.png"]
     assert check.labels.tolist() == [False, True, True]
     assert check.kinds == ["good", "scratch", "1"]

@@ -43,6 +43,17 @@ class Flowing(IterableDataset[Any]):
         return len(self.items)
 
 
+class Column(Held):
+    """What pandas has: `[index]` by the names of its rows, which a shuffle leaves as they were."""
+
+    @property
+    def iloc(self) -> Held:
+        return Held(*self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[::-1][index]
+
+
 def flow(*items: Any) -> Iterator[Any]:
     yield from items
 
@@ -50,7 +61,7 @@ def flow(*items: Any) -> Iterator[Any]:
 FLOAT = torch.from_numpy(GREY)[None] / 255
 
 
-@pytest.mark.parametrize("hold", [Held, Flowing, flow])
+@pytest.mark.parametrize("hold", [Held, Column, Flowing, flow])
 def test_items_in_every_form_are_the_same_pictures(
     hold: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -114,6 +125,18 @@ def test_a_stream_without_an_end_is_taken_as_it_is_needed() -> None:
     pictures = iter(pictures_of(forever()))
     assert [next(pictures).name for _ in range(2)] == ["generator[0]", "generator[1]"]
     assert taken == [0, 1]
+
+
+def test_a_picture_of_a_stream_is_what_it_was_when_it_came() -> None:
+    memory = np.zeros_like(GREY)
+    tensor = torch.zeros(1, 8, 9, dtype=torch.uint8)
+
+    def camera() -> Iterator[Any]:
+        for value in (1, 2, 3):
+            yield memory.__iadd__(1) if value % 2 else tensor.fill_(value)
+
+    pictures = list(pictures_of(camera()))
+    assert [int(picture.load()[0, 0, 0]) for picture in pictures] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("hold", [Held, flow])
@@ -201,6 +224,7 @@ def test_labels_may_stand_beside_the_pictures() -> None:
     [
         (Held((GREY, 0), GREY), r"Held\[1\]: has no label; give \(picture, label\)"),
         (flow((GREY, 0), (GREY, np.zeros(2))), r"generator\[1\]: has no label"),
+        (Held((GREY, 0.0), (GREY, 0.5)), r"Held\[1\]: its label is 0.5; give"),
         (Held((GREY, 1), (GREY, 2)), r"Held: no normal pictures; labels are 1, 2, normal is 0"),
         (Held((GREY, 0)), "Held: only normal pictures"),
         ([GREY], "list holds no labels; give labels="),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onlygood.core.errors import DataError
-from onlygood.data.layout import labelled, layout, read_mask
+from onlygood.data.layout import labelled, layout, read_mask, unseen
 from onlygood.data.source import Picture
 from tests.data.pictures import write
 
@@ -56,6 +56,18 @@ def test_the_test_folder_of_mvtec_finds_its_masks(mvtec: Path):
     assert found.source.names[0] == "good/000.png"
     expected = [mask and mask.path for mask in labelled(mvtec).masks]
     assert [mask and mask.path for mask in found.masks] == expected
+
+
+def test_the_test_folder_finds_them_from_within(mvtec: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(mvtec / "test")
+    assert sum(mask is not None for mask in labelled(".").masks) == 2
+
+
+def test_what_is_there_to_fit_on_does_not_calibrate(mvtec: Path):
+    with pytest.raises(DataError, match=r"its normal pictures are in train, .* other normal pict"):
+        unseen(mvtec)
+    assert unseen(mvtec / "test").normal.names == ["good/000.png"]
+    assert unseen(mvtec / "test/good").kind == "flat"
 
 
 @pytest.mark.parametrize("name", ["good", "OK", "Normal"])

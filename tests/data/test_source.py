@@ -92,6 +92,23 @@ def test_a_source_is_taken_as_it_is_and_can_be_renamed_and_cut():
         ImageSource.of(source, names=["a"])
 
 
+def test_a_mask_cuts_as_numpy_does():
+    source = ImageSource.of(np.zeros((3, 8, 8, 1), np.uint8), names=["a", "b", "c"])
+    assert source.subset(np.array([True, False, True])).names == ["a", "c"]
+    assert source.subset([]).names == []
+    with pytest.raises(ShapeError, match=r"a mask of shape \(2,\) for 3 pictures"):
+        source.subset(np.array([True, False]))
+
+
+def test_a_limit_stays_with_its_pictures(tmp_path: Path):
+    source = ImageSource.of(write(tmp_path / "a.png"), max_pixels=10)
+    for again in (source, [source], [source, tmp_path]):
+        with pytest.raises(DataError, match="over the limit of 0 million"):
+            ImageSource.of(again)[0].load()
+    assert ImageSource.of(source, max_pixels=1000)[0].load().shape
+    assert ImageSource.of([source, tmp_path])[1].load().shape
+
+
 @pytest.mark.parametrize(
     ("shape", "count", "decoded"),
     [

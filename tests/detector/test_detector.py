@@ -555,6 +555,14 @@ def test_calibrating_on_a_labelled_folder_takes_the_normal_ones(
     assert detector.calibrate(tmp_path, target_fpr=0.05).calibration.n == 50
 
 
+def test_calibrating_on_what_it_has_learnt_is_refused(detector: Detector, tmp_path: Path) -> None:
+    parts.write(parts.normal(50, seed=4), tmp_path / "train" / "good")
+    with pytest.raises(DataError, match="what a model has seen promises nothing"):
+        detector.calibrate(tmp_path, target_fpr=0.05)
+    again = detector.calibrate(tmp_path / "train" / "good", target_fpr=0.05)
+    assert again.provenance["calibration_pictures"].endswith("50 pictures, all taken as normal")
+
+
 def test_calibrating_on_nothing_that_can_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(
@@ -605,6 +613,20 @@ def test_everything_is_in_the_file(
     kept.save(tmp_path / "again.safetensors")
     digests = {model_file.read(path).sha256 for path in tmp_path.iterdir()}
     assert len(digests) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at Linux's maps")
+def test_a_loaded_detector_needs_its_file_no_more(detector: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path / "m.safetensors")
+    kept = Detector.load(tmp_path / "m.safetensors")
+    assert "m.safetensors" not in Path("/proc/self/maps").read_text()
+    kept.save(tmp_path / "m.safetensors")
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    made = parts.fit(parts.normal(20), seed=np.int64(3), target_fpr=np.float32(0.05))
+    made.save(tmp_path / "m.safetensors")
+    assert made.provenance["seed"] == 3
 
 
 def test_a_group_pattern_is_kept(tmp_path: Path) -> None:

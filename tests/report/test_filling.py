@@ -54,6 +54,11 @@ def test_a_fresh_detector_tells_its_promise(detector: Detector) -> None:
     assert sorted(content.calibration_parts["residual"]) == sorted(calibration.scores)
 
 
+def test_a_method_needs_no_words(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(detector.scorer.network), "__doc__", None)
+    assert fit_report(detector).method_summary == ""
+
+
 def test_the_most_unusual_calibration_pictures_are_told(detector: Detector) -> None:
     unusual = fit_report(detector).unusual
     highest = sorted(detector.calibration.scores, reverse=True)[:MOST_UNUSUAL]

@@ -29,7 +29,10 @@ def calibrate(
     ] = None,
     strict_fpr: Annotated[
         float | None,
-        typer.Option(help="Smaller share for a second threshold; between the two is unsure."),
+        typer.Option(
+            help="Smaller share for a second threshold, between the two is unsure; 0: none.",
+            show_default="as it is",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -59,13 +62,21 @@ def calibrate(
 
     detector = Detector.load(model)
     before = detector.calibration
+    target_fpr = before.target_fpr if target_fpr is None else target_fpr
+    if strict_fpr is None and before.strict_fpr is not None:
+        if before.strict_fpr < target_fpr:
+            strict_fpr = before.strict_fpr
+        else:
+            voice.say(f"no second threshold any more: {before.strict_fpr:g} is not smaller")
     detector = detector.calibrate(
         folder,
-        target_fpr=before.target_fpr if target_fpr is None else target_fpr,
+        target_fpr=target_fpr,
         confidence=before.confidence if confidence is None else confidence,
-        strict_fpr=strict_fpr,
+        strict_fpr=strict_fpr or None,
     )
     detector.save(target)
+    if folder is not None:
+        voice.say(detector.provenance["calibration_pictures"])
 
     calibration = detector.calibration
     voice.show(

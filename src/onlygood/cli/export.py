@@ -35,11 +35,11 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model as one ONNX file that needs no torch: `onlygood score FILE.onnx PICTURES`."""
-    from onlygood.cli.files import check_new
+    from onlygood.cli.files import beside, check_new
     from onlygood.core.errors import ConfigError, DataError
 
     voice = Voice(json=json, quiet=quiet)
-    target = model.with_suffix(".onnx") if output is None else output
+    target = beside(model, ".onnx") if output is None else output
     if target.suffix.lower() != ".onnx":
         raise ConfigError(f"{target}: an exported model is told by its suffix; name it .onnx")
     others = [target.with_suffix(suffix) for suffix in (".xml", ".bin") if openvino]

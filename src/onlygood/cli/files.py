@@ -22,6 +22,7 @@ Write = Callable[[Row], None]
 
 ROWS_OF_A_GROUP = 4096
 """Rows that a Parquet file holds back, to write them together."""
+MODEL_SUFFIX = ".safetensors"
 FORMATS = (".csv", ".json", ".jsonl", ".parquet")
 
 
@@ -42,11 +43,22 @@ def check_writable(path: Path) -> None:
     """Refuse a file that cannot be made, before any work is done.
 
     Raises:
-        ConfigError: the nearest folder that exists is none, or write-protected.
+        ConfigError: it is a folder, or the nearest folder that exists is none or write-protected.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file")
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(f"{path} cannot be written: {nearest} is no folder that you may write to")
+
+
+def beside(model: Path, suffix: str) -> Path:
+    """The file of this suffix that belongs to a model: `nuts.v2.safetensors` has `nuts.v2.html`.
+
+    What else follows a dot is part of the name: `nuts.v1` and `nuts.v2` share no file.
+    """
+    name = model.name.removesuffix(MODEL_SUFFIX)
+    return model.with_name(name + suffix)
 
 
 def check_format(path: Path) -> None:

@@ -102,20 +102,22 @@ def fit(
     json: Json = False,
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
-    from onlygood.cli.files import check_new, check_writable
+    from onlygood.cli.files import beside, check_new, check_writable
     from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
     # Refused before torch is imported: such mistakes should cost no time.
     check_new(model, overwrite)
-    page = None if no_report else report or model.with_suffix(".html")
+    page = None if no_report else report or beside(model, ".html")
     if page is not None:
         check_writable(page)
-    run = model.with_suffix(".run") if run_dir is None else run_dir
+    run = beside(model, ".run") if run_dir is None else run_dir
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is no folder, and the run needs one; say --run-dir FOLDER")
     if model in (page, run):
         raise ConfigError(
             f"{model} would be the model and its {'report' if model == page else 'run folder'} at "
-            f"once; name the model {model.with_suffix('.safetensors')}"
+            "once; name two files"
         )
     method, folder, from_file, preset = _request(first, second, config, preset)
     settings = from_file | _from_command_line(assignments or [], minutes, steps)

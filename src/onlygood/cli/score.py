@@ -180,7 +180,7 @@ def _table(
 ) -> int:
     """Score one picture after the other into one file, or on screen alone."""
     from onlygood.cli.files import check_format, open_model, partial_of, row_of, writing_rows
-    from onlygood.core.errors import DataError, ScoringInterrupted
+    from onlygood.core.errors import ConfigError, DataError, ScoringInterrupted
 
     if output is not None:
         check_format(output)
@@ -192,6 +192,8 @@ def _table(
     from onlygood.report.heatmap import found_in
 
     detector = open_model(model)
+    if maps is not None and not detector.localizes:
+        raise ConfigError(f"{model} gives scores alone, no maps; leave --maps out")
     source = ImageSource.of(pictures)
     summary = _Summary()
     began = time.perf_counter()

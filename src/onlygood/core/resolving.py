@@ -14,6 +14,7 @@ import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -274,18 +275,17 @@ def _convert_scalar(name: str, value: object, kind: Any) -> object:
             return value
         if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
             return value.lower() in _TRUE
-    if kind in (int, float) and isinstance(value, int | float | str):
-        # A bool is an int in Python, but nobody who writes true means 1.
-        if not isinstance(value, bool):
-            try:
-                number = float(value)
-            except ValueError:
-                number = math.nan
-            if math.isfinite(number):
-                if kind is float:
-                    return number
-                if number.is_integer():
-                    return int(number)
+    # A bool is an int in Python, but nobody who writes true means 1; numpy's numbers are Real, too.
+    if kind in (int, float) and not isinstance(value, bool) and isinstance(value, Real | str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            if kind is float:
+                return number
+            if number.is_integer():
+                return int(number)
     raise ConfigError(f"{name} takes {_WANTED[kind]}, got {value!r}")
 
 

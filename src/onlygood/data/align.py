@@ -103,7 +103,9 @@ def pose(picture: Pixels, reference: str) -> Pose:
     whole = reference_of(reference)
     height, width = picture.shape[:2]
     ratio = width / height * whole.shape[0] / whole.shape[1]
-    if not 1 / LIKE <= ratio <= LIKE:
+    # A side of the reference is a whole number of pixels, which is much where it is short.
+    most = LIKE * (1 + 0.5 / min(whole.shape))
+    if not 1 / most <= ratio <= most:
         raise DataError(
             f"is {width} x {height}, and cannot be aligned to a reference of the shape "
             f"{whole.shape[1]} x {whole.shape[0]}; leave it out, or fit with another reference"

@@ -188,8 +188,11 @@ class _Worker:
         Raises:
             DataError: the system has no room for it.
         """
-        # The modules it imports are this program's, whatever folder it is started in.
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _main; _main()"
+        # The modules it imports are this program's, whatever folder it is started in; what is no
+        # text there Python passes over, too.
+        given: list[Any] = sys.path
+        paths = [path for path in given if isinstance(path, str)]
+        program = f"import sys; sys.path[:] = {paths!r}; from {__name__} import _main; _main()"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program],
@@ -204,6 +207,7 @@ class _Worker:
         assert isinstance(self._process.stdout, io.BufferedReader)
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self._late = False
+        self._heard = False
 
     @property
     def alive(self) -> bool:
@@ -235,6 +239,7 @@ class _Worker:
                 timer.cancel()
         if not line.endswith(b"\n"):
             raise self._broken(seconds)
+        self._heard = True
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             raise _RefusedError(message["error"])
@@ -263,6 +268,8 @@ class _Worker:
                 f"was not decoded within {seconds:.0f} seconds, which no sound picture needs; "
                 "save it anew or remove it"
             )
+        if not self._heard:
+            return DataError("no process to decode it can be started")
         return DataError("is damaged: its decoder crashed; copy it again or remove it")
 
 

@@ -44,6 +44,15 @@ class Indexed(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """What a column of pandas has: its own `[index]` goes by names of rows, not by position."""
+
+    @property
+    def iloc(self) -> Indexed:
+        """The same by position."""
+
+
 @final
 @dataclass(frozen=True, eq=False, slots=True)
 class Deferred:
@@ -129,7 +138,7 @@ def item_at(indexed: Indexed, index: int, lock: threading.Lock) -> Item:
     """
     try:
         with lock:
-            given = indexed[index]
+            given = (indexed.iloc if isinstance(indexed, Labelled) else indexed)[index]
     except Exception as error:  # the code of others may raise anything
         raise DataError(
             f"its data set raised {type(error).__name__}: {in_a_line(error)}"

@@ -61,7 +61,7 @@ def layout(folder: str | Path) -> Layout:
         DataError: it is no folder, or the part to be used has no pictures.
     """
     if is_csv(folder):
-        return _normal_of_csv(Path(folder))
+        return _normal_of_csv(Path(folder), trains=True)
     root = _folder(folder)
     train = root / "train"
     if normal := _normal_folders(train):
@@ -80,6 +80,26 @@ def layout(folder: str | Path) -> Layout:
     where = f", in {_few(folders)}" if folders else ""
     words = f"{printable(root)}: {_counted(source)}{where}, all taken as normal"
     return Layout("flat", source, words)
+
+
+def unseen(folder: str | Path) -> Layout:
+    """Find normal pictures of a folder that a model was not fitted on, to calibrate it.
+
+    As `layout`, but never what is there to fit on beside a test: of a CSV file the normal pictures
+    whose split is not `train`, and of a folder with `train` none.
+
+    Raises:
+        DataError: as `layout`; or the normal pictures are those to fit on.
+    """
+    if is_csv(folder):
+        return _normal_of_csv(Path(folder), trains=False)
+    found = layout(folder)
+    if found.kind in ("mvtec", "halves"):
+        raise DataError(
+            f"{printable(Path(folder))}: its normal pictures are in train, to be fitted on, and "
+            "what a model has seen promises nothing; give a folder of other normal pictures"
+        )
+    return found
 
 
 def labelled(folder: str | Path) -> Labelled:
@@ -107,7 +127,8 @@ def labelled(folder: str | Path) -> Labelled:
     anomalous = [
         name for name in _subfolders(test) if name not in normal and name != "ground_truth"
     ]
-    truth = (test.parent if test.name == "test" else test) / "ground_truth"
+    named = test if test.name else test.absolute()  # "." has no name
+    truth = (named.parent if named.name == "test" else test) / "ground_truth"
     pictures: list[Picture] = []
     kinds: list[str] = []
     masks: list[Picture | None] = []
@@ -188,11 +209,14 @@ def _label(name: str, value: Any) -> str:
     """A label as text, whatever number or string it is; 0-d tensors and arrays too."""
     if isinstance(value, np.generic | np.ndarray) or is_tensor(value):
         value = value.item() if value.ndim == 0 else None
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     if isinstance(value, int | str):
         return str(value)
-    raise DataError(f"{name}: has no label; give (picture, label) with a number or text")
+    raise DataError(
+        f"{name}: {'has no label' if value is None else f'its label is {value!r}'}; give "
+        "(picture, label) with a whole number or text"
+    )
 
 
 def truth(
@@ -230,18 +254,21 @@ def is_csv(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() == ".csv" and Path(path).is_file()
 
 
-def _normal_of_csv(path: Path) -> Layout:
-    entries = [one for one in read_csv(path) if one.trains]
+def _normal_of_csv(path: Path, *, trains: bool) -> Layout:
+    entries = [one for one in read_csv(path) if one.trains == trains]
     normal = [one for one in entries if one.label in NORMAL_LABELS]
+    part, purpose = ("train", "fit") if trains else ("test", "calibrate")
     if not normal:
         raise DataError(
-            f"{printable(path)}: no line is both train (column split) and normal (label "
-            f"{', '.join(NORMAL_LABELS)}); there is nothing to fit on"
+            f"{printable(path)}: no line is both {part} (column split) and normal (label "
+            f"{', '.join(NORMAL_LABELS)}); there is nothing to {purpose} on"
         )
     source = ImageSource([one.picture for one in normal])
     others = _counts(one.label for one in entries if one.label not in NORMAL_LABELS)
-    ignored = f"; not used for fitting: {others}" if others else ""
-    words = f"{printable(path)}: {_counted(source)} of the split train with a normal label{ignored}"
+    ignored = f"; not used for it: {others}" if others else ""
+    words = (
+        f"{printable(path)}: {_counted(source)} of the split {part} with a normal label{ignored}"
+    )
     return Layout("csv", source, words)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import DataError, ShapeError
 from onlygood.data.apart import decode_guarded
 from onlygood.data.decode import MAX_PIXELS, SUFFIXES, Pixels, decode, is_tensor
 from onlygood.data.items import (
@@ -83,7 +83,7 @@ class ImageSource:
 
     @classmethod
     def of(
-        cls, anything: Any, *, names: Sequence[str] | None = None, max_pixels: int = MAX_PIXELS
+        cls, anything: Any, *, names: Sequence[str] | None = None, max_pixels: int | None = None
     ) -> "ImageSource":
         """Take pictures in any of these forms.
 
@@ -108,29 +108,24 @@ class ImageSource:
         Args:
             anything: the pictures.
             names: what to call them, instead of by path or position.
-            max_pixels: larger pictures are refused before they are decoded.
+            max_pixels: larger pictures are refused before they are decoded; by default those of
+                more than 100 million pixels, and of an ImageSource what it was made with.
 
         Raises:
             DataError: there are no pictures, a path does not exist, or the kind is unknown.
             ShapeError: an array or tensor is not, or not clearly, one of the shapes above.
         """
-        if isinstance(anything, ImageSource):
-            found = [(p.name, p.content) for p in anything]
-        else:
-            found = [
-                (name or f"{kind}[{position}]", content)
-                for position, (name, kind, content) in enumerate(_collect(anything, max_pixels))
-            ]
+        found = _listed(anything, max_pixels)
         if not found:
             raise DataError(f"there are no pictures in an empty {type(anything).__name__}")
         if names is None:
-            names = [name for name, _ in found]
+            names = [picture.name for picture in found]
         elif len(names) != len(found):
             raise DataError(f"got {len(names)} names for {len(found)} pictures; give one for each")
         return cls(
             [
-                Picture(name, content, max_pixels)
-                for name, (_, content) in zip(names, found, strict=True)
+                Picture(name, one.content, one.max_pixels if max_pixels is None else max_pixels)
+                for name, one in zip(names, found, strict=True)
             ]
         )
 
@@ -139,9 +134,20 @@ class ImageSource:
         """The name of each picture; two pictures may have the same."""
         return [picture.name for picture in self._pictures]
 
-    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> "ImageSource":
-        """The pictures at these positions, in this order."""
-        return ImageSource([self._pictures[int(i)] for i in indices])
+    def subset(
+        self, indices: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
+    ) -> "ImageSource":
+        """The pictures at these positions, in this order; or where a mask `(N,)` says True.
+
+        Raises:
+            ShapeError: a mask is of another length.
+        """
+        chosen = np.asarray(indices)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise ShapeError(f"a mask of shape {chosen.shape} for {len(self)} pictures")
+            chosen = np.flatnonzero(chosen)
+        return ImageSource([self._pictures[int(i)] for i in chosen])
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -214,8 +220,23 @@ def printable(path: Path) -> str:
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-_Found = tuple[str, str, Content]
-"""Name or nothing, kind (for a name by position), content."""
+class _Found(NamedTuple):
+    """A picture, before it has a name."""
+
+    name: str
+    """Nothing where it is told by its position."""
+    kind: str
+    """For a name by position."""
+    content: Content
+    max_pixels: int = MAX_PIXELS
+
+
+def _listed(anything: Any, max_pixels: int | None) -> list[Picture]:
+    found = _collect(anything, MAX_PIXELS if max_pixels is None else max_pixels)
+    return [
+        Picture(one.name or f"{one.kind}[{position}]", one.content, one.max_pixels)
+        for position, one in enumerate(found)
+    ]
 
 
 def pictures_of(anything: Any) -> Iterable[Picture]:
@@ -230,9 +251,16 @@ def pictures_of(anything: Any) -> Iterable[Picture]:
 def _as_they_come(stream: Iterable[Any]) -> Iterator[Picture]:
     count = 0
     for count, item in enumerate(streamed(stream), 1):
-        yield Picture(f"{type(stream).__name__}[{count - 1}]", item.picture)
+        yield Picture(f"{type(stream).__name__}[{count - 1}]", _kept(item.picture))
     if not count:
         raise DataError(f"there are no pictures in an empty {type(stream).__name__}")
+
+
+def _kept(picture: Any) -> Any:
+    """The picture as it is now: a camera may fill the same memory again before it is looked at."""
+    if isinstance(picture, np.ndarray):
+        return picture.copy()
+    return picture.clone() if is_tensor(picture) else picture
 
 
 def spooled(stream: Iterable[Any], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:
@@ -254,25 +282,25 @@ def _collect(anything: Any, max_pixels: int, whole_paths: bool = False) -> Itera
         case str() | os.PathLike():
             yield from _from_path(Path(anything), whole_paths)
         case bytes() | bytearray() | memoryview():
-            yield "", "bytes", bytes(anything)
+            yield _Found("", "bytes", bytes(anything))
         case Image.Image():
-            yield "", "image", anything
+            yield _Found("", "image", anything)
         case np.ndarray():
-            yield from (("", "array", picture) for picture in pictures_of_array(anything))
+            yield from (_Found("", "array", picture) for picture in pictures_of_array(anything))
         case _ if is_tensor(anything):
-            yield from (("", "tensor", picture) for picture in pictures_of_tensor(anything))
+            yield from (_Found("", "tensor", picture) for picture in pictures_of_tensor(anything))
         case ImageSource():
-            yield from ((picture.name, "", picture.content) for picture in anything)
+            yield from (_Found(one.name, "", one.content, one.max_pixels) for one in anything)
         case list() | tuple():
             for item in anything:
                 # Of several folders, the path in one of them would not say which.
                 yield from _collect(item, max_pixels, whole_paths=True)
         case _ if is_indexed(anything):
             kind = type(anything).__name__
-            yield from (("", kind, content) for content in deferred(anything))
+            yield from (_Found("", kind, content) for content in deferred(anything))
         case _ if is_stream(anything):
             kind = type(anything).__name__
-            yield from (("", kind, item.picture) for item in spooled(anything, max_pixels))
+            yield from (_Found("", kind, item.picture) for item in spooled(anything, max_pixels))
         case _:
             raise DataError(
                 f"cannot take pictures from {type(anything).__name__}; give a path, bytes, a PIL "
@@ -284,13 +312,14 @@ def _from_path(path: Path, whole_paths: bool) -> Iterator[_Found]:
     if not path.is_dir():
         if not os.path.lexists(path):
             raise DataError(f"{printable(path)}: there is no such file or folder; check the path")
-        yield printable(path), "", path
+        yield _Found(printable(path), "", path)
         return
     found = listing(path)
     if not found.pictures:
         raise DataError(f"{printable(path)}: {_nothing_in(found)}")
     for picture in found.pictures:
-        yield printable(picture if whole_paths else picture.relative_to(path)), "", picture
+        name = printable(picture if whole_paths else picture.relative_to(path))
+        yield _Found(name, "", picture)
 
 
 def _nothing_in(found: Listing) -> str:

@@ -2,13 +2,14 @@
 
 import html
 import math
+import operator
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, final
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import Training, View
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
-from onlygood.data.layout import is_csv, layout
+from onlygood.data.layout import Layout, is_csv, layout, unseen
 from onlygood.data.leave_out import remaining
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import content, counting, restored
@@ -94,13 +95,13 @@ class Detector:
         pictures: Any,
         *,
         preset: str = "default",
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         settings: Mapping[str, object] | None = None,
         anomalous: Any = None,
         ignore: Any = None,
         align: Any = None,
-        target_fpr: float = 0.05,
-        confidence: float = 0.9,
+        target_fpr: SupportsFloat = 0.05,
+        confidence: SupportsFloat = 0.9,
         group_by: str | None = None,
         leave_out: Iterable[str | os.PathLike[str]] = (),
         run_dir: Path | None = None,
@@ -149,6 +150,8 @@ class Detector:
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
         reporter = reporter or Silent()
+        # Files hold plain numbers, and numpy's are given as well.
+        seed, target_fpr, confidence = operator.index(seed), float(target_fpr), float(confidence)
         if not 0 <= seed <= HIGHEST_SEED:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         method = registry.introduce(method)
@@ -160,7 +163,7 @@ class Detector:
             settings = {**(settings or {}), "align": text}
         resolved = settings_of(method, preset, settings)
         images_needed(target_fpr, confidence)  # Refuses values out of range before any work.
-        source, words = _normal_pictures(pictures)
+        source, words = _normal_pictures(pictures, layout)
         reporter.note(words)
         kept = remaining(source, leave_out)
         n_left_out = len(source) - len(kept)
@@ -238,21 +241,23 @@ class Detector:
         """Set the thresholds anew; nothing is trained.
 
         Args:
-            pictures: Normal pictures that took no part in training; None: the scores that the
-                detector was calibrated with before.
+            pictures: Normal pictures that took no part in training, as in `fit`, but where a
+                folder or CSV file has others to train on; None: the scores that the detector was
+                calibrated with before.
             target_fpr: Share of normal pictures that may be above the threshold.
             confidence: Probability that this promise holds.
             strict_fpr: A smaller share for a second threshold; between the two is `unsure`.
 
         Raises:
             CalibrationError: there are too few pictures for the promise; says how many it needs.
-            DataError: none of the pictures can be read.
+            DataError: none of the pictures can be read, or they are those to train on.
         """
         provenance, calibrated_on = dict(self.provenance), self.calibrated_on
         if pictures is None:
             calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
         else:
-            survey = self.scorer.survey(_normal_pictures(pictures)[0])
+            source, words = _normal_pictures(pictures, unseen)
+            survey = self.scorer.survey(source)
             calibration = _calibration(
                 survey,
                 self.group_by,
@@ -261,6 +266,7 @@ class Detector:
                 strict_fpr=strict_fpr,
             )
             calibrated_on = CalibratedOn.of(survey)
+            provenance["calibration_pictures"] = words
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
                 *provenance["unreadable"],
@@ -284,6 +290,11 @@ class Detector:
     def device(self) -> torch.device:
         """Where it computes."""
         return self.scorer.device
+
+    @property
+    def localizes(self) -> bool:
+        """Whether it tells where a picture is anomalous."""
+        return self.scorer.network.localizes
 
     @property
     def verdict(self) -> str:
@@ -508,10 +519,10 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _normal_pictures(pictures: Any) -> tuple[ImageSource, str]:
-    """The pictures to learn from, and how that was understood, in words."""
+def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tuple[ImageSource, str]:
+    """Normal pictures, and how that was understood, in words."""
     if isinstance(pictures, str | os.PathLike) and (Path(pictures).is_dir() or is_csv(pictures)):
-        found = layout(Path(pictures))
+        found = in_folder(Path(pictures))
         return found.normal, found.description
     source = ImageSource.of(pictures)
     return source, f"{len(source)} pictures, all taken as normal"

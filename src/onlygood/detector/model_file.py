@@ -64,7 +64,8 @@ def read(path: Path) -> ModelFile:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # Copies: what is given lies in the file itself, and would change or go with it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError) as error:
         # Only of what is no safetensors file: it begins with a length, any 8 bytes, then a brace.
         if start.startswith((b"PK", b"\x80")) and start[8:] not in (b"", b"{"):

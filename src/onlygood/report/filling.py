@@ -89,7 +89,7 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
         title=f"{detector.method}: {what}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         method=detector.method,
-        method_summary=(type(detector.scorer.network).__doc__ or "").strip().splitlines()[0],
+        method_summary=_first_line(type(detector.scorer.network).__doc__),
         decision=DecisionSummary(
             threshold=calibration.threshold,
             target_fpr=calibration.target_fpr,
@@ -107,6 +107,11 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
         provenance=_provenance(detector),
         **more,
     )
+
+
+def _first_line(text: str | None) -> str:
+    """Of a docstring; nothing where there is none."""
+    return (text or "").strip().partition("\n")[0]
 
 
 def settings_told(detector: Reported) -> dict[str, Any]:
