@@ -1,9 +1,10 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.settings import Training
 from onlygood.evaluation.records import append, key_of, read, schedule
 
@@ -85,3 +86,15 @@ def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
 )
 def test_schedule_in_words(training: Training, words: str) -> None:
     assert schedule(training) == words
+
+
+def test_a_disk_that_fills_up_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path / "r", LINE)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:100]))
+    with pytest.raises(OnlygoodError, match="free some space and repeat the command"):
+        append(tmp_path / "r", LINE | {"class": "long"})
+    monkeypatch.undo()
+    assert read(tmp_path / "r") == [LINE]

@@ -81,6 +81,13 @@ def test_the_likeliest_dirichlet_distribution_is_found() -> None:
     torch.testing.assert_close(found, alpha, rtol=1e-5, atol=1e-6)
 
 
+def test_vectors_that_are_all_alike_have_a_likeliest_one_too() -> None:
+    p = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64)
+    found = likeliest(p, p.log())
+    assert found.isfinite().all() and found.sum() > 1e5
+    torch.testing.assert_close(found / found.sum(), p, rtol=1e-3, atol=0)
+
+
 @torch.no_grad()
 def test_the_score_is_the_mean_density_over_transformations() -> None:
     method, x, seen = geotrans(flips=False).eval(), images(), images(20)

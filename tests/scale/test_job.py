@@ -244,6 +244,46 @@ def test_a_damaged_shard_fails_its_unit(
     assert f"{shard} cannot be read: unexpected end of data" in failure["error"]
 
 
+@pytest.mark.parametrize("harm", ["changed", "in a header", "between members"])
+def test_a_shard_that_breaks_off_between_its_pictures_fails_too(
+    exported: Path, containers: dict[str, Any], tmp_path: Path, harm: str
+) -> None:
+    shard = containers["tar"][0]
+    with tarfile.open(shard) as archive:
+        third = archive.getmembers()[4].offset
+    content = shard.read_bytes()
+    shard.write_bytes(
+        {
+            "changed": content[:third] + b"\xff" * 8 + content[third + 8 :],
+            "in a header": content[: third + 200],
+            "between members": content[:third],
+        }[harm]
+    )
+    (failure,) = score(exported, containers["tar"], tmp_path / "out", pictures=5).failed
+    assert "it is damaged or cut off, or has no end mark" in failure["error"]
+
+
+def test_a_unit_that_is_no_more_is_counted_no_more(
+    exported: Path, containers: dict[str, Any], tmp_path: Path
+) -> None:
+    out, (gone, _) = tmp_path / "out", containers["tar"]
+    gone.write_bytes(gone.read_bytes()[:9000])
+    assert score(exported, containers["pattern"], out).failed
+    gone.unlink()
+    ended = score(exported, containers["pattern"], out, update=True)
+    assert (ended.failed, summary(out)["units"]["failed"]) == ([], [])
+
+
+def test_folders_in_lists_and_patterns_are_searched(
+    exported: Path, line: Path, whole: Path, tmp_path: Path
+) -> None:
+    # As an editor on Windows writes it.
+    (tmp_path / "some.txt").write_text(str(line), "utf-8-sig")
+    for place, source in (("a", tmp_path / "some.txt"), ("b", line.parent / f"{line.name}*")):
+        score(exported, source, tmp_path / place)
+        assert rows(tmp_path / place) == rows(whole)
+
+
 def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     score(exported, line, out)
@@ -286,6 +326,7 @@ def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, 
         (["--workers", "2"], "say -o DIR/"),
         (["-o", "out/", "--part", "3"], "--part is I/N, 0/64 for example, got '3'"),
         (["-o", "out/", "--part", "0/2", "--ray", "auto"], "exclude each other"),
+        (["-o", "out/", "--part", "0/2", "--update"], "--update and --part exclude each other"),
         (["-o", "out/", "--maps", "some"], "maps are of none, anomalous, all, got 'some'"),
     ],
 )

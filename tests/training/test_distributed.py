@@ -83,6 +83,12 @@ def test_two_processes_equal_one(tmp_path: Path):
     assert "loss of update 'one' is nan at step 2" in words["diverged"]
     assert words == also
 
+    # Each normalised its own part of a batch, and yet there is one network.
+    measured = [name for name in first if name.startswith("measured.")]
+    assert any(name.endswith("running_var") for name in measured) and "measured.centre" in measured
+    for name in measured:
+        assert torch.equal(first[name], second[name]), name
+
     alone, of_one = saved(tmp_path / "0-of-1")
     # Whole batches of 4, of 18 pictures.
     for name, passes in (("Gaussian", 2), ("Reflect", 1)):

@@ -25,6 +25,7 @@ from onlygood.data.source import ImageSource
 from onlygood.detector.learning import surveyed
 from onlygood.detector.raw_scores import RawScorer
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
+from onlygood.methods.deep_svdd import DeepSVDD, DeepSVDDConfig
 from onlygood.methods.gaussian import Gaussian, GaussianConfig
 from onlygood.methods.reflect import Reflect, ReflectConfig
 from onlygood.training import History, Trainer, distributed
@@ -100,6 +101,15 @@ def of_statistics() -> dict[str, Tensor]:
     return found
 
 
+def measured() -> dict[str, Tensor]:
+    """What batch normalisation of two stages has measured, and what was fitted to it."""
+    torch.manual_seed(distributed.rank())
+    method = DeepSVDD(DeepSVDDConfig(widths=(2, 2), latent=16), InputShape(1, 32, 32))
+    settings = Training(steps=4, batch_size=4, precision="float32")
+    Trainer(settings, device="cpu").fit(method, textures(12, 32, 1))
+    return {f"measured.{name}": tensor for name, tensor in method.state_dict().items()}
+
+
 def said(error: type[Exception], run: Callable[[], object]) -> str:
     """What the error says that `run` ends with."""
     try:
@@ -125,6 +135,8 @@ def main(folder: Path) -> None:
     records = [*history.records, *other.records]
     words["curves"] = json.dumps([{k: v for k, v in r.items() if "/" in k} for r in records])
     trained = {**method.state_dict(), **toy.state_dict(prefix="toy."), **of_statistics()}
+    if distributed.world() > 1:
+        trained |= measured()
     tensors = {name: tensor.contiguous() for name, tensor in trained.items()}
     save_file(tensors, folder / f"{distributed.rank()}-of-{distributed.world()}", words)
     if dist.is_initialized():

@@ -48,13 +48,13 @@ def export(
     if int8 is not None and not int8.exists():
         raise DataError(f"there is no {int8}; name a folder of normal pictures")
 
-    from onlygood.data.layout import layout
+    from onlygood.data.layout import unseen
     from onlygood.deploy.export import export as run
     from onlygood.deploy.runtime import Runtime
     from onlygood.detector import Detector
 
     detector = Detector.load(model)
-    digest = run(detector, target, int8=None if int8 is None else layout(int8).normal)
+    digest = run(detector, target, int8=None if int8 is None else unseen(int8).normal)
     # Read as it will be read: what cannot be used must not be found out at the line.
     runtime = Runtime.load(target)
     size = target.stat().st_size

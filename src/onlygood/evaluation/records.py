@@ -5,13 +5,14 @@ was said beyond the preset) with what. `resolved` is every setting, wherever it 
 `config_hash` the hash of those that are not at their default. No torch here: tables need none.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.settings import Training
 
 Line = dict[str, Any]
@@ -71,13 +72,28 @@ def read(*files: Path) -> list[Line]:
 
 
 def append(file: Path, line: Line) -> None:
-    """Add a line in a single write, so that two runs may share the file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    """Add a line in a single write, so that two runs may share the file.
+
+    Raises:
+        OnlygoodError: it cannot be written; the file is as it was.
+    """
+    content = (json.dumps(line, allow_nan=False) + "\n").encode()
     try:
-        os.write(handle, (json.dumps(line, allow_nan=False) + "\n").encode())
-    finally:
-        os.close(handle)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            written = os.write(handle, content)
+            if written < len(content):
+                # A disk that fills up takes the first part, and says nothing.
+                os.ftruncate(handle, os.fstat(handle).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise OnlygoodError(
+            f"cannot write {file}: {error.strerror or error}; free some space and repeat the "
+            "command, which goes on from the cell's checkpoint"
+        ) from error
 
 
 def schedule(training: Training) -> str:

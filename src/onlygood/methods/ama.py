@@ -252,7 +252,10 @@ class AMA(Method):
             return batch.normal[:0]
         with torch.no_grad(), evaluating(self.encoder, self.generator):
             z = self.encoder(symmetric(batch.normal))
-            return self.generator(self.atypical(z, direction, u)[:wanted])
+            negatives = self.generator(self.atypical(z, direction, u)[:wanted])
+        # torch before 2.10 keeps what it has made of weights for bf16 here, which has no gradient.
+        torch.clear_autocast_cache()
+        return negatives
 
     def atypical(self, z: Latents, direction: Latents, u: PerImage) -> Latents:
         """Codes beside those of the typical set, one for each `u` in [0, 1), section 3.2.

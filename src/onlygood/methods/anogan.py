@@ -10,6 +10,9 @@ Departures from the paper:
 - One start, as there, or the best of several (`restarts`), which the paper does not have.
 
 Departures from the authors' code: none known; none was published. Of others' code we know that
+- EGBAD's and ALAD's authors score with an average of G's weights (0.999), and ALAD's search on
+  CIFAR-10 at a constant rate, with kernels of 4 and first weights half as large; `mnist` and
+  `cifar10` have none of these;
 - ALAD's authors weigh the features with 0.9 and the pixels with 0.1: `score_features=0.9`;
 - PyOD trains the networks on while it searches, and does not search at all for new data. Here they
   stay as they are, and each picture is searched alone.

@@ -13,8 +13,8 @@ Departures from the authors' code:
 - It normalises test batches by their own statistics, so that a score depends on what else is in the
   batch; here by the running ones. Its users saw other figures with them.
 - It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
-- The last layer of both encoders has a bias, scales of normalisation start at 1 exactly, and pixels
-  are in [-1, 1], the range of its tanh, where it standardises MNIST beyond.
+- The last layers of both encoders, of G and of D have a bias, scales of normalisation start at 1
+  exactly, and pixels are in [-1, 1], the range of its tanh, where it standardises MNIST beyond.
 - It keeps the epoch with the best AUROC on test pictures; here the last weights count.
 """
 

@@ -42,6 +42,8 @@ from onlygood.core.terms import Loss, Scores
 
 STEM = 16
 """Channels of the first convolution."""
+LEAST_ENTROPY = 1e-6
+"""Of what a Dirichlet distribution is fitted to; with less it would be all but a point."""
 NEWTON, ROUNDS, CLOSE = 5, 1000, 1e-9
 """Steps of the inverse of digamma; rounds of the fit at most, and the change that ends them."""
 
@@ -265,7 +267,8 @@ def likeliest(means: Rows, logs: Rows) -> Rows:
 
     Fixed point of `psi(alpha_k) = psi(sum alpha) + logs_k`.
     """
-    entropy = (means * (means.log() - logs)).sum(1, keepdim=True)
+    # Vectors that are all alike have none, and the likeliest would be infinitely sharp.
+    entropy = (means * (means.log() - logs)).sum(1, keepdim=True).clamp_min(LEAST_ENTROPY)
     total = (means.shape[1] - 1) * -torch.digamma(torch.ones((), dtype=means.dtype)) / entropy
     alpha = means * total
     for _ in range(ROUNDS):

@@ -15,6 +15,7 @@ Departures from the authors' code:
 - It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
 - D takes its step after that of G, on a reconstruction from before it, which PyTorch refuses today:
   here both gradients are taken first.
+- Skips are rectified before a layer of G is put beside them, where the code rectifies both after.
 - Scales of normalisation start at 1 exactly; pixels are in [-1, 1], the range of its tanh; scores
   are not scaled by those of a test set; the last weights count, not those with the best AUROC.
 """

@@ -195,12 +195,17 @@ class GlowNetwork(nn.Module):
         self.top = nn.Parameter(torch.zeros(1, 2 * channels, 1, 1))
 
     def settle(self, x: Images) -> None:
-        """Have every ActNorm take its first numbers from what it sees of these images."""
+        """Have every ActNorm take its first numbers from what it sees of these images.
+
+        With noise, as in training: without it a channel that is black in all images has no spread,
+        and what it is divided by makes its noise all that there is.
+        """
         norms = [module for module in self.modules() if isinstance(module, ActNorm)]
         hooks = [
             norm.register_forward_pre_hook(lambda norm, args: norm.settle(*args)) for norm in norms
         ]
-        self.log_likelihood(x, torch.full_like(x, 0.5))
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+        self.log_likelihood(x, noise.to(x))
         for hook in hooks:
             hook.remove()
 

@@ -97,6 +97,11 @@ def score(
     """
     if maps not in MAPS:
         raise ConfigError(f"maps are of {', '.join(MAPS)}, got {maps!r}")
+    if update and isinstance(on, Part):
+        raise ConfigError(
+            "--update and --part exclude each other: parts share one list of units, and each would "
+            "make another; update without --part"
+        )
     if pictures < 1:
         raise ConfigError(f"a unit has 1 picture or more, got {pictures}")
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)

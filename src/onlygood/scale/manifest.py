@@ -89,6 +89,7 @@ def prepare(
         if not update:
             return old
         units = _updated(place, old, inputs, job, pictures)
+    place.remove("summary.json")  # It counts the units of another list.
     _freeze(place, units)
     # After the manifest: a listing that fails leaves no job.
     write_json(place, "job.json", {"format": FORMAT, **about})

@@ -1,5 +1,6 @@
 """From what a user names to inputs: folders, tar files, Parquet files, lists; here or elsewhere."""
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -75,17 +76,12 @@ def _of(named: str) -> Iterator[Input]:
     if path is None:
         yield from _remote(uri)
     elif path.is_dir():
-        uris = (
-            Path(root, name).as_uri()
-            for root, names in walked(path)
-            for name in names
-            if _suffix(name) in SUFFIXES
-        )
-        yield from _described(uris)
+        yield from _described(_within(path))
     elif os.path.lexists(path):
         yield from _file(uri)
     elif "*" in named:
-        yield from _described(uri_of(match) for match in sorted(glob.glob(os.fspath(path))))
+        matches = sorted(glob.glob(os.fspath(path)))
+        yield from _described(_files_of(uri_of(match) for match in matches))
     else:
         raise DataError(f"there is no {named}; name pictures, folders of pictures, or lists")
 
@@ -126,10 +122,28 @@ def _file(uri: str) -> Iterator[Input]:
     system, path = file_system(uri)
     try:
         with system.open_input_stream(path) as file:
-            lines = file.read().decode("utf-8", "surrogateescape").splitlines()
+            # Editors on Windows begin a text with a mark.
+            content = file.read().removeprefix(codecs.BOM_UTF8)
+            lines = content.decode("utf-8", "surrogateescape").splitlines()
     except OSError as error:
         raise DataError(f"the list {shown(uri)} cannot be read: {in_a_line(error)}") from error
-    yield from _described(uri_of(line) for line in lines if line.strip())
+    yield from _described(_files_of(uri_of(line) for line in lines if line.strip()))
+
+
+def _files_of(uris: Iterable[str]) -> Iterator[str]:
+    """The same, with the pictures of a folder of this machine in its place, at any depth."""
+    for uri in uris:
+        # Most of a long list are files by their names, and need not be looked at.
+        folder = None if _suffix(uri) in SUFFIXES else local_path(uri)
+        if folder is None or not folder.is_dir():
+            yield uri
+        else:
+            yield from _within(folder)
+
+
+def _within(folder: Path) -> Iterator[str]:
+    for root, names in walked(folder):
+        yield from (Path(root, name).as_uri() for name in names if _suffix(name) in SUFFIXES)
 
 
 def _described(uris: Iterable[str]) -> Iterator[Input]:

@@ -144,12 +144,34 @@ def _fetched(item: Input) -> bytes:
         return bytes(file.read())
 
 
+class _Whole(tarfile.TarInfo):
+    """A member of a tar that is read to its end mark.
+
+    The library takes a header that is damaged, cut off or missing for the end, and whatever
+    follows would be lost without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Whole":
+        """Raises ReadError where the archive breaks off."""
+        try:
+            return super().fromtarfile(tarfile_)
+        except (
+            tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
+            tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+        ) as error:
+            raise tarfile.ReadError(
+                f"it is damaged or cut off, or has no end mark ({error}); copy it again"
+            ) from error
+
+
 def _members(item: Input) -> Iterator[Picture]:
     system, path = file_system(item.uri)
     try:
         with (
             system.open_input_stream(path) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as archive,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Whole) as archive,
         ):
             for member in archive:
                 if not member.isfile() or Path(member.name).suffix.lower() not in SUFFIXES:

@@ -351,6 +351,9 @@ class _Run:
         self._checkpoint()
         if self.averager is not None:
             self.averager.finish()
+        # Each process has measured its own part of each batch. From here on there is one network:
+        # the next stage, what is fitted to it and the calibration are of the one that is saved.
+        distributed.broadcast(self.method.buffers())
         if self.averager is not None or self.at.step % self.training.validate_every:
             self._validate(stage)
         self.reporter.finish()

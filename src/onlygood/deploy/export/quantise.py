@@ -13,7 +13,7 @@ from onlygood.core.errors import DataError
 from onlygood.data.loading import iterate, threads
 from onlygood.data.resize import counted
 from onlygood.data.source import ImageSource
-from onlygood.data.split import group_names
+from onlygood.data.split import group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export.graph import Graph
 from onlygood.deploy.export.translate import quiet, translated
@@ -35,18 +35,26 @@ def quantised(
 ) -> "tuple[Graph, onnx.ModelProto, Calibration]":
     """The graph, its ONNX form with convolutions in 8 bits, and a calibration of its scores.
 
-    Every other picture tells the ranges, the rest set the thresholds, with the promise that the
-    detector has, or the best that so many pictures support.
+    Half of the pictures, drawn at random and parts of a group together, set the thresholds, with
+    the promise that the detector has, or the best that so many support; the rest tells the ranges.
 
     Raises:
-        DataError: fewer than four pictures, or one that cannot be read.
+        DataError: fewer than four pictures, or than two parts, or one that cannot be read.
     """
     if len(pictures) < LEAST:
         raise DataError(
             f"8 bits need {LEAST} normal pictures or more, got {len(pictures)}; give some that "
             "took no part in training"
         )
-    ranges, rest = (pictures.subset(range(first, len(pictures), 2)) for first in (0, 1))
+    # Not by their order: names may alternate between cameras or sides of a part.
+    drawn = split(
+        pictures.names,
+        calibration=len(pictures) // 2,
+        validation=0,
+        seed=0,
+        group_by=detector.group_by,
+    )
+    ranges, rest = (pictures.subset(part) for part in (drawn.train, drawn.calibration))
     # Maps as they are, so that their scale can be found.
     plain = Calibration(scores=np.zeros(1), pixel_maxima=np.ones(1), pixel_median=0.0)
     calibration = _calibrated(detector, _quantised(detector, plain, ranges)[1], rest)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onlygood.deploy.service.settings import MIB, ServiceSettings
+from onlygood.deploy.service.settings import MIB, ServiceSettings, without_port
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -100,7 +100,7 @@ class Guard:
     def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         # Another site's page, open in a browser here, can send requests but not choose these two.
         host = headers.get("host", "").lower()
-        if _without_port(host) not in self._hosts:
+        if without_port(host) not in self._hosts:
             return refusal(
                 400, "this service is not called by that name; start it with --allow-host NAME"
             )
@@ -210,8 +210,3 @@ class _Leaving:
         guard._unread += held
         guard._count(known, message["status"])
         await self._send(message)
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host

@@ -85,6 +85,13 @@ class ServiceSettings:
                     f"a pin is the first {SHORTEST_PIN} or more hexadecimal digits of a model's "
                     f'sha256, in lower case; got "{pin}"'
                 )
+        for name in self.allowed_hosts:
+            # As a request names it, without what goes before and behind.
+            if "/" in name or without_port(name) != name:
+                raise ConfigError(
+                    "--allow-host takes a name or an address alone, without http:// and port, and "
+                    f'one of IPv6 in brackets; got "{name}"'
+                )
         self._check_reach()
 
     @property
@@ -152,3 +159,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "poll_seconds": (0.001, 3600),
 }
 """Beyond them nobody means what they say, and sums of time and memory overflow."""
+
+
+def without_port(host: str) -> str:
+    """The name that a request calls the service by, without the port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
