@@ -75,6 +75,7 @@ def test_settings_are_given_by_name(cls: type):
         ({"aspect": 100.0}, "aspect must be 0"),
         ({"roi": (0.0, 0.0, 1.5, 1.0)}, "roi must be in"),
         ({"roi": (0.6, 0.0, 0.4, 1.0)}, "roi is left, top, right, bottom"),
+        ({"crop": 20, "aspect": 2.0}, "crop=20 cuts out a square, whose aspect is 1, not 2"),
     ],
 )
 def test_what_no_machine_could_do_is_refused(beyond: dict[str, float], words: str):

@@ -20,6 +20,7 @@ from onlygood.data.align import (
     reference_text,
 )
 from onlygood.data.decode import Pixels
+from onlygood.data.mask import mask_text
 from onlygood.data.resize import restored, viewed
 
 SIZE = (90, 150)
@@ -130,6 +131,20 @@ def test_the_most_usual_picture_is_the_nearest_to_the_mean() -> None:
     assert most_usual(found[::-1]) is found[0]
     with pytest.raises(DataError, match="needs a picture as its reference"):
         most_usual([])
+
+
+def test_what_is_ignored_does_not_tell_how_a_part_lies() -> None:
+    at = Pose(6.0, 0.03, -0.02)
+    ignored = np.zeros((*part().shape[:2], 1), np.uint8)
+    ignored[:50, :40] = 1
+    dark = aligned(part(), opposite(at))
+    lit = dark.copy()
+    lit[:30, :20] = 255
+    text = reference_text(part())
+    there, also = (pose(picture, text, mask_text(ignored)) for picture in (dark, lit))
+    assert there == pytest.approx(also, abs=0.02)
+    assert there == pytest.approx(at, abs=0.3)
+    assert abs(pose(lit, text).angle - at.angle) > 1
 
 
 def test_a_long_picture_has_the_shape_of_itself() -> None:

@@ -29,11 +29,16 @@ def test_the_first_group_of_the_pattern_names_the_group():
     assert len({NAMES[i][-5] for i in whole.calibration}) == 1
 
 
-def test_uneven_groups_overstep_by_the_smallest():
-    names = ["a"] * 10 + ["b"] * 4 + ["c"] * 3
-    for seed in range(10):
-        parts = split(names, calibration=1, validation=0, seed=seed, group_by=".")
-        assert parts.calibration.tolist() == [14, 15, 16]
+def test_large_groups_calibrate_as_often_as_small_ones():
+    # 60 of 200 parts have 60 pictures, the others one; a fifth of all pictures.
+    sizes = [60] * 60 + [1] * 140
+    names = [f"{part}_{view}" for part, size in enumerate(sizes) for view in range(size)]
+    shares = []
+    for seed in range(100):
+        parts = split(names, calibration=748, validation=0, seed=seed, group_by=r"^\d+")
+        chosen = {int(names[i].partition("_")[0]) for i in parts.calibration}
+        shares.append(np.mean([part < 60 for part in chosen]))
+    assert abs(np.mean(shares) - 0.3) < 3 * np.std(shares) / 10
 
 
 def test_training_keeps_a_group_however_much_is_asked():

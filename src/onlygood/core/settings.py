@@ -121,6 +121,11 @@ class View(Settings):
                 f"roi is left, top, right, bottom, from the upper left corner, got {self.roi}; for "
                 "example roi=0,0.25,1,0.75"
             )
+        if self.crop and self.aspect not in (0.0, 1.0):
+            raise ConfigError(
+                f"crop={self.crop} cuts out a square, whose aspect is 1, not {self.aspect:g}; "
+                "leave aspect out, or cut out another form by roi"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
 from onlygood.data.decode import Pixels, as_text, of_text
+from onlygood.data.mask import mask_of
 
 AUTO = "auto"
 """In place of a reference: the most usual of the first pictures to learn from."""
@@ -36,6 +37,7 @@ BLUR = 5
 """Pixels that are averaged before two pictures are compared, so that there is a slope to climb."""
 
 Grey = UInt8[np.ndarray, "h w"]
+Counts = Bool[np.ndarray, "h w"]
 Smooth = Float32[np.ndarray, "h w"]
 Values = Float32[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W C"]
 
@@ -85,7 +87,7 @@ def most_usual(pictures: Iterable[Pixels]) -> Pixels:
     return found[int(np.square(small - small.mean(0)).mean((1, 2)).argmin())]
 
 
-def pose(picture: Pixels, reference: str) -> Pose:
+def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
     """How the part in a picture lies, by the correlation of grey values.
 
     Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation Coefficient
@@ -95,9 +97,10 @@ def pose(picture: Pixels, reference: str) -> Pose:
     Args:
         picture: As decoded.
         reference: Of `reference_text`.
+        ignore: Of `mask_text`, of the reference: what never counts does not tell how a part lies.
 
     Raises:
-        ConfigError: OpenCV is missing, or the text is none of `reference_text`.
+        ConfigError: OpenCV is missing, or a text is none of these.
         DataError: the picture has another shape than the reference.
     """
     whole = reference_of(reference)
@@ -114,10 +117,14 @@ def pose(picture: Pixels, reference: str) -> Pose:
     for side in SIDES:
         target = _blurred(whole[..., None], side)
         seen = _blurred(picture, side, target.shape)
+        counts = _counting(ignore, target.shape) if ignore else None
         first = side == SIDES[0]
         starts = [Pose(float(angle), 0.0, 0.0) for angle in STARTS] if first else [found]
-        tried = [UNMOVED, *starts, *(_improved(target, seen, start) for start in starts)]
-        found = max(filter(_within_limits, tried), key=lambda one: _likeness(target, seen, one))
+        tried = [UNMOVED, *starts, *(_improved(target, seen, start, counts) for start in starts)]
+        likenesses = [
+            (_likeness(target, seen, one, counts), one) for one in filter(_within_limits, tried)
+        ]
+        found = max(likenesses, key=lambda pair: pair[0])[1]
     return found
 
 
@@ -134,7 +141,7 @@ def check_alignment(view: View) -> None:
 
 def pose_in(picture: Pixels, view: View) -> Pose | None:
     """How the part lies; None where a view aligns nothing. Raises as `pose`."""
-    return pose(picture, view.align) if view.align else None
+    return pose(picture, view.align, view.ignore) if view.align else None
 
 
 def aligned(picture: Pixels, at: Pose) -> Pixels:
@@ -182,13 +189,28 @@ def _blurred(picture: Pixels, side: int, shape: tuple[int, ...] = ()) -> Smooth:
     return np.asarray(_opencv().GaussianBlur(grey, (BLUR, BLUR), 0), np.float32)
 
 
-def _improved(target: Smooth, seen: Smooth, start: Pose) -> Pose:
+def _counting(ignore: str, shape: tuple[int, int]) -> Counts:
+    """Where a small reference shows nothing of what is ignored, blurred as it is."""
+    counts = Image.fromarray(np.where(mask_of(ignore), np.uint8(0), np.uint8(255)))
+    height, width = shape
+    small = np.asarray(counts.resize((width, height), Image.Resampling.BOX))
+    return np.asarray(_opencv().erode(small, np.ones((BLUR, BLUR), np.uint8)) == 255)
+
+
+def _improved(target: Smooth, seen: Smooth, start: Pose, counts: Counts | None) -> Pose:
     """Climb from `start` to the next best likeness; `start` where there is no way up."""
     cv2 = _opencv()
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, STEPS, LEAST_GAIN)
     warp, kind = start.matrix(target.shape), cv2.MOTION_EUCLIDEAN
     try:
-        _, warp = cv2.findTransformECC(target, seen, warp, kind, criteria, None, 1)
+        if counts is None:
+            _, warp = cv2.findTransformECC(target, seen, warp, kind, criteria, None, 1)
+        else:
+            # A mask is of what is moved: here the reference is, and its way is gone back.
+            warp = cv2.invertAffineTransform(warp).astype(np.float32)
+            mask = counts.astype(np.uint8)
+            _, warp = cv2.findTransformECC(seen, target, warp, kind, criteria, mask, 1)
+            warp = cv2.invertAffineTransform(warp)
     except cv2.error:  # It went where the two have nothing in common.
         return start
     height, width = target.shape
@@ -198,9 +220,13 @@ def _improved(target: Smooth, seen: Smooth, start: Pose) -> Pose:
     return Pose(angle, float(shift[0]), float(shift[1]))
 
 
-def _likeness(target: Smooth, seen: Smooth, at: Pose) -> float:
-    """Correlation of grey values, where all of the picture lies as the reference."""
+def _likeness(target: Smooth, seen: Smooth, at: Pose, counts: Counts | None) -> float:
+    """Correlation of grey values that count, where all of the picture lies as the reference."""
     there = _warped(seen, at, inverse=True, border="BORDER_REPLICATE")
+    if counts is not None:
+        target, there = target[counts], there[counts]
+    if not target.size:
+        return 0.0
     one, two = target - target.mean(), there - there.mean()
     size = float(np.linalg.norm(one) * np.linalg.norm(two))
     return float((one * two).sum()) / size if size else 0.0

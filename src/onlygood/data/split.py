@@ -32,8 +32,8 @@ def split(
     """Draw calibration and validation pictures at random; the rest trains.
 
     Pictures of one group stay together. With groups of one picture the counts are met exactly;
-    with larger ones each part has at least its count, by as little as the order of drawing allows,
-    unless training would be left without a group.
+    with larger ones each part has its count or more, as many groups as it takes in the order of
+    drawing, unless training would be left without one.
 
     What is left out moves as few others as can be: those next in the order of drawing take its
     place. A bad picture does little harm where it trains; drawn anew, it might well calibrate.
@@ -117,21 +117,16 @@ def _groups(names: Sequence[str], pattern: str | None) -> list[list[int]]:
 def _take(
     groups: list[list[int]], count: int, leave: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Part the groups in those taken and those left, of which there are at least `leave`."""
-    taken: list[list[int]] = []
-    left: list[list[int]] = []
-    missing = count
-    for position, group in enumerate(groups):
-        spare = len(left) + len(groups) - position > leave
-        if len(group) <= missing and spare:
-            taken.append(group)
-            missing -= len(group)
-        else:
-            left.append(group)
-    if missing > 0 and len(left) > leave:
-        # Every group left is larger than what is missing: the smallest oversteps least.
-        taken.append(left.pop(min(range(len(left)), key=lambda i: len(left[i]))))
-    return taken, left
+    """The first groups that hold `count` pictures, and the rest, of which there are `leave`.
+
+    Whatever their sizes: were large ones passed over because small ones fill the count better, the
+    parts that calibrate would be smaller than those that come, and the promise about parts false.
+    """
+    number = total = 0
+    while total < count and len(groups) - number > leave:
+        total += len(groups[number])
+        number += 1
+    return groups[:number], groups[number:]
 
 
 def _indices(groups: list[list[int]]) -> Indices:
