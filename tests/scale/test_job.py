@@ -324,6 +324,7 @@ def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, 
     ("words", "told"),
     [
         (["--workers", "2"], "say -o DIR/"),
+        (["-o", "scores.csv", "--workers", "2"], "scores.csv is named like a table; say -o DIR/"),
         (["-o", "out/", "--part", "3"], "--part is I/N, 0/64 for example, got '3'"),
         (["-o", "out/", "--part", "0/2", "--ray", "auto"], "exclude each other"),
         (["-o", "out/", "--part", "0/2", "--update"], "--update and --part exclude each other"),

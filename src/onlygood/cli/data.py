@@ -19,7 +19,7 @@ def data(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write a known data set's split as a folder: train/good, test/good, test/anomalous."""
+    """Write a known data set's split as a folder: train/good, test/good, test/KIND."""
     from onlygood.data.readers import write_dataset
 
     voice = Voice(json=json, quiet=quiet)

@@ -69,7 +69,8 @@ def check_format(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(
-            f'{path}: the suffix says the format, one of {", ".join(FORMATS)}; got "{path.suffix}"'
+            f'{path}: the suffix says the format, one of {", ".join(FORMATS)}; got "{path.suffix}" '
+            "(a job writes into a folder, DIR/)"
         )
     if path.suffix.lower() == ".parquet":
         from importlib.util import find_spec

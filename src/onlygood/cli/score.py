@@ -130,10 +130,16 @@ def _job(
 ) -> int:
     """Score unit by unit into a folder."""
     from onlygood import scale
+    from onlygood.cli.files import FORMATS
     from onlygood.core.errors import ConfigError, ScoringInterrupted
 
     if output is None:
         raise ConfigError("a job needs a folder for what it finds; say -o DIR/")
+    if Path(output).suffix.lower() in FORMATS and not output.endswith(("/", os.sep)):
+        raise ConfigError(
+            f"a job writes into a folder, and {output} is named like a table; say -o DIR/, or "
+            "score without a job"
+        )
     if model.suffix.lower() != ".onnx":
         raise ConfigError(
             f"a job runs where there is no torch, and takes what `onlygood export` writes; export "

@@ -131,15 +131,19 @@ class Distances(nn.Module):
 
     def forward(self, features: Sequence[Patches]) -> Positions:
         """`||W_p (f - G(E(f)))_p|| / u_p` at each position p; f is standardised."""
-        grids = self.standardised(features)
+        return self.usual(self.mahalanobis(self.left(self.standardised(features))))
+
+    def left(self, grids: Sequence[Patches]) -> Sequence[Patches]:
+        """`f - G(E(f))`."""
+        if not len(self.grids[0].axes.rows):
+            return grids  # OpenVINO takes no products with a matrix without rows.
         code = torch.stack(
             [statistics.encoded(own) for statistics, own in zip(self.grids, grids, strict=True)]
         ).sum(0)
-        rest = [
+        return [
             own - statistics.generated(code, own)
             for statistics, own in zip(self.grids, grids, strict=True)
         ]
-        return self.usual(self.mahalanobis(rest))
 
     def standardised(self, features: Sequence[Patches]) -> list[Patches]:
         """`(f - mean) / spread` on each grid."""

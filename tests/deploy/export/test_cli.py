@@ -86,6 +86,14 @@ def test_openvino_gives_the_same_scores(
     assert "part.xml exists" in run("export", model, "--openvino").err
 
 
+@pytest.mark.slow
+def test_openvino_takes_the_default_method(run: Run, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = tmp_path / "default.safetensors"
+    assert run("fit", folder, "-o", model, "--set", "size=64", "--quiet").status == 0
+    assert run("export", model, "--openvino").status == 0
+
+
 def test_openvino_is_named_where_it_is_missing_or_differs(
     run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,8 @@ def test_the_latest_verdict_counts_and_all_stay(log: Inspections, path: Path) ->
     assert log.judge(1, "false_alarm", "dust")
     assert not log.judge(3, "miss")
     assert [each["feedback"] for each in log.newest(10)] == [None, "false_alarm"]
+    assert [each["comment"] for each in log.newest(10)] == [None, "dust"]
+    assert "".join(log.csv()).splitlines()[2].endswith(",false_alarm,dust")
     with sqlite3.connect(path) as reader:
         said = reader.execute("SELECT verdict, comment FROM feedback ORDER BY id").fetchall()
     reader.close()

@@ -87,7 +87,7 @@ DELETE FROM feedback WHERE id IN (
 
 COLUMNS = (
     *("id", "time", "model", "model_sha256", "picture_sha256", "name", "score", "p_value"),
-    *("decision", "latency_ms", "feedback"),
+    *("decision", "latency_ms", "feedback", "comment"),
 )
 
 
@@ -176,7 +176,9 @@ class Inspections:
         after: int = 0,
         before: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Rows as `COLUMNS` names their fields, newest first; `feedback` is the latest verdict.
+        """Rows as `COLUMNS` names their fields, newest first.
+
+        `feedback` and `comment` are of the latest verdict.
 
         Args:
             limit: Rows, at most.
@@ -197,8 +199,8 @@ class Inspections:
             conditions.append("i.id < ?")
             values.append(before)
         return self._file.read(
-            f"SELECT i.*, (SELECT verdict FROM feedback WHERE inspection = i.id "
-            f"ORDER BY id DESC LIMIT 1) AS feedback FROM inspections i "
+            f"SELECT i.*, f.verdict AS feedback, f.comment FROM inspections i LEFT JOIN feedback f "
+            f"ON f.id = (SELECT max(id) FROM feedback WHERE inspection = i.id) "
             f"WHERE {' AND '.join(conditions)} ORDER BY i.id DESC LIMIT ?",
             (*values, limit),
         )

@@ -138,7 +138,10 @@ class Inspection(BaseModel):
     p_value: float
     decision: Literal["normal", "unsure", "anomalous"]
     latency_ms: float
-    feedback: Literal["false_alarm", "miss", "correct"] | None
+    feedback: Literal["false_alarm", "miss", "correct"] | None = Field(
+        description="The latest verdict of a person."
+    )
+    comment: str | None = Field(description="Said with it.")
 
 
 class Log(BaseModel):
