@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"core"},
     "data.decode": {"core"},
     "data.mask": {"core", "data.decode"},
-    "data.align": {"core", "data.decode"},
+    "data.align": {"core", "data.decode", "data.mask"},
     "data.resize": {"core", "data.decode", "data.mask", "data.align"},
     "data.apart": {"core", "data.decode", "data.align", "data.resize"},
     "data.items": {"core", "data.decode"},

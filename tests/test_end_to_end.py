@@ -303,7 +303,10 @@ def test_calibrate_with_what_is_in_the_model(
 def test_calibrate_on_a_folder_in_place(run: Run, fitted: Path, data: Path, tmp_path: Path) -> None:
     own = tmp_path / "m"
     own.write_bytes(model(fitted).read_bytes())
-    done = run("calibrate", own, data, "--target-fpr", 0.1, "--json")
+    # What is there to fit on beside a test has been seen.
+    assert "promises nothing" in run("calibrate", own, data, "--target-fpr", 0.1).err
+    parts.write(parts.normal(60, seed=6), tmp_path / "others")
+    done = run("calibrate", own, tmp_path / "others", "--target-fpr", 0.1, "--json")
     assert done.status == 0, done.err
     assert (done.answer["model"], done.answer["n_calibration"]) == (str(own), 60)
     assert Detector.load(own).calibration.target_fpr == 0.1

@@ -49,7 +49,7 @@ def test_departures_are_told_as_markdown_wants_lists(methods: ModuleType) -> Non
     told = methods.departures(METHODS["anogan"])
     assert told.startswith("From the paper:\n\n- How fast the search goes")
     assert "\n\nFrom the authors' code: none known" in told
-    assert "we know that\n\n- ALAD's authors" in told
+    assert "we know that\n\n- EGBAD's and ALAD's authors" in told
     assert "`score_features=0.9`;\n- PyOD trains" in told
     with pytest.raises(ValueError, match="has to have one"):
         methods.rewritten("no page", METHODS["anogan"])
