@@ -121,10 +121,10 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
         first = side == SIDES[0]
         starts = [Pose(float(angle), 0.0, 0.0) for angle in STARTS] if first else [found]
         tried = [UNMOVED, *starts, *(_improved(target, seen, start, counts) for start in starts)]
-        likenesses = [
-            (_likeness(target, seen, one, counts), one) for one in filter(_within_limits, tried)
-        ]
-        found = max(likenesses, key=lambda pair: pair[0])[1]
+        found = max(
+            filter(_within_limits, tried),
+            key=lambda one: _likeness(target, seen, one, counts),
+        )
     return found
 
 
@@ -189,12 +189,15 @@ def _blurred(picture: Pixels, side: int, shape: tuple[int, ...] = ()) -> Smooth:
     return np.asarray(_opencv().GaussianBlur(grey, (BLUR, BLUR), 0), np.float32)
 
 
+@lru_cache(maxsize=8 * len(SIDES))
 def _counting(ignore: str, shape: tuple[int, int]) -> Counts:
-    """Where a small reference shows nothing of what is ignored, blurred as it is."""
+    """Where a small reference shows nothing of what is ignored, blurred as it is; not to change."""
     counts = Image.fromarray(np.where(mask_of(ignore), np.uint8(0), np.uint8(255)))
     height, width = shape
     small = np.asarray(counts.resize((width, height), Image.Resampling.BOX))
-    return np.asarray(_opencv().erode(small, np.ones((BLUR, BLUR), np.uint8)) == 255)
+    found = np.asarray(_opencv().erode(small, np.ones((BLUR, BLUR), np.uint8)) == 255)
+    found.setflags(write=False)
+    return found
 
 
 def _improved(target: Smooth, seen: Smooth, start: Pose, counts: Counts | None) -> Pose:

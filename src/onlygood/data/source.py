@@ -115,11 +115,11 @@ class ImageSource:
             DataError: there are no pictures, a path does not exist, or the kind is unknown.
             ShapeError: an array or tensor is not, or not clearly, one of the shapes above.
         """
-        found = _listed(anything, max_pixels)
+        found = list(_collect(anything, MAX_PIXELS if max_pixels is None else max_pixels))
         if not found:
             raise DataError(f"there are no pictures in an empty {type(anything).__name__}")
         if names is None:
-            names = [picture.name for picture in found]
+            names = [one.name or f"{one.kind}[{place}]" for place, one in enumerate(found)]
         elif len(names) != len(found):
             raise DataError(f"got {len(names)} names for {len(found)} pictures; give one for each")
         return cls(
@@ -229,14 +229,6 @@ class _Found(NamedTuple):
     """For a name by position."""
     content: Content
     max_pixels: int = MAX_PIXELS
-
-
-def _listed(anything: Any, max_pixels: int | None) -> list[Picture]:
-    found = _collect(anything, MAX_PIXELS if max_pixels is None else max_pixels)
-    return [
-        Picture(one.name or f"{one.kind}[{position}]", one.content, one.max_pixels)
-        for position, one in enumerate(found)
-    ]
 
 
 def pictures_of(anything: Any) -> Iterable[Picture]:

@@ -25,30 +25,25 @@ class Log:
     """Keeps records in memory, and as JSON lines on disk when there is a run folder."""
 
     def __init__(self, path: Path | None, records: Sequence[Record] = ()) -> None:
-        self.records: list[Record] = list(records)
-        self._file = None
-        if path is not None:
-            # Rewritten on resume: lines after the checkpoint belong to steps that are run again.
-            self._file = path.open("w", encoding="utf-8")
-            for record in self.records:
-                self._write(record)
+        self.records: list[Record] = []
+        # Rewritten on resume: lines after the checkpoint belong to steps that are run again.
+        self._file = None if path is None else path.open("w", encoding="utf-8")
+        for record in records:
+            self.add(record)
 
     def add(self, record: Record) -> None:
         """Append a record, without what is no number: it says nothing, and JSON has none."""
         kept = {k: v for k, v in record.items() if isinstance(v, str) or math.isfinite(v)}
         self.records.append(kept)
-        self._write(kept)
+        if self._file is not None:
+            self._file.write(json.dumps(kept) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _write(self, record: Record) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
 
 
 class Verdict(NamedTuple):

@@ -1,7 +1,5 @@
 """Pictures that set thresholds in 8 bits are drawn, whatever the order of their names."""
 
-from pathlib import Path
-
 import pytest
 
 from onlygood import ImageSource
@@ -14,7 +12,7 @@ from tests import parts
     [(["{:02}_a", "{:02}_b"], None), (["{:02}_front", "{:02}_back"], r"(\d\d)_")],
 )
 def test_thresholds_are_of_all_kinds_and_of_whole_parts(
-    names: list[str], group_by: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: list[str], group_by: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = [form.format(number) for number in range(20) for form in names]
     pictures = ImageSource.of(list(parts.normal(40)), names=told)
