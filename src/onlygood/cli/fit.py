@@ -128,7 +128,8 @@ def fit(
 
     # Under torchrun one process keeps what all have done.
     kept = tracker if voice.first else None
-    with tracking(kept, model.stem, voice.reporter()) as reporter:
+    title = beside(model, ".html").stem
+    with tracking(kept, title, voice.reporter()) as reporter:
         detector = Detector.fit(
             method,
             folder,
