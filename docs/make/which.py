@@ -51,9 +51,9 @@ how sure that is.
 
 AUROC of pictures, the mean over seeds and classes; of several settings of a method those with the
 most seeds, and among these with the best mean, which flatters a method that was tried with many.
-The range of minutes is of one training on one to two cores of a server. Bold is the best of a
-column, in brackets what is not above the floor, the distance from the mean picture. Empty: not
-measured on all classes.
+The range of minutes is of one training on one to two cores of a server, or on a GPU where the
+results name one. Bold is the best of a column, in brackets what is not above the floor, the
+distance from the mean picture. Empty: not measured on all classes.
 
 {table}
 

@@ -9,6 +9,7 @@ Departures from the paper:
   peak of the map, or its mean, by `score_peak`; the peak of squared errors after a small blur.
 - c1 and c2 are 0.01^2 and 0.03^2, as in Wang et al.; the paper writes 0.01 and 0.03.
 - Overlapping tiles are scored one by one; the paper averages their reconstructions first.
+- Textures are resized to 256 px and cut with steps of 32 px, as others do; the paper has 30 px.
 - Which rotations and mirrorings suit a category is a setting of pictures, no part of the presets.
 
 Departures from the authors' code: none known; none was published.

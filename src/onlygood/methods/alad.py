@@ -11,7 +11,10 @@ Departures from the paper:
 Departures from the authors' code:
 - D_xz has one dense layer of the code, where the code has two.
 - The networks are for 32 px and for larger squares; D_xx always ends with maps 8 wide.
-- Weights are averaged together with the statistics that normalise, which the code leaves out.
+- Weights are averaged together with the statistics that normalise, which the code leaves out;
+  they are divided by the singular values of the last weights, where the code takes a step of its
+  iteration with each pass. Constants of normalisation are PyTorch's (1e-5 and 0.9, where it has
+  1e-3 and 0.99).
 - Two terms of its encoder and generator loss, D_xx of (x, x) and D_zz of (z, z), do not depend on
   either and are left out.
 """

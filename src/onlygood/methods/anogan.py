@@ -13,6 +13,11 @@ Departures from the authors' code: none known; none was published. Of others' co
 - EGBAD's and ALAD's authors score with an average of G's weights (0.999), and ALAD's search on
   CIFAR-10 at a constant rate, with kernels of 4 and first weights half as large; `mnist` and
   `cifar10` have none of these;
+- networks of EGBAD's authors for MNIST are smaller (D of 64 and 64 channels with slope 0.1, its
+  features a dense layer of 1,024, and two dense layers in G); `mnist` has DCGAN's, so that its
+  features are 4,096 and weigh more in their sum;
+- both normalise with 1e-3 beside the variance and averages of 0.99, here PyTorch's 1e-5 and 0.9;
+- one port takes two steps of G for each of D; `paper` takes one, and the paper's 500 of the search;
 - ALAD's authors weigh the features with 0.9 and the pixels with 0.1: `score_features=0.9`;
 - PyOD trains the networks on while it searches, and does not search at all for new data. Here they
   stay as they are, and each picture is searched alone.
@@ -102,7 +107,7 @@ class AnoGAN(Method):
             training={"epochs": 25, "batch_size": 64},
         ),
         "mnist": Preset(
-            summary="MNIST as in the code of EGBAD's authors, at 32 px; its length is ours",
+            summary="MNIST with rates, prior and batch of EGBAD's authors, at 32 px; length ours",
             config={"latent": 200, "prior": "normal", "lr": 1e-5},
             view={"size": 32},
             training={"epochs": 100, "batch_size": 100},

@@ -7,6 +7,7 @@ variant, which knows a few anomalous images, L_c and L_cga.
 Departures from the paper:
 - Trained from nothing: neither an encoder that knows ImageNet nor a GAN of CelebA comes first, so
   that nothing but the pictures given decides.
+- Pictures are resized and not cropped at random: `tile` and `rotate` are settings of pictures.
 - Plain blocks as in its variant D; the generator sees the map of codes through a dense layer.
 - The divergence is summed over the code and divided by the number of pixels, so that with the mean
   squared error it is the bound of a VAE. SSIM has the weight of that error. Reductions and weights

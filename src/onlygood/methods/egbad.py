@@ -5,11 +5,13 @@ workshop, arXiv:1802.06222. Parts of the score have the paper's names. It is the
 paper: those that the papers of `cebigan` and `cbigan` call EGBAD are presets of these.
 
 Departures from the paper:
-- It does not say how long it trains, and neither does its code; 100 passes is a choice of ours.
+- It does not say how long it trains, and neither does its code; 100 passes are a choice of ours,
+  half of them for D and half for encoder and generator.
 
 Departures from the authors' code:
 - Its networks are for MNIST's 28 px: ours are DCGAN's at 32 px and above, with its slope, dropout
-  and width of D, and dense layers of D that have its sizes at `width=64`.
+  and first width of D, and dense layers of D that have its sizes at `width=64`. Constants of
+  normalisation are PyTorch's (1e-5 and 0.9, where it has 1e-3 and 0.99).
 - Its split of MNIST lets 80 % of the normal test pictures be training pictures. No protocol of
   this house does.
 - Weights are averaged together with the statistics that normalise, which the code leaves out.

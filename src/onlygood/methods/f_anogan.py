@@ -14,7 +14,9 @@ Departures from the authors' code:
   normalised and activated. Four blocks at 64 px, as there; one fewer for each halving of the size.
 - At 64 px blocks of G lead from 512 channels to 256, 128, 64 and 64, those of the critic from the
   image to 64, 128, 256 and 512; in the code from 512 to 512, 256, 128 and 64, and back.
-- Weights are drawn as PyTorch does, not by He's rule.
+- Weights are drawn as PyTorch does, not by He's rule. Constants of normalisation and RMSProp are
+  PyTorch's, too. First convolutions of a block have a bias, and a block that keeps its channels
+  passes its input on as it is, where the code has a convolution.
 - Its loader gives one buffer again and again and drops incomplete batches; here each picture is
   seen and scored once.
 """

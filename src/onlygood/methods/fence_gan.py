@@ -11,7 +11,8 @@ Departures from the paper:
 Departures from the authors' code:
 - D learns real and generated images in one step, so that gamma weighs one against the other; in the
   code each has a step of its own, after which Adam forgets most of it.
-- Both steps see what G makes in training mode; D of the code learns from G in eval mode.
+- Once G learns, D sees what it makes in training mode, as G does; D of the code learns from G in
+  eval mode throughout, and here before G learns.
 - No normalisation and no dropout in D, also for CIFAR-10, where the code has both; blocks for 32 px
   and above; learning rates do not fall.
 - A small number is added to what the dispersion divides by: images all alike are no error.
@@ -112,7 +113,10 @@ class FenceGAN(Method):
         c = self.config = config
         self.generator = Generator(shape, c.latent, c.width)
         self.discriminator = ImageCritic(
-            Trunk(shape, c.width, DISCRIMINATOR), DISCRIMINATOR, features=c.features
+            Trunk(shape, c.width, DISCRIMINATOR),
+            DISCRIMINATOR,
+            features=c.features,
+            activated=True,
         )
 
     def discriminator_loss(self, batch: Batch) -> Loss:

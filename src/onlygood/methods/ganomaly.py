@@ -13,8 +13,10 @@ Departures from the authors' code:
 - It normalises test batches by their own statistics, so that a score depends on what else is in the
   batch; here by the running ones. Its users saw other figures with them.
 - It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
-- The last layers of both encoders, of G and of D have a bias, scales of normalisation start at 1
-  exactly, and pixels are in [-1, 1], the range of its tanh, where it standardises MNIST beyond.
+- The first and last layers of both encoders and of D and the last one of G have a bias, scales of
+  normalisation start at 1 exactly, and pixels are in [-1, 1], the range of its tanh, where it
+  standardises MNIST beyond.
+- From 128 px on layers have at most 8 times the first one's channels, where the code doubles on.
 - It keeps the epoch with the best AUROC on test pictures; here the last weights count.
 """
 

@@ -14,8 +14,11 @@ Departures from the authors' code:
   like `u`; D_l gives one logit, where the code takes two sigmoids of sixteen.
 - Noise is drawn anew in each step, where the code draws it once for each image; scored images have
   none, where those of the code do.
-- Its networks are for 61 px without padding: here DCGAN's with kernels of 5, for 32 px and above.
-- `l_latent` has the paper's weight of 1; preset `code` has the 10 of the code, and its search.
+- Its networks are for 61 px without padding, of three blocks: here DCGAN's with kernels of 5, for
+  32 px and above, with a fourth block at 64 px, no dropout in the decoder, scales of normalisation
+  that start at 1 exactly, and grey pictures as one channel, where the code repeats them.
+- `l_latent` has the paper's weight of 1; preset `code` has the 10 of the code, and the start and
+  length of its search. Codes are clamped to the cube; there they go through a tanh.
 """
 
 from collections.abc import Mapping, Sequence

@@ -175,7 +175,7 @@ class PixelCNN(Method):
         return [Stage(name="likelihood", updates=updates)]
 
     def score(self, x: Images) -> Scores:
-        """All that `score_by` names, in bits; the map is what each pixel adds, the codec aside.
+        """All that `score_by` names, in bits; the map has what each pixel adds, in nats.
 
         `ratio` is LLR of Ren et al. with its sign turned, `complexity` S of Serra et al.
         """

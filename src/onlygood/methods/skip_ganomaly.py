@@ -6,7 +6,7 @@ L_adv, L_con, L_lat.
 
 Departures from the paper:
 - `w_con` is 50, as in the authors' code, and the learning rate does not fall.
-- The heat map is the residual of L_con; the paper shows none.
+- The heat map is the squared residual of the score; the paper shows none.
 
 Departures from the authors' code:
 - It normalises test batches by their own statistics, and tests normal pictures first and anomalous
@@ -15,7 +15,10 @@ Departures from the authors' code:
 - It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
 - D takes its step after that of G, on a reconstruction from before it, which PyTorch refuses today:
   here both gradients are taken first.
-- Skips are rectified before a layer of G is put beside them, where the code rectifies both after.
+- Skips and the innermost maps meet the leaky ReLU of the way inwards alone, where the code puts a
+  ReLU behind it: a fifth of what is negative passes.
+- First, innermost and last layers have a bias, which there G's last one alone has.
+- Nothing is added to the pictures; the code adds a tensor that nothing has filled, in training.
 - Scales of normalisation start at 1 exactly; pixels are in [-1, 1], the range of its tanh; scores
   are not scaled by those of a test set; the last weights count, not those with the best AUROC.
 """

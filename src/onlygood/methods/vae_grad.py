@@ -12,7 +12,7 @@ Departures from the paper:
 
 Departures from the authors' code: none known; none was published. Public ports let no gradient
 through the network, so that each step merely pulls the image towards its reconstruction:
-`detached` and the presets that have it do that.
+`detached` and the presets that have it do that, and nothing else of theirs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ class VAEGrad(Method):
             summary="textures of MVTec AD: 128 px tiles of 512 px", view=_TILES, training=_LENGTH
         ),
         "ports": Preset(
-            summary="as public ports: detached, 25 steps; objects",
+            summary="detached, 25 steps, as in a public port, the rest ours; objects",
             config={"detached": True, "search_steps": 25},
             view={"size": 128},
             training=_LENGTH,
