@@ -14,6 +14,7 @@ Departures from the authors' code:
   presets are recalled from the paper, not read in code.
 - A weight that must not count is multiplied by 0 in the pass, not overwritten.
 - Probabilities have no least value, which there is that of rounding, 2e-16.
+- The stem's convolution is normalised, which there it is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,7 +138,8 @@ class Encoder(nn.Module):
         if c.stem:
             # No padding: the first halving rounds up again what the convolution takes away.
             stem = nn.Conv2d(shape.channels, c.stem, 3, bias=False)
-            blocks += [stem, nn.LeakyReLU(SLOPE), Block(c.stem, c.stem, "none")]
+            blocks += [stem, nn.BatchNorm2d(c.stem), nn.LeakyReLU(SLOPE)]
+            blocks += [Block(c.stem, c.stem, "none")]
         steps = pairwise([c.stem or shape.channels, *c.widths])
         self.blocks = nn.Sequential(*blocks, *(Block(a, b, "down") for a, b in steps))
         self.hidden = _dense(form.numel(), c.hidden)
