@@ -52,13 +52,17 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {nearest} is no folder that you may write to")
 
 
-def beside(model: Path, suffix: str) -> Path:
-    """The file of this suffix that belongs to a model: `nuts.v2.safetensors` has `nuts.v2.html`.
+def name_of(model: Path) -> str:
+    """What a model is called: `nuts.v2.safetensors` is `nuts.v2`.
 
-    What else follows a dot is part of the name: `nuts.v1` and `nuts.v2` share no file.
+    What else follows a dot is part of the name: `nuts.v1` and `nuts.v2` are two models.
     """
-    name = model.name.removesuffix(MODEL_SUFFIX)
-    return model.with_name(name + suffix)
+    return model.name.removesuffix(MODEL_SUFFIX)
+
+
+def beside(model: Path, suffix: str) -> Path:
+    """The file of this suffix that belongs to a model: `nuts.v2.safetensors` has `nuts.v2.html`."""
+    return model.with_name(name_of(model) + suffix)
 
 
 def check_format(path: Path) -> None:

@@ -102,7 +102,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
-    from onlygood.cli.files import beside, check_new, check_writable
+    from onlygood.cli.files import beside, check_new, check_writable, name_of
     from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
@@ -128,8 +128,7 @@ def fit(
 
     # Under torchrun one process keeps what all have done.
     kept = tracker if voice.first else None
-    title = beside(model, ".html").stem
-    with tracking(kept, title, voice.reporter()) as reporter:
+    with tracking(kept, name_of(model), voice.reporter()) as reporter:
         detector = Detector.fit(
             method,
             folder,
