@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jaxtyping
 import pytest
@@ -24,9 +25,18 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Without the checks of annotations, as users run it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="module")
 def without_shape_checks() -> Iterator[None]:
     """For whatever exports: the checks change a list, which a branch of a graph must not do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield

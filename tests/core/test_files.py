@@ -19,6 +19,19 @@ def test_a_finished_file_takes_the_place_of_the_old_one(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_lasts_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "file.txt"
+    seen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append((os.fstat(fd).st_size, path.exists())))
+    with replacing(path, lasting=True) as temporary:
+        temporary.write_text("new")
+    with replacing(path) as temporary:
+        temporary.write_text("another")
+    assert seen == [(3, False)]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]):
     path = tmp_path / "file.txt"

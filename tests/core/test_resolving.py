@@ -87,6 +87,8 @@ def test_a_budget_replaces_those_of_the_preset(given: dict[str, object], meant: 
         ("width", "1e2", 100),
         ("width", 16.0, 16),
         ("width", np.int64(16), 16),
+        ("width", 2**53 + 1, 2**53 + 1),
+        ("width", str(2**53 + 1), 2**53 + 1),
         ("alpha", np.float32(0.5), 0.5),
         ("game", "wasserstein", "wasserstein"),
         ("depth", "4", 4),
@@ -120,6 +122,7 @@ def test_values_take_the_type_of_their_field(name: str, given: object, meant: ob
         ("alpha", [1.0], "alpha takes a number"),
         ("width", "1.5", "width takes a whole number, got '1.5'"),
         ("width", True, "width takes a whole number"),
+        ("alpha", 10**400, "alpha takes a number"),
         (
             "game",
             "hing",

@@ -90,6 +90,8 @@ def test_best_keeps_the_promise_that_can_be_kept() -> None:
     assert calibration.promised_fpr == 0.05
     assert calibration.promised_strict_fpr == best_fpr(100, 0.95)
     assert calibration.strict_threshold == 100.0 > calibration.threshold
+    assert calibration.note.startswith("0.1 % at 95 % confidence needs")
+    assert calibration.note.endswith(": the largest calibration score is the strict threshold")
 
 
 @pytest.mark.parametrize(

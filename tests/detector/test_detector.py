@@ -28,6 +28,7 @@ from onlygood.detector import model_file
 from onlygood.detector.raw_scores import MOST_UNUSUAL
 from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
+from tests.conftest import unchecked
 
 
 @pytest.fixture(scope="module")
@@ -495,6 +496,11 @@ def test_without_smoothing_a_map_adds_up_to_its_score() -> None:
     assert raw.sum() == pytest.approx(result.score, rel=1e-3)
 
 
+def test_a_tile_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"tile must be 0 .*, got -8"):
+        parts.fit(settings={"size": 32, "tile": -8})
+
+
 def test_large_pictures_are_scored_by_their_tiles() -> None:
     whole, tiled = parts.fit(settings={"size": 32}), parts.fit(settings={"size": 32, "tile": 16})
     assert tiled.view.sides == (16, 16)
@@ -517,6 +523,13 @@ def test_calibrating_with_the_scores_it_has(detector: Detector) -> None:
     assert detector.calibration.target_fpr == 0.05
     score = detector.score(parts.scratched(1))[0].score
     assert looser.score(parts.scratched(1))[0].score == score
+
+
+def test_calibrating_takes_numbers_of_numpy(detector: Detector, tmp_path: Path) -> None:
+    with unchecked():
+        wanted = detector.calibrate(target_fpr=np.float32(0.25), confidence=np.float32(0.75))
+    wanted.save(tmp_path / "it")
+    assert Detector.load(tmp_path / "it").calibration.target_fpr == 0.25
 
 
 def test_calibrating_on_new_pictures(detector: Detector) -> None:

@@ -7,7 +7,15 @@ import torch
 
 from onlygood.core.optimizers import Adam
 from onlygood.core.stage import Stage
-from onlygood.training.health import WITHOUT_STEPS, Log, Record, names, series, verdict
+from onlygood.training.health import (
+    WITHOUT_STEPS,
+    Log,
+    Record,
+    curves,
+    names,
+    series,
+    verdict,
+)
 from onlygood.training.trainer import LOG
 from tests.training.toys import Searching, Toy, fit, numbered
 
@@ -246,6 +254,21 @@ def test_no_gradient_steps(records: list[Record]):
 
 def test_a_short_run_is_not_judged():
     assert verdict(run(g__reconstruction=[1.0, 2.0, 3.0])).healthy
+
+
+def test_curves_go_on_from_stage_to_stage():
+    records: list[Record] = [
+        {"stage": "a", "step": 2, "u/x": 3.0},
+        {"stage": "a", "step": 4, "u/x": 2.0, "validation/total": 9.0},
+        {"stage": "a", "step": 0, "images": 7},
+        {"stage": "b", "step": 1, "v/x": 1.0, "validation/total": 8.0},
+        {"stage": "c", "step": 3, "u/x": 0.0},
+    ]
+    assert curves(records) == {
+        "u/x": [(2, 3.0), (4, 2.0), (8, 0.0)],
+        "validation/total": [(4, 9.0), (5, 8.0)],
+        "v/x": [(5, 1.0)],
+    }
 
 
 def test_series_and_names():

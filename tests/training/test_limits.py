@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
             now += 10
 
     clock = times()
-    fake = SimpleNamespace(perf_counter=lambda: next(clock))
+    fake = SimpleNamespace(perf_counter=lambda: next(clock), monotonic=lambda: 0.0)
     monkeypatch.setattr("onlygood.training.trainer.time", fake)
 
 
@@ -363,6 +363,17 @@ def test_a_loss_that_is_no_number_stops_the_run_at_the_last_good_checkpoint(
     assert good.facts["position"]["step"] == 4
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())
     assert toy.one.weight.isfinite()
+
+
+def test_weights_that_are_no_numbers_in_the_end_are_said():
+    # The loss is finite, its gradient is not: the root of 0 has none.
+    def term(batch: Batch) -> Tensor:
+        root = (0 * toy.one.weight).sqrt() if batch.progress.step == 3 else toy.one.weight
+        return root * batch.normal.mean((1, 2, 3))
+
+    toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one, term=term)])])
+    with pytest.raises(TrainingDiverged, match="weights of stage 'only' are not finite at step 4"):
+        fit(toy)
 
 
 def test_without_a_checkpoint_it_says_so():

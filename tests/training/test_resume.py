@@ -21,7 +21,7 @@ from onlygood.core.errors import (
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Budget, Training
 from onlygood.core.stage import Batch, Stage
-from onlygood.core.terms import Loss
+from onlygood.core.terms import Loss, Scores
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 from onlygood.training import History, Trainer
 from onlygood.training import checkpoint as checkpoints
@@ -243,6 +243,9 @@ REFUSED = [
     # Nothing has fallen so far, but with the shorter budget it would have.
     (lambda: staged({}), {"steps": 8, **FALLING}, (0, 4), {"steps": 6, **FALLING}),
     (lambda: staged({}), {"steps": 8, **FALLING}, (0, 5), {"epochs": 9, **FALLING}),
+    # More is done than the shorter budget allows, here and in a stage with a budget of its own.
+    (lambda: staged({}), {"steps": 8}, (0, 6), {"steps": 5}),
+    (lambda: staged({"budget": Budget(steps=4)}, {}), {"steps": 20}, (1, 1), {"steps": 6}),
 ]
 
 
@@ -371,6 +374,60 @@ def test_a_pass_can_be_interrupted(tmp_path: Path, where: str):
     assert ending[where] in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_what_a_pass_does_in_the_end_is_not_gone_on_from(where: str):
+    def look(batches) -> None:
+        list(batches)
+        stop()
+
+    def build(t: Toy) -> list[Stage]:
+        return [Stage(name="only", updates=[t.update("one", t.one)], **{where: look})]
+
+    with pytest.raises(TrainingInterrupted, match="in a pass over all pictures"):
+        fit(Toy(build))
+
+
+def test_a_signal_behind_the_last_step_counts(tmp_path: Path):
+    def build(t: Toy) -> list[Stage]:
+        return [Stage(name="only", updates=[t.update("one", t.one)])]
+
+    class Last(Toy):
+        def score(self, x: torch.Tensor) -> Scores:
+            stop()
+            return super().score(x)
+
+    with pytest.raises(TrainingInterrupted, match=r"at the end of the last stage; .* is written"):
+        fit(Last(build), run_dir=tmp_path, validation=numbered(2))
+    whole, rest = Toy(build), Toy(build)
+    fit(whole)
+    fit(rest, run_dir=tmp_path, resume=True)
+    assert_same(whole, rest)
+    assert rest.seen == []
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0])
+def test_ctrl_c_again_waits_for_nothing(monkeypatch: pytest.MonkeyPatch, pause: float):
+    clock = iter([100.0, 100.0 + pause])
+    reached = False
+
+    def look(batches) -> None:
+        nonlocal reached
+        with monkeypatch.context() as patched:
+            patched.setattr("onlygood.training.trainer.time.monotonic", lambda: next(clock))
+            stop()
+            stop()
+        reached = True
+        list(batches)
+
+    def build(t: Toy) -> list[Stage]:
+        return [Stage(name="only", before=look)]
+
+    # At once it is a terminal's and a launcher's, which both pass it on.
+    with pytest.raises(KeyboardInterrupt if pause else TrainingInterrupted):
+        fit(Toy(build))
+    assert reached == (pause == 0)
+
+
 def test_runs_in_a_thread_too():
     # Signal handlers are for the main thread alone.
     done: list[History] = []
@@ -382,6 +439,18 @@ def test_runs_in_a_thread_too():
 
 
 # What is refused -------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_network_or_update_is_refused(tmp_path: Path):
+    def named(name: str) -> Toy:
+        return Toy(lambda t: [Stage(name="only", updates=[t.update(name, t.one)])])
+
+    fit(named("one"), run_dir=tmp_path)
+    larger = named("one")
+    larger.two.more = torch.nn.Linear(1, 1)
+    for other in (named("renamed"), larger):
+        with pytest.raises(ModelFileError, match=r"does not fit this method.* without --resume"):
+            fit(other, run_dir=tmp_path, resume=True, steps=8)
 
 
 def test_resuming_needs_a_folder():
@@ -408,7 +477,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
     fit(toy_that_stops(0), run_dir=tmp_path, checkpoint_every=2)
     other = Trainer(Training(steps=4), device="cpu", run_dir=tmp_path, fingerprint="other")
     toy = toy_that_stops(0)
-    with pytest.raises(ConfigError, match="another method, settings, seed or pictures"):
+    with pytest.raises(ConfigError, match="another method, settings, seed, pictures or version"):
         other.fit(toy, numbered(10), resume=True)
     assert toy.one.weight.item() == 2.0
 

@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block succeeds.
 
     On any failure the temporary file is removed and `path` is what it was before. Two writers
-    of one path do not mix: the last to finish wins whole.
+    of one path do not mix: the last to finish wins whole. What is `lasting` is on the disk before
+    it has its name, so that a power cut leaves the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the full name plus a suffix: that can exceed the file system's limit on name length.
@@ -26,6 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         temporary.unlink()
         yield temporary
+        if lasting:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:

@@ -48,7 +48,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> Sequence[Stage]:
-        """How to train: stages in order. Called once, after the networks are on their device."""
+        """How to train: stages in order.
+
+        Asked for again as often as somebody wants to know, also before the networks are moved to
+        their device; so nothing of it is kept, and tensors are made when a loss needs them.
+        """
 
     @abstractmethod
     def score(self, x: Images) -> Scores:

@@ -13,8 +13,9 @@ import textwrap
 import tomllib
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -277,9 +278,13 @@ def _convert_scalar(name: str, value: object, kind: Any) -> object:
             return value.lower() in _TRUE
     # A bool is an int in Python, but nobody who writes true means 1; numpy's numbers are Real, too.
     if kind in (int, float) and not isinstance(value, bool) and isinstance(value, Real | str):
+        if kind is int:
+            with suppress(ValueError):  # Exactly, where it is written as one.
+                if isinstance(value, Integral | str):
+                    return int(value)
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
             if kind is float:

@@ -10,6 +10,9 @@ from typing import Any, Literal, final
 
 from onlygood.core.errors import ConfigError
 
+HIGHEST_SEED = 2**63 - 1
+"""What generators of torch take."""
+
 LARGEST_SIZE = 2**14
 """Pixels a side; one RGB picture of it takes 3 GiB as network input."""
 
@@ -91,8 +94,7 @@ class View(Settings):
     ignore: str = ""
     """Mask of pixels that never count, a PNG in base64; from `--ignore FILE` of `onlygood fit`."""
     align: str = ""
-    """Picture that all are turned and shifted to lie like, a PNG in base64, from `--align FILE`;
-    auto: the most usual one; empty: none."""
+    """Picture all are laid like, PNG in base64 (`--align`); auto: the most usual; empty: none."""
     channels: int = 0
     """1: grey; 3: RGB (grey pictures are repeated); 0: grey if the pictures are, else RGB."""
     tile: int = 0

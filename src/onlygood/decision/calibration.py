@@ -195,8 +195,10 @@ class Calibration:
     @property
     def note(self) -> str:
         """What was asked for but cannot be promised, in words; empty when all can."""
-        shortages = "; ".join(self._shortages())
-        return f"{shortages}: the largest calibration score is the threshold" if shortages else ""
+        return "; ".join(
+            f"{words}: the largest calibration score is the {name}"
+            for name, words in self._shortages().items()
+        )
 
     def p_values(self, scores: ArrayLike | float) -> Floats:
         """Conformal p-value `(1 + #{i : S_i >= s}) / (n + 1)` of each score, in its shape.
@@ -233,8 +235,12 @@ class Calibration:
         Raises:
             DataError: the threshold is NaN.
         """
-        above = self._count_above(float(_scores(threshold)))
-        return float(self._envelope[above]) if above < self.n else 1.0
+        return self.bounds[self._count_above(float(_scores(threshold)))]
+
+    @cached_property
+    def bounds(self) -> list[float]:
+        """What `bound_at` gives where x calibration scores are above, `x = 0..n`."""
+        return [*simultaneous_bound(self.n, self.confidence).tolist(), 1.0]
 
     def normalise_maps(self, maps: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Maps on a scale fixed for all pictures: 0 = normal median, 1 = pixel threshold.
@@ -294,30 +300,27 @@ class Calibration:
     def _units(self) -> str:
         return "parts" if self.grouped else "pictures"
 
-    @cached_property
-    def _envelope(self) -> Floats:
-        return simultaneous_bound(self.n, self.confidence)
-
     def _count_above(self, threshold: float) -> int:
         return self.n - int(np.searchsorted(self.scores, threshold, side="right"))
 
-    def _shortages(self) -> list[str]:
+    def _shortages(self) -> dict[str, str]:
         """For each promise that cannot be kept: what it needs, and what can be promised."""
         confidence = self._confidence_of_each
-        return [
-            f"{percent(rate)} at {100 * confidence:.6g} % confidence needs "
+        rates = {"threshold": self.target_fpr, "strict threshold": self.strict_fpr}
+        return {
+            name: f"{percent(rate)} at {100 * confidence:.6g} % confidence needs "
             f"{images_needed(rate, confidence)} normal {self._units}; {self.n} were given, "
             f"the best they support is {percent(best_fpr(self.n, confidence))}"
-            for rate in (self.target_fpr, self.strict_fpr)
+            for name, rate in rates.items()
             if rate is not None and self.n < images_needed(rate, confidence)
-        ]
+        }
 
     def _accepted(self, infeasible: Literal["raise", "best"]) -> "Calibration":
         if infeasible == "raise" and (shortages := self._shortages()):
             halves = "" if self.strict_fpr is None else " (two thresholds share the risk)"
             raise CalibrationError(
-                f"{'; '.join(shortages)}{halves}; give more normal {self._units}, or allow a "
-                "larger rate"
+                f"{'; '.join(shortages.values())}{halves}; give more normal {self._units}, or "
+                "allow a larger rate"
             )
         return self
 

@@ -19,7 +19,7 @@ from onlygood import registry
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.core.method import Method
 from onlygood.core.resolving import from_json, to_json, view_from_json
-from onlygood.core.settings import Training, View
+from onlygood.core.settings import HIGHEST_SEED, Training, View
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import Layout, is_csv, layout, unseen
@@ -49,7 +49,6 @@ _UNFIT = (
 )
 """What is raised where a whole file says what no detector says."""
 
-HIGHEST_SEED = 2**63 - 1
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
@@ -144,8 +143,11 @@ class Detector:
 
         Raises:
             ConfigError: an unknown method, preset or setting, or a value out of its range.
+            CalibrationError: a rate or the confidence is out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
+            ModelFileError: the checkpoint to go on from is missing or damaged, or none can be
+                written.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
@@ -156,7 +158,10 @@ class Detector:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
         method = registry.introduce(method)
         if ignore is not None:
-            settings = {**(settings or {}), "ignore": mask_text(_one_picture("ignore", ignore))}
+            settings = {
+                **(settings or {}),
+                "ignore": mask_text(_one_picture("ignore", ignore, True)),
+            }
         if align is not None:
             usual = isinstance(align, str) and align == AUTO
             text = AUTO if usual else reference_text(_one_picture("align", align))
@@ -252,6 +257,9 @@ class Detector:
             CalibrationError: there are too few pictures for the promise; says how many it needs.
             DataError: none of the pictures can be read, or they are those to train on.
         """
+        # As in `fit`: files hold plain numbers.
+        target_fpr, confidence = float(target_fpr), float(confidence)
+        strict_fpr = None if strict_fpr is None else float(strict_fpr)
         provenance, calibrated_on = dict(self.provenance), self.calibrated_on
         if pictures is None:
             calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
@@ -371,7 +379,7 @@ class Detector:
         Raises:
             DataError: there are none, as the method takes no steps.
         """
-        curves = {name: health.series(self.history, name) for name in health.names(self.history)}
+        curves = health.curves(self.history)
         if not curves:
             raise DataError(f'there are no curves: method "{self.method}" takes no steps')
         return training_curves(curves)
@@ -528,11 +536,11 @@ def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tupl
     return source, f"{len(source)} pictures, all taken as normal"
 
 
-def _one_picture(name: str, given: Any) -> Pixels:
+def _one_picture(name: str, given: Any, marks: bool = False) -> Pixels:
     source = ImageSource.of(given)
     if len(source) != 1:
         raise DataError(f"{name} takes one picture, got {len(source)} pictures")
-    return source[0].load()
+    return source[0].load(marks=marks)
 
 
 def _parted(

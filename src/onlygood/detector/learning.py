@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -20,11 +21,12 @@ from onlygood.core.settings import WIDEST, Training, View
 from onlygood.data.align import AUTO, most_usual, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
+from onlygood.data.preprocess import check_view
 from onlygood.data.resize import window
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
-from onlygood.registry import listed, method_named
+from onlygood.registry import listed, method_named, needs
 from onlygood.training import History, Trainer, distributed
 from onlygood.training.plan import part_of
 from onlygood.training.reporting import Reporter, Silent
@@ -88,6 +90,7 @@ def learn(
     config, training = resolved.config, resolved.training
     cls = method_named(method)
     view = settled(resolved.view, train, cls)
+    check_view(view)
     if anomalous is not None:
         require_uses_anomalous(method)
     network = new_network(cls, config, view, seed)
@@ -124,6 +127,8 @@ def learn(
     measured = (watching,) if any(stage.visits == "held_out" for stage in stages) else ()
     facts = {
         "method": method,
+        # As for a model file: other code may make other weights of the same settings.
+        "code": {**needs(method), "onlygood": version("onlygood")},
         "config": asdict(config),
         "view": asdict(view),
         "seed": seed,

@@ -39,7 +39,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     header = json.dumps({"format": FORMAT, **facts}, allow_nan=False, sort_keys=True)
     sha256 = digest(whole, header)
     try:
-        with replacing(path) as temporary:
+        with replacing(path, lasting=True) as temporary:
             save_file(whole, temporary, {"onlygood": header, "sha256": sha256})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(

@@ -102,7 +102,7 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
         ),
         calibration_scores=calibration.scores.tolist(),
         calibration_parts={n: v.tolist() for n, v in detector.calibrated_on.parts.items()},
-        curves={n: health.series(detector.history, n) for n in health.names(detector.history)},
+        curves=health.curves(detector.history),
         verdict=detector.verdict,
         provenance=_provenance(detector),
         **more,

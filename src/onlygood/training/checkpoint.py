@@ -13,7 +13,10 @@ from onlygood.core.digest import digest
 from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.core.files import replacing, require_file
 
-FORMAT = 2
+FORMAT = 3
+
+FACTS = "facts"
+"""Tensor of the facts, JSON as bytes: a header may not be as long as a long run's log."""
 
 _FOREIGN = (
     *(OSError, SafetensorError, KeyError, ValueError),
@@ -43,10 +46,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         ModelFileError: the file cannot be written (disk full, no permission).
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    header = json.dumps({"format": FORMAT, **checkpoint.facts})
+    words = json.dumps(checkpoint.facts).encode()
+    tensors[FACTS] = torch.frombuffer(bytearray(words), dtype=torch.uint8)
+    header = json.dumps({"format": FORMAT})
     sha256 = digest({name: tensor.cpu() for name, tensor in tensors.items()}, header)
     try:
-        with replacing(path) as temporary:
+        with replacing(path, lasting=True) as temporary:
             save_file(tensors, temporary, {"onlygood_checkpoint": header, "sha256": sha256})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(
@@ -66,9 +71,9 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
         require_file(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        facts = json.loads(metadata["onlygood_checkpoint"])
-        version = facts.pop("format")
+            # Copies: the run that goes on replaces the file, which tensors would lie in.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        version = json.loads(metadata["onlygood_checkpoint"])["format"]
     except FileNotFoundError as error:
         raise ModelFileError(
             f"there is no checkpoint {path} to resume from; start without --resume"
@@ -85,10 +90,11 @@ def load(path: Path, fingerprint: str) -> Checkpoint:
             f"{path} was changed after it was written: its contents do not match its checksum; "
             "start without --resume"
         )
+    facts = json.loads(tensors.pop(FACTS).numpy().tobytes())
     if facts["fingerprint"] != fingerprint:
         raise ConfigError(
-            f"{path} belongs to a run with another method, settings, seed or pictures; repeat "
-            "the command that began it, or start without --resume"
+            f"{path} belongs to a run with another method, settings, seed, pictures or version of "
+            "these; repeat the command that began it, or start without --resume"
         )
     return Checkpoint(tensors, facts)
 

@@ -79,8 +79,23 @@ def verdict(records: Sequence[Record]) -> Verdict:
     return Verdict(True, "training looks sound: " + (_progress(stages[-1]) or "all losses finite"))
 
 
+def curves(records: Sequence[Record]) -> dict[str, list[tuple[int, float]]]:
+    """`(step of the run, value)` of each entry that is a curve, all stages one after another."""
+    found: dict[str, list[tuple[int, float]]] = {name: [] for name in names(records)}
+    before = 0
+    for _, stage in groupby(records, key=lambda record: record["stage"]):
+        last = 0
+        for record in stage:
+            step = int(record["step"])
+            last = max(last, step)  # A pass behind the steps is at step 0.
+            for name in found.keys() & record.keys():
+                found[name].append((before + step, float(record[name])))
+        before += last
+    return found
+
+
 def series(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
-    """`(step, value)` of one entry, where it was recorded."""
+    """`(step, value)` of one entry of a stage, where it was recorded."""
     return [(int(record["step"]), float(record[name])) for record in records if name in record]
 
 

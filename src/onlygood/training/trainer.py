@@ -9,12 +9,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from onlygood.core.errors import (
     ConfigError,
     DataError,
+    ModelFileError,
     OtherBudget,
     TrainingDiverged,
     TrainingInterrupted,
@@ -46,6 +47,8 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 RUNAWAY = 1e6
 """A loss this many times larger than any of its first ones has run away."""
+IMPATIENCE = 2.0
+"""Seconds from a first SIGINT to one that is meant to stop whatever takes so long."""
 WHOLE = 1 - 1e-9
 """So much of a budget ends a stage: shares are rounded fractions, which could add a step."""
 
@@ -77,8 +80,14 @@ class _Position:
     stage_images: int = 0
     stage_seconds: float = 0.0
     total_steps: int = 0
-    bound: bool = False
-    """Whether the run's budget told when a stage before this one ended, or how far it stepped."""
+    past: list[list[float]] = field(default_factory=list)
+    """Of each stage before this one: steps, batches, images, seconds."""
+
+    @property
+    def done(self) -> list[float]:
+        """The same of this stage, so far."""
+        counts = self.step, self.stage_batches, self.stage_images
+        return [*map(float, counts), self.stage_seconds]
 
 
 @dataclass
@@ -152,9 +161,11 @@ class Trainer:
                 another run.
             OtherBudget: the weights in the checkpoint depend on the budget, which is another now.
             DataError: no pictures.
-            TrainingDiverged: a loss became NaN or ran away.
+            TrainingDiverged: a loss became NaN or ran away, or weights are not finite at the end.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
-            ModelFileError: the checkpoint is missing or damaged, or cannot be written.
+            KeyboardInterrupt: SIGINT came again, `IMPATIENCE` later; nothing is saved.
+            ModelFileError: the checkpoint is missing, damaged or of other networks, or cannot be
+                written.
         """
         keep_freed_memory()
         distributed.start()
@@ -180,8 +191,15 @@ class Trainer:
     def _signals(self) -> Iterator[None]:
         """Turn SIGINT and SIGTERM into a wish to stop after the step that is running."""
         self._interrupted = False
+        first = math.inf
 
         def wish(number: int, frame: FrameType | None) -> None:
+            nonlocal first
+            now = time.monotonic()
+            # What calls many processes may pass a signal on that they have had from a terminal.
+            if number == signal.SIGINT and now - first > IMPATIENCE:
+                raise KeyboardInterrupt
+            first = min(first, now)
             self._interrupted = True
 
         # Python allows handlers in the main thread alone; elsewhere the caller's rules hold.
@@ -250,7 +268,8 @@ class _Run:
         path = self._file(CHECKPOINT)
         if resume and path is not None:
             saved = checkpoints.load(path, self.trainer.fingerprint)
-            self.method.load_state_dict(saved.part("method"))
+            with _of_this_method(path):
+                self.method.load_state_dict(saved.part("method"))
             self.at = _Position(**saved.facts["position"])
             self._check_budget(Budget(**saved.facts["budget"]), path)
             self.last_checkpoint = str(path)
@@ -267,16 +286,16 @@ class _Run:
                 self._pass(stage, stage.before)
             if stage.updates:
                 self._train(stage, saved)
-                self.at.bound |= self._used(stage, self.training) >= min(
-                    WHOLE, self._budgeted_from(stage)
-                )
             saved = None
             if stage.after is not None:
                 self._pass(stage, stage.after)
                 if stage.updates:
                     self._validate(stage)  # Of what the pass has changed, too.
+            self.at.past.append(self.at.done)
             self.at.step = self.at.stage_batches = self.at.stage_images = 0
             self.at.stage_seconds = 0.0
+        if self.trainer._interrupted:
+            raise self._interruption("at the end of the last stage")
         at = self.at
         return History(
             self.log.records,
@@ -302,6 +321,7 @@ class _Run:
                 visit.settle(distributed.merged(visit.gather(views, first)))
             else:
                 visit(self._views(name, pictures.batches(plan.once(pictures.views))))
+        self._heed(name)  # What was done with the last views may have taken minutes.
         self.at.seconds += time.perf_counter() - began
         self.at.images += len(pictures) * pictures.views
         self._log({"stage": name, "step": 0, "images": self.at.images, "seconds": self.at.seconds})
@@ -309,9 +329,13 @@ class _Run:
 
     def _views(self, name: str, batches: Batches) -> Iterator[Images]:
         for images in batches:
-            if self.trainer._interrupted:
-                raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
+            self._heed(name)
             yield images
+
+    def _heed(self, name: str) -> None:
+        """Stop a pass where that is wanted."""
+        if self.trainer._interrupted:
+            raise self._interruption(f"in stage {name!r}, in a pass over all pictures")
 
     def _interruption(self, where: str) -> TrainingInterrupted:
         if self.last_checkpoint:
@@ -349,6 +373,9 @@ class _Run:
                 self._checkpoint()
         # Before averages replace the weights: a finished run may be taken further.
         self._checkpoint()
+        # A gradient may be NaN where the loss is finite, and not each loss is looked at.
+        if not _finite(self.method.state_dict().values()):
+            self._diverged(f"weights of stage {stage.name!r} are not finite")
         if self.averager is not None:
             self.averager.finish()
         # Each process has measured its own part of each batch. From here on there is one network:
@@ -365,15 +392,22 @@ class _Run:
             parameters = [p for module in update.trains for p in module.parameters()]
             optimizer = built(update)
             mover = _Mover(update, optimizer, parameters, rule_of(update, parameters))
-            if saved is not None:
-                checkpoints.load_optimizer(optimizer, saved.part(f"optimizer.{update.name}"))
-                mover.first += saved.facts["first"][update.name]
-                mover.rule.load(saved.facts["balance"].get(update.name, {}))
             self.movers.append(mover)
         self.averager = Averager(stage.ema) if stage.ema is not None else None
-        if saved is not None and self.averager is not None:
-            self.averager.load(saved.part("ema"))
+        if saved is not None:
+            with _of_this_method(self.last_checkpoint):
+                self._go_on_from(saved)
         self._modes(stage)
+
+    def _go_on_from(self, saved: checkpoints.Checkpoint) -> None:
+        """Put back what a checkpoint has of optimisers and averages."""
+        for mover in self.movers:
+            name = mover.update.name
+            checkpoints.load_optimizer(mover.optimizer, saved.part(f"optimizer.{name}"))
+            mover.first += saved.facts["first"][name]
+            mover.rule.load(saved.facts["balance"].get(name, {}))
+        if self.averager is not None:
+            self.averager.load(saved.part("ema"))
 
     @torch.no_grad()
     def _prepared(self) -> Tensor | None:
@@ -505,14 +539,14 @@ class _Run:
         value = total.item()
         settled = len(mover.first) == 10
         if not math.isfinite(value) or (settled and abs(value) > RUNAWAY * max(1.0, *mover.first)):
-            self._diverged(mover.update.name, value)
+            self._diverged(f"loss of update {mover.update.name!r} is {value:.3g}")
         if not settled:
             mover.first.append(abs(value))
 
-    def _diverged(self, name: str, value: float) -> None:
+    def _diverged(self, what: str) -> NoReturn:
         at = self.last_checkpoint
         raise TrainingDiverged(
-            f"loss of update {name!r} is {value:.3g} at step {self.at.step}; "
+            f"{what} at step {self.at.step}; "
             + (f"last good checkpoint: {at}; " if at else "no checkpoint was written; ")
             + "try --set precision=float32, a lower learning rate or, in a game, a stronger penalty"
         )
@@ -574,25 +608,26 @@ class _Run:
 
     def _spent(self, stage: Stage) -> float:
         """Part of a stage's time that is over; the scarcest budget counts, its own or the run's."""
-        own = self._part_of(stage.budget, 1.0) if stage.budget else 0.0
-        return max(own, self._used(stage, self.training))
+        done = self.at.done
+        own = self._part_of(done, stage.budget, 1.0) if stage.budget else 0.0
+        return max(own, self._used(stage, done, self.training))
 
-    def _used(self, stage: Stage, run: Budget) -> float:
-        """How much of its part of the run's budget a stage has used up."""
+    def _used(self, stage: Stage, done: Sequence[float], run: Budget) -> float:
+        """How much of its part of a run's budget a stage has used up."""
         shares = sum(s.share for s in self.stages if s.updates)
-        return self._part_of(run, stage.share / shares)
+        return self._part_of(done, run, stage.share / shares)
 
-    def _part_of(self, budget: Budget, share: float) -> float:
-        """What this stage has done so far, in units of a share of a budget."""
-        at = self.at
-        passes = at.stage_batches * self.training.batch_size / len(self.images)
-        done = (
-            (at.step, budget.steps),
-            (at.stage_images, budget.images),
+    def _part_of(self, done: Sequence[float], budget: Budget, share: float) -> float:
+        """What a stage has done, in units of a share of a budget."""
+        steps, batches, images, seconds = done
+        passes = batches * self.training.batch_size / len(self.images)
+        pairs = (
+            (steps, budget.steps),
+            (images, budget.images),
             (passes, budget.epochs),
-            (at.stage_seconds, budget.minutes * 60),
+            (seconds, budget.minutes * 60),
         )
-        return max((d / (whole * share) for d, whole in done if whole), default=0.0)
+        return max((d / (whole * share) for d, whole in pairs if whole), default=0.0)
 
     def _budgeted_from(self, stage: Stage) -> float:
         """Share of the budget from which on a stage's learning rates depend on it; 1: none."""
@@ -601,15 +636,26 @@ class _Run:
 
     def _check_budget(self, before: Budget, path: Path) -> None:
         """Refuse another budget than that of the run before, where its weights depend on it."""
-        now, stage = self.training.budget, self.stages[self.at.stage]
-        start = self._budgeted_from(stage)
-        falls = start < 1 and max(self._used(stage, before), self._used(stage, now)) > start
-        if now != before and (self.at.bound or falls):
+        now = self.training.budget
+        if now == before:
+            return
+        told = False
+        for number, done in enumerate([*self.at.past, self.at.done]):
+            stage = self.stages[number]
+            if not stage.updates:
+                continue
+            start = self._budgeted_from(stage)
+            was, would = self._used(stage, done, before), self._used(stage, done, now)
+            # Rates fell, or would have; it would have ended by now; or it is over, and was ended.
+            told |= start < max(was, would) if start < 1 else would * WHOLE > 1
+            told |= number < self.at.stage and was >= WHOLE
+        if told:
             words = " and ".join(f"{k}={v}" for k, v in asdict(before).items() if v) or "none"
             raise OtherBudget(
                 f"{path} was written by a run whose budget was {words}, and with another one its "
-                "weights would be others by now, as stages share the budget and learning rates "
-                f"may fall by it; resume with {words}, or start without --resume"
+                "weights would be others by now, as stages share the budget, learning rates may "
+                f"fall by it, or a smaller one has been used up; resume with {words}, or start "
+                "without --resume"
             )
 
     def _checkpoint(self) -> None:
@@ -621,8 +667,8 @@ class _Run:
             tensors |= checkpoints.optimizer_tensors(mover.update.name, mover.optimizer)
         if self.averager is not None:
             tensors |= {f"ema.{name}": t for name, t in self.averager.state().items()}
-        if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
-            # The last good one must survive; the next loss will be NaN and stop the run.
+        if not _finite(tensors.values()):
+            # The last good one must survive; the next loss, or the end, will stop the run.
             return
         facts = {
             "fingerprint": self.trainer.fingerprint,
@@ -657,6 +703,22 @@ class _Clock:
         images, seconds = self.at.images - self.images, self.last - self.asked
         self.images, self.asked = self.at.images, self.last
         return images / max(seconds, 1e-9)
+
+
+@contextmanager
+def _of_this_method(path: Path | str) -> Iterator[None]:
+    """Refuse what a checkpoint has of networks and updates that are not those of the method."""
+    try:
+        yield
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise ModelFileError(
+            f"{path} does not fit this method, whose networks or updates were others when it was "
+            "written; start without --resume"
+        ) from error
+
+
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
 def _falling(start: float, spent: float) -> float:

@@ -44,7 +44,7 @@ def write(path: Path, model: bytes) -> str:
     """
     digest = hashlib.sha256(model).hexdigest()
     try:
-        with replacing(path) as temporary:
+        with replacing(path, lasting=True) as temporary:
             temporary.write_bytes(model + _HEAD + digest.encode())
     except OSError as error:
         raise ModelFileError(
