@@ -8,6 +8,7 @@ from onlygood.core.errors import DataError
 from onlygood.data.readers import LabelledSet
 from onlygood.evaluation import bench, protocols
 from onlygood.evaluation.paper_tables import TABLES
+from onlygood.evaluation.protocols import PROTOCOLS
 from onlygood.evaluation.records import append
 from onlygood.training import distributed
 from tests import parts
@@ -27,7 +28,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 WORDS = ("--protocol", "gpnd", "--dataset", "toy", "--set", "size=8", "--set", "components=2")
 
 
-@pytest.mark.parametrize("verb", ["run", "show", "tables", "table", "results"])
+@pytest.mark.parametrize("verb", ["run", "show", "protocols", "tables", "table", "results"])
 def test_every_part_explains_itself_and_takes_json(run: Run, verb: str) -> None:
     done = run("bench", verb, "--help")
     assert done.status == 0
@@ -93,7 +94,8 @@ def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:
         (["--methods", "pac"], 'unknown method "pac"; did you mean "pca"'),
         (["--methods", ","], "name at least one method"),
         (["--methods", "pca:papre"], 'method "pca" has no preset "papre"'),
-        (["--methods", "pca", "--seeds", "one"], "seeds are whole numbers of 0 or more, got one"),
+        (["--methods", "pca", "--seeds", "9223372036854775808"], "seeds are in 0..92233720"),
+        (["--methods", "pca", "--seeds", "one"], "seeds are in 0..9223372036854775807, got one"),
         (["--methods", "pca", "--classes", "lang"], 'no class "lang"'),
     ],
 )
@@ -193,6 +195,15 @@ def test_results_for_a_paper_and_for_programs(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "paper.tex").read_text().count("\\begin{tabular}") == 2
 
 
+def test_protocols_are_listed_with_what_they_take(run: Run) -> None:
+    listed = {one["name"]: one for one in run("bench", "protocols", "--json").answer["protocols"]}
+    assert set(listed) == set(PROTOCOLS)
+    assert listed["elpv"]["datasets"] == "elpv-mono, elpv-poly"
+    shown = run("bench", "protocols").out
+    assert "gpnd" in shown
+    assert "80 % of a class" in " ".join(shown.split())
+
+
 def test_tables_are_listed_with_what_is_here_and_what_is_not(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "cifar10").mkdir(parents=True)
     found = {
@@ -256,7 +267,7 @@ def test_numbers_of_pictures_are_counted(run: Run) -> None:
         (["ama-2", "--rows", "AME"], 'no row "AME"; did you mean "AMA"? known: '),
         (["ama-2", "--classes", "lang"], 'no class "lang" in the data sets that are here; did'),
         (["ama-2", "--set", "wdth=2"], 'no row has a setting "wdth"; did you mean "width"?'),
-        (["ama-2", "--seeds", "x"], "seeds are whole numbers of 0 or more, got x"),
+        (["ama-2", "--seeds", "x"], "seeds are in 0..9223372036854775807, got x"),
     ],
 )
 def test_a_table_that_cannot_be_run_says_why(run: Run, words: list[str], says: str) -> None:

@@ -64,7 +64,7 @@ def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) ->
     assert (options["group_by"], options["run_dir"]) == ("(.*)_", good / "run")
     assert (options["anomalous"], options["ignore"]) == (Path("bad"), Path("mask.png"))
     assert options["align"] == "auto"
-    assert options["leave_out"] == ["b.png"]
+    assert options["leave_out"] == ["# not good", "b.png"]
     assert options["settings"] == {"alpha": "3e-3", "game": "hinge", "minutes": 2.0, "steps": 9}
 
 

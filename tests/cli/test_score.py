@@ -10,6 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from onlygood.cli.files import map_name, partial_of, writing_rows
+from onlygood.core.errors import OnlygoodError
 from tests.cli.conftest import FakeDetector, picture
 from tests.command_line import Run
 
@@ -180,6 +181,23 @@ def test_a_stopped_score_leaves_what_it_has_and_says_where(
         case _:
             paths = parquet.read_table(partial)["path"].to_pylist()
     assert paths == [str(good / "a.png"), str(good / "b.png")]
+
+
+def test_a_table_is_written_by_one_run(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    row = {"path": "a", "score": 1.0, "error": None, "parts": {}}
+    with writing_rows(path) as write:
+        write(row)
+        with (
+            pytest.raises(OnlygoodError, match=r"another run is writing .*s\.csv; wait"),
+            writing_rows(path),
+        ):
+            pass
+        write(row)
+    assert len(path.read_text().splitlines()) == 3
+    with writing_rows(path) as write:
+        write(row)
+    assert len(path.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])

@@ -64,6 +64,8 @@ def test_what_excel_writes_is_the_same(folder: Path) -> None:
         ("path,label\na.png,0\na.png,1\n", "line 3: a.png is in line 2 already"),
         ("path,label,split\na.png,0,val\n", 'line 2: split is train or test, got "val"'),
         ("path,label,mask\na.png,1,m.png\n", "line 2: there is no file .*m.png"),
+        ('path,label\na.png,"0\nb.png,0\n', "behind line 1: unexpected end of data"),
+        ('path,label\na.png,"0"x\n', "behind line 1: ',' expected after"),
         (f"path,label\n{'a' * 200_000},0\n", "behind line 1: field larger than field limit"),
     ],
 )

@@ -1,7 +1,9 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.data.layout import labelled, layout, read_mask, unseen
@@ -90,6 +92,10 @@ def test_train_beside_a_labelled_test_is_used_alone(tmp_path: Path):
         write(tmp_path / file)
     found = layout(tmp_path)
     assert (found.kind, found.normal.names) == ("halves", ["train/monday/a.png"])
+    # What is normal in it is nothing to fit on.
+    shutil.rmtree(tmp_path / "test/good")
+    write(tmp_path / "ground_truth/crack/c_mask.png")
+    assert layout(tmp_path).normal.names == ["train/monday/a.png"]
     (tmp_path / "train/monday/a.png").unlink()
     with pytest.raises(DataError, match="train: has no pictures"):
         layout(tmp_path)
@@ -130,3 +136,15 @@ def test_masks_are_anomalous_where_not_zero(tmp_path: Path):
         np.testing.assert_array_equal(read_mask(mask, (8, 8)), np.full((8, 8), value > 0))
     with pytest.raises(DataError, match=r"m\.png: the mask is 8 x 8, its picture 9 x 8"):
         read_mask(mask, (8, 9))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [("png", np.uint16), *(("tiff", dtype) for dtype in (np.uint16, np.int32, np.float32))],
+)
+def test_small_numbers_of_a_deep_mask_are_anomalous(tmp_path: Path, suffix: str, dtype: type):
+    numbers = np.array([[0, 1, 255], [256, 0, 3]], dtype)
+    Image.fromarray(numbers).save(tmp_path / f"m.{suffix}")
+    for content in (tmp_path / f"m.{suffix}", numbers):
+        marked = read_mask(Picture("m", content), (2, 3))
+        np.testing.assert_array_equal(marked, numbers > 0)

@@ -13,7 +13,7 @@ from tests import parts
 
 def test_names_are_one_a_line(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_bytes(b"\xef\xbb\xbfa b.png\r\n\r\n# scratched\r\n  sub/c.png \n")
-    assert read_names(tmp_path / "out.txt") == ["a b.png", "sub/c.png"]
+    assert read_names(tmp_path / "out.txt") == ["a b.png", "# scratched", "  sub/c.png "]
     (tmp_path / "out.txt").write_bytes(b"\xff\xfe\x00")
     for name in ("out.txt", "nowhere.txt"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a list of names"):
@@ -27,8 +27,18 @@ def test_pictures_go_by_name_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     out = ["000.png", Path("good/001.png"), str(paths[2])]
     assert remaining(source, out) == [3]
     assert remaining(source, ()) == [0, 1, 2, 3]
+    assert remaining(source, ["# scratched", "  000.png "]) == [1, 2, 3]
     arrays = ImageSource.of([np.zeros((8, 8), np.uint8)] * 3)
     assert remaining(arrays, ["array[1]"]) == [0, 2]
+
+
+def test_a_name_may_begin_as_a_remark_or_with_a_blank(tmp_path: Path) -> None:
+    for name in ("#1.png", " 2.png", "3.png"):
+        parts.write(parts.normal(1), tmp_path)[0].rename(tmp_path / name)
+    source = ImageSource.of(tmp_path)
+    assert sorted(source.names) == [" 2.png", "#1.png", "3.png"]
+    kept = remaining(source, ["#1.png", " 2.png", "#3.png"])
+    assert [source.names[i] for i in kept] == ["3.png"]
 
 
 def test_a_name_that_means_nothing_is_refused(tmp_path: Path) -> None:

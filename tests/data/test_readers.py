@@ -200,14 +200,19 @@ def test_a_split_is_written_in_mvtec_layout(digits: Path, tmp_path: Path):
     assert [path.name for path in target.parent.iterdir()] == ["mnist-3"]
 
 
-def test_files_are_copied_as_they_are(tmp_path: Path):
+def test_files_are_copied_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("elpv_dataset")
     (tmp_path / "cells").mkdir()
-    summary = write_dataset("elpv-mono", tmp_path / "cells")
+    monkeypatch.chdir(tmp_path / "cells")
+    summary = write_dataset("elpv-mono", Path())
     assert (summary.train, summary.test_normal, summary.test_anomalous) == (411, 177, 313)
     assert len(list((tmp_path / "cells/test/defective").iterdir())) == 313
     original = elpv("mono").train[0]
     assert original.path is not None
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.parent.name == "cells") == [
+        "test",
+        "train",
+    ]
     copy = tmp_path / "cells/train/good" / original.name
     assert copy.read_bytes() == original.path.read_bytes()
 

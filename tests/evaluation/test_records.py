@@ -61,6 +61,12 @@ def test_what_is_no_line_is_said_with_its_place(tmp_path: Path, row: str) -> Non
         read(tmp_path / "r")
 
 
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(b"\x89PNG\r\n\xff")
+    with pytest.raises(DataError, match="r: is no file of the bench, or is damaged"):
+        read(tmp_path / "r")
+
+
 def test_a_line_of_another_version_says_which_and_what_it_lacks(tmp_path: Path) -> None:
     other = {k: v for k, v in LINE.items() if k not in ("parts", "auroc")}
     append(tmp_path / "r", other | {"versions": {"onlygood": "9.9"}})

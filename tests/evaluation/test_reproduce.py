@@ -7,7 +7,14 @@ import pytest
 from onlygood.core.errors import ConfigError, DataError, ModelFileError
 from onlygood.data.readers import LabelledSet
 from onlygood.evaluation import protocols
-from onlygood.evaluation.paper_tables import Block, CountedTable, MeasuredTable, Row, Way
+from onlygood.evaluation.paper_tables import (
+    TABLES,
+    Block,
+    CountedTable,
+    MeasuredTable,
+    Row,
+    Way,
+)
 from onlygood.evaluation.records import Line
 from onlygood.evaluation.reproduce import Missing, Plan, counts, plan, sheets
 from onlygood.evaluation.tables import Sheet
@@ -96,6 +103,10 @@ def test_rows_are_chosen_by_what_is_printed() -> None:
     assert [one.words for one in found.missing] == ["coil100 is not here"]
     assert plan(TABLE, rows=["GPND"]).missing[1:] == [Missing("method", "GPND")]
     assert words(plan(TABLE, rows=["GPND"])) == []
+    assert plan(TABLE, rows=["GPND, piad"]).rows == plan(TABLE, rows=["piad", "GPND"]).rows
+    # A name may have a comma.
+    found = plan(TABLES["ama-known"], rows=["AMA, semi-supervised"])
+    assert {row.printed for row in found.rows} == {"AMA, semi-supervised"}
 
 
 @pytest.mark.parametrize(

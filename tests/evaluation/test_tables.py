@@ -88,6 +88,9 @@ def test_promises_are_shown_where_they_were_made() -> None:
     assert row["false alarms, promised"] == "at most 0.050"
     assert (row["found"], row["defects found"]) == ("0.020", "0.500")
     assert "found" not in overall([line()])[0]
+    few = line(**promised | {"promised_fpr": 0.25, "class": "few"})
+    [both] = overall([line(**promised), few])
+    assert both["false alarms, promised"] == "at most 0.250"
 
 
 def test_papers_stand_beside_us() -> None:

@@ -74,8 +74,10 @@ def test_a_rate_and_its_interval() -> None:
 def containers(line: Path, tmp_path: Path) -> dict[str, Any]:
     """The pictures of the folder in whatever else may hold them."""
     paths = sorted(line.rglob("*.png"))
+    shards = tmp_path / "lot[3]"  # Stars alone are no part of a name.
+    shards.mkdir()
     for shard, some in (("0", paths[:5]), ("1", paths[5:])):
-        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+        with tarfile.open(shards / f"{shard}.tar", "w") as archive:
             for path in some:
                 archive.add(path, path.name)
                 archive.add(__file__, f"{path.stem}.json")
@@ -87,8 +89,8 @@ def containers(line: Path, tmp_path: Path) -> dict[str, Any]:
     list_of = [path for path in paths if "\n" not in path.name]
     (tmp_path / "some.txt").write_text("\n".join([*map(str, list_of), f"{tmp_path}/none.png"]))
     return {
-        "tar": [tmp_path / "0.tar", tmp_path / "1.tar"],
-        "pattern": tmp_path / "*.tar",
+        "tar": [shards / "0.tar", shards / "1.tar"],
+        "pattern": shards / "*.tar",
         "parquet": tmp_path / "set.parquet",
         "bare": tmp_path / "bare.parquet",
         "list": tmp_path / "some.txt",

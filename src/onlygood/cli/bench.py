@@ -185,6 +185,18 @@ def show(
     voice.answer({"records": lines})
 
 
+@bench.command("protocols")
+def list_protocols(json: Json = False) -> None:
+    """List the protocols: what each trains and tests on, and which data sets it takes."""
+    from onlygood.evaluation.protocols import PROTOCOLS
+
+    voice = Voice(json=json)
+    rows = [(name, one.summary, one.datasets) for name, one in PROTOCOLS.items()]
+    voice.show(table("protocol", "what it does", "data sets", rows=rows))
+    keys = ("name", "summary", "datasets")
+    voice.answer({"protocols": [dict(zip(keys, row, strict=True)) for row in rows]})
+
+
 @bench.command("tables")
 def list_tables(folder: Folder = None, json: Json = False) -> None:
     """List the tables of the papers, and how much of each can be run here."""
@@ -269,7 +281,7 @@ def run_table(
             folder,
             classes=_words(classes),
             seeds=numbers,
-            rows=_words(rows),
+            rows=rows or (),
             settings=settings,
             weights=fetched,
         )
@@ -436,10 +448,11 @@ def said(assignments: list[str] | None) -> dict[str, object]:
 
 def _numbers(seeds: list[str] | None) -> list[int]:
     from onlygood.core.errors import ConfigError
+    from onlygood.core.settings import HIGHEST_SEED
 
     numbers = _words(seeds) or ["0"]
-    if not all(number.isdecimal() for number in numbers):
-        raise ConfigError(f"seeds are whole numbers of 0 or more, got {', '.join(numbers)}")
+    if not all(number.isdecimal() and int(number) <= HIGHEST_SEED for number in numbers):
+        raise ConfigError(f"seeds are in 0..{HIGHEST_SEED}, got {', '.join(numbers)}")
     return [int(number) for number in numbers]
 
 

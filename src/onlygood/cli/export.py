@@ -53,6 +53,10 @@ def export(
     from onlygood.deploy.runtime import Runtime
     from onlygood.detector import Detector
 
+    if openvino:
+        from onlygood.deploy.export.openvino import require_openvino
+
+        require_openvino()  # Before anything is written.
     detector = Detector.load(model)
     digest = run(detector, target, int8=None if int8 is None else unseen(int8).normal)
     # Read as it will be read: what cannot be used must not be found out at the line.

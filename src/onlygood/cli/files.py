@@ -4,8 +4,9 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,36 @@ def writing_rows(path: Path) -> Iterator[Write]:
         OnlygoodError: the file cannot be written; what was there before is there still.
     """
     partial = partial_of(path)
+    with _growing(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path, partial), _written(path, partial) as write:
+        yield write
+
+
+@contextmanager
+def _alone(path: Path, partial: Path) -> Iterator[None]:
+    """Keep other runs off a table while it grows, where the file system knows of locks."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with ExitStack() as held:
+        with _growing(path, partial):
+            file = held.enter_context(partial.open("ab"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OnlygoodError(
+                f"another run is writing {path}; wait until it ends, or name another file"
+            ) from error
+        except OSError:
+            pass
+        yield
+
+
+@contextmanager
+def _written(path: Path, partial: Path) -> Iterator[Write]:
     format = {".csv": _csv, ".json": _json, ".jsonl": _json_lines, ".parquet": _parquet}
 
     def guarded(row: Row) -> None:
@@ -140,7 +171,6 @@ def writing_rows(path: Path) -> Iterator[Write]:
             write(row)
 
     with _growing(path, partial):
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = format[path.suffix.lower()](partial)
         write = rows.__enter__()
     try:

@@ -77,13 +77,14 @@ def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
         *(
             table(
                 "setting",
-                "default",
+                "without a preset",
                 "meaning",
                 title=title,
                 rows=[(field.name, str(field.default), field.doc) for field in fields],
             )
             for title, fields in described.items()
         ),
+        "fit takes the preset default, unless --preset names another; what it says replaces these",
         f"for example: onlygood fit {name} FOLDER -o MODEL --set batch_size=16",
     )
     voice.answer(

@@ -117,6 +117,7 @@ def decode_apart(
     max_pixels: int = MAX_PIXELS,
     *,
     fit: View | None = None,
+    marks: bool = False,
     budget: Budget = HUGE,
 ) -> Decoded | None:
     """Decode a picture in another process; None where it needs more than the budget has for one.
@@ -125,6 +126,7 @@ def decode_apart(
         content: A file, or its bytes.
         max_pixels: Larger ones are refused before they are decoded.
         fit: How it is seen, see `viewed`; None: the whole picture.
+        marks: Whether it is a mask, see `onlygood.data.decode.decode`.
         budget: Of memory.
 
     Raises:
@@ -143,7 +145,8 @@ def decode_apart(
             _keep_worker(worker)
             return None
         with budget.take(needs["memory"]):
-            worker.send({"go": True, "fit": None if fit is None else asdict(fit)})
+            seen = None if fit is None else asdict(fit)
+            worker.send({"go": True, "fit": seen, "marks": marks})
             answer = worker.receive(SECONDS + SECONDS_PER_MEGAPIXEL * needs["pixels"] / 1e6)
             pixels = worker.receive_pixels(answer["shape"])
     except _RefusedError as error:
@@ -157,16 +160,18 @@ def decode_apart(
     return Decoded(pixels, (answer["size"][0], answer["size"][1]), pose)
 
 
-def decode_guarded(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode a picture here if it is light, else in another process.
+def decode_guarded(
+    content: Path | bytes, max_pixels: int = MAX_PIXELS, *, marks: bool = False
+) -> Pixels:
+    """Decode a picture, or a mask, here if it is light, else in another process.
 
     Raises:
         DataError: see `decode_apart`.
     """
     encoded = opened(content, max_pixels)
     if encoded is not None:
-        return encoded.decode()
-    decoded = decode_apart(content, max_pixels)
+        return encoded.decode(marks)
+    decoded = decode_apart(content, max_pixels, marks=marks)
     assert decoded is not None, "nothing is too large for HUGE"
     return decoded.pixels
 
@@ -344,7 +349,7 @@ def _main() -> None:
                 # A library that it may need is loaded while there is room.
                 check_alignment(view)
             _limit_memory(2 * encoded.memory)
-            pixels = encoded.decode()
+            pixels = encoded.decode(order["marks"])
             size = pixels.shape[:2]
             if view is not None:
                 pose = pose_in(pixels, view)

@@ -44,7 +44,8 @@ def read_csv(path: Path) -> list[Entry]:
         raise DataError(f"{printable(path)}: cannot be read as UTF-8 text ({error})") from error
     head = text.partition("\n")[0].strip()
     delimiter = ";" if head.count(";") > head.count(",") else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # Not strict, a quote that nothing closes would take in the lines that follow.
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         names = [name.strip().lower() for name in rows.fieldnames or ()]
         _require_columns(path, names, head)

@@ -83,12 +83,16 @@ _lock = threading.Lock()
 
 
 def decode(
-    content: "Path | bytes | Image.Image | NDArray[Any] | Tensor", max_pixels: int = MAX_PIXELS
+    content: "Path | bytes | Image.Image | NDArray[Any] | Tensor",
+    max_pixels: int = MAX_PIXELS,
+    *,
+    marks: bool = False,
 ) -> Pixels:
     """Decode one picture: a file, its bytes, a PIL image, an array `(H, W[, C])`, a tensor.
 
     Tensors are `(C, H, W)` or `(H, W)`. One channel is grey, two are grey and alpha, three RGB,
-    four RGB and alpha.
+    four RGB and alpha. With `marks` it is a mask, of which numbers deeper than 8 bits are told from
+    0 alone: those that name a kind of defect are small.
 
     Raises:
         DataError: it cannot be read, is damaged, is too large, or has values out of range. The
@@ -96,16 +100,16 @@ def decode(
     """
     match content:
         case Path():
-            return Encoded(read(content, max_pixels), max_pixels).decode()
+            return Encoded(read(content, max_pixels), max_pixels).decode(marks)
         case bytes():
-            return Encoded(content, max_pixels).decode()
+            return Encoded(content, max_pixels).decode(marks)
         case Image.Image():
             with _lock:  # one that is opened but not loaded yet is read by its first user
-                return _from_pil(content, max_pixels)
+                return _from_pil(content, max_pixels, marks)
         case np.ndarray():
-            return _from_array(content)
+            return _from_array(content, marks)
         case _:
-            return _from_array(_channels_last(content))
+            return _from_array(_channels_last(content), marks)
 
 
 @final
@@ -146,8 +150,8 @@ class Encoded:
         """Bytes that decoding and squaring it take, at most, beside the file."""
         return self.pixels * (24 if self.format in ("JPEG2000", "WEBP") else 12)
 
-    def decode(self) -> Pixels:
-        """Decode it.
+    def decode(self, marks: bool = False) -> Pixels:
+        """Decode it, as a mask where it `marks` something.
 
         Raises:
             DataError: it is damaged or cut off.
@@ -157,7 +161,7 @@ class Encoded:
                 _check_png(self._data)
             pixels = self._strictly(image) if self._jpeg else None
             if pixels is None:
-                return _from_pil(image, self._max_pixels)
+                return _from_pil(image, self._max_pixels, marks)
             return _upright(pixels, image)
 
     @property
@@ -279,7 +283,7 @@ def _check_png(data: bytes) -> None:
         raise _damaged(ValueError("no end chunk")) from error
 
 
-def _from_pil(image: Image.Image, max_pixels: int) -> Pixels:
+def _from_pil(image: Image.Image, max_pixels: int, marks: bool) -> Pixels:
     _check_size(image, max_pixels)
     try:
         image.load()
@@ -291,7 +295,9 @@ def _from_pil(image: Image.Image, max_pixels: int) -> Pixels:
         for rows in _bands(image.height, image.width):
             band = image.crop((0, rows.start, image.width, rows.stop))
             values = np.asarray(band if deep else band.convert(mode))
-            if values.dtype == np.int32:  # how Pillow holds some 16 bit files
+            if deep and marks:
+                values = values != 0
+            elif values.dtype == np.int32:  # how Pillow holds some 16 bit files
                 _require_range(values, 65535, "16 bit pictures must be in 0..65535")
                 values = values.astype(np.uint16)
             pixels[rows] = _flat(values)
@@ -334,14 +340,15 @@ def _channels_last(tensor: "Tensor") -> NDArray[Any]:
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
 
 
-def _from_array(array: NDArray[Any]) -> Pixels:
+def _from_array(array: NDArray[Any], marks: bool) -> Pixels:
     if 0 in array.shape:
         raise DataError(f"has no pixels (shape {array.shape}); remove it")
     height, width, *channels = array.shape
     colour = channels[0] > 2 if channels else False
     pixels = np.empty((height, width, 3 if colour else 1), np.uint8)
+    told = marks and array.dtype.itemsize > 1
     for rows in _bands(height, width):
-        pixels[rows] = _flat(array[rows])
+        pixels[rows] = _flat(array[rows] != 0 if told else array[rows])
     return pixels
 
 

@@ -50,8 +50,7 @@ def layout(folder: str | Path) -> Layout:
     """Find the normal pictures of a folder, for fitting.
 
     - `mvtec`: there is `train/good`; it is used alone.
-    - `halves`: there is a labelled `test` beside `train`; every picture in `train` is used, at any
-      depth.
+    - `halves`: there is a `test` beside `train`; every picture in `train` is used, at any depth.
     - `labelled`: there is a subfolder `good`, `ok` or `normal`, in any case; it is used alone.
     - `flat`: every picture, at any depth, is taken as normal.
     - `csv`: a CSV file in place of the folder, see `onlygood.data.csv_file`; the normal pictures
@@ -66,7 +65,7 @@ def layout(folder: str | Path) -> Layout:
     train = root / "train"
     if normal := _normal_folders(train):
         return Layout("mvtec", *_normal_alone(root, train, normal, "an MVTec layout"))
-    if train.is_dir() and _normal_folders(root / "test"):
+    if train.is_dir() and (root / "test").is_dir():
         found = listing(train).pictures
         if not found:
             raise DataError(f"{printable(train)}: has no pictures; put the normal ones there")
@@ -240,7 +239,7 @@ def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     Raises:
         DataError: it cannot be read, or its size differs.
     """
-    pixels = mask.load().any(axis=2)
+    pixels = mask.load(marks=True).any(axis=2)
     if pixels.shape != size:
         raise DataError(
             f"{mask.name}: the mask is {pixels.shape[1]} x {pixels.shape[0]}, its picture "

@@ -9,9 +9,7 @@ from onlygood.data.source import ImageSource, printable
 
 
 def read_names(file: str | Path) -> list[str]:
-    """Names of pictures from a text file, one a line, as a report lists them.
-
-    Empty lines and lines that begin with `#` are passed over.
+    """Lines of a text file that names pictures, one a line, as a report lists them.
 
     Raises:
         DataError: it cannot be read, or is no text.
@@ -23,11 +21,14 @@ def read_names(file: str | Path) -> list[str]:
         raise DataError(
             f"{printable(path)}: cannot be read as a list of names ({error})"
         ) from error
-    return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
+    return [line for line in lines if line.strip()]
 
 
 def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> list[int]:
     """Positions of the pictures but those of these names or paths, ascending.
+
+    Blanks around a name are not of it, unless there is such a picture; nor is one meant that begins
+    with `#`, which is a remark.
 
     Raises:
         DataError: no picture has one of the names, or none would be left.
@@ -43,11 +44,14 @@ def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> l
     for position, name in enumerate(source.names):
         named.setdefault(name, []).append(position)
     out: set[int] = set()
-    for name in wanted:
+    for line in wanted:
+        name = line if line in named else line.strip()
         found = named.get(name) or [
             known[spelling] for spelling in (name, os.path.abspath(name)) if spelling in known
         ]
         if not found:
+            if name.startswith("#"):
+                continue
             hint = suggestion(name, named) or " names are as the report has them"
             raise DataError(f'no picture to leave out is called "{name}";{hint}')
         out.update(found)

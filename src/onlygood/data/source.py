@@ -49,18 +49,21 @@ class Picture:
         """The file, where there is one."""
         return self.content if isinstance(self.content, Path) else None
 
-    def load(self) -> Pixels:
+    def load(self, *, marks: bool = False) -> Pixels:
         """Decode it; `onlygood.data.decode` says how, `onlygood.data.apart` where.
+
+        Args:
+            marks: Whether it is a mask: any number but 0 is white then, also a small one.
 
         Raises:
             DataError: it cannot be read, is damaged or has values out of range.
         """
         try:
-            return self.decoded()
+            return self.decoded(marks=marks)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
 
-    def decoded(self) -> Pixels:
+    def decoded(self, *, marks: bool = False) -> Pixels:
         """The same; errors do not name the picture.
 
         Raises:
@@ -70,8 +73,8 @@ class Picture:
         if isinstance(content, Deferred):
             content = content.get()
         if isinstance(content, Path | bytes):
-            return decode_guarded(content, self.max_pixels)
-        return decode(content, self.max_pixels)
+            return decode_guarded(content, self.max_pixels, marks=marks)
+        return decode(content, self.max_pixels, marks=marks)
 
 
 @final

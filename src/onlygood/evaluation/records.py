@@ -52,7 +52,13 @@ def read(*files: Path) -> list[Line]:
     """
     found: dict[Key, Line] = {}
     for file in files:
-        text = file.read_text("utf-8") if file.exists() else ""
+        try:
+            text = file.read_text("utf-8") if file.exists() else ""
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}: is no file of the bench, or is damaged ({error}); name another, or take "
+                "the lines that are not text out"
+            ) from error
         for number, row in enumerate(text.splitlines(), 1):
             try:
                 # The first lines had neither.

@@ -92,7 +92,8 @@ def plan(
         folder: of its data set, or of folders with the names of data sets; None: where installed.
         classes: by name or position; those that published means are over where there are none.
         seeds: of training.
-        rows: as they are printed, in any case; all where there are none.
+        rows: as they are printed, in any case, or several with commas between; all where there are
+            none.
         settings: beyond those of the rows; each for the rows whose method has it.
         weights: raises `ModelFileError` for a backbone whose weights are not here.
 
@@ -228,6 +229,13 @@ def _rows_of(table: MeasuredTable, wanted: Sequence[str]) -> list[Row]:
         ConfigError: there is no such row.
     """
     names = {row.printed.lower(): row.printed for row in table.rows}
+    # Some have a comma in their name.
+    wanted = [
+        word
+        for words in wanted
+        for word in ([words] if words.lower() in names else map(str.strip, words.split(",")))
+        if word
+    ]
     for word in wanted:
         if word.lower() not in names:
             raise ConfigError(f'no row "{word}"{alternatives(word, names.values())}')

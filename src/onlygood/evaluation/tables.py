@@ -108,15 +108,19 @@ Made by `make results` from the records that `onlygood bench run` adds to `resul
 
 Figures are the mean ± the standard deviation over seeds; those of a single seed stand alone. The
 schedule is what was run: the presets `default`, `small` and `texture`, and all that is said behind
-a preset, are ours, and were not chosen by test pictures. Below our rows stand the figures that the
-papers print, with a remark where they followed other rules. The deviation is that of seeds on one
-machine: with one seed, another processor and a later commit have moved AMA's score by 0.047.
+a preset, are ours, and were not chosen by test pictures, but for [some of `reflect`](frozen.md).
+Rows of one name may be of two networks, where a preset has changed between their runs: `resolved`
+in a record says what was run, and the method's page which is which. Below our rows stand the
+figures that the papers print, with a remark where they followed other rules. The deviation is that
+of seeds on one machine: with one seed, another processor and a later commit have moved AMA's score
+by 0.047.
 """
 _CLAIMS = """
 Each row compares cells that are equal in data set, class, seed and all settings but those of the
 claim. Ours is the difference of AUROC; a claim holds when its sign is right for every seed, and
 equality when the difference is at most 0.01 for every seed. It is judged only where the AUROC of
-both sides is above that of the mean picture on the same cells, the better one of its records there.
+both sides is above that of the mean picture on the same cells: the best of all its records there,
+whatever distance and seed, and so a little above its mean.
 """
 
 
@@ -262,7 +266,8 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
 
     parts = group.lines[0]["parts"]
     seeds = len(group.over_seeds(_entry("auroc")))
-    promised = group.lines[0].get("promised_fpr")
+    # Classes with fewer pictures to calibrate on have less to promise.
+    promised = max((p for line in group.lines if (p := line.get("promised_fpr"))), default=None)
     seconds, rates = (
         [line[name] for line in group.lines if line[name] is not None]
         for name in ("training_seconds", "images_per_second")

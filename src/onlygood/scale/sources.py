@@ -3,6 +3,7 @@
 import codecs
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -80,10 +81,15 @@ def _of(named: str) -> Iterator[Input]:
     elif os.path.lexists(path):
         yield from _file(uri)
     elif "*" in named:
-        matches = sorted(glob.glob(os.fspath(path)))
+        matches = sorted(glob.glob(_stars_alone(os.fspath(path))))
         yield from _described(_files_of(uri_of(match) for match in matches))
     else:
         raise DataError(f"there is no {named}; name pictures, folders of pictures, or lists")
+
+
+def _stars_alone(pattern: str) -> str:
+    """The pattern, with brackets and question marks as they are in names."""
+    return re.sub(r"[\[?]", r"[\g<0>]", pattern)
 
 
 def _remote(uri: str) -> Iterator[Input]:
@@ -93,7 +99,9 @@ def _remote(uri: str) -> Iterator[Input]:
     if "*" in path:
         parent = path.rpartition("/")[0]
         found = _asked(uri, lambda: system.get_file_info(fs.FileSelector(parent)))
-        wanted = [info for info in found if info.is_file and fnmatchcase(info.path, path)]
+        wanted = [
+            info for info in found if info.is_file and fnmatchcase(info.path, _stars_alone(path))
+        ]
         base, uri = parent, uri.rpartition("/")[0]
     else:
         (info,) = _asked(uri, lambda: system.get_file_info([path]))

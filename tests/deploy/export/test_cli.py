@@ -103,6 +103,8 @@ def test_openvino_is_named_where_it_is_missing_or_differs(
     monkeypatch.setitem(sys.modules, "openvino", None)
     words = "pip install 'onlygood[openvino]'"
     assert words in run("export", model, "--openvino", "--overwrite").err
+    assert words in run("export", model, "-o", tmp_path / "other.onnx", "--openvino").err
+    assert not (tmp_path / "other.onnx").exists()
     # The ONNX file is whole, and nothing else is there.
     assert Runtime.load(tmp_path / "part.onnx").localizes
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin")]

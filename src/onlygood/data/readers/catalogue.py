@@ -38,7 +38,6 @@ class Summary(NamedTuple):
 class Dataset:
     """An entry of `DATASETS`."""
 
-    summary: str
     family: str
     """The data set that it is a split of; all of a family come from the same files."""
     read: Callable[[Path | None], KnownSplit]
@@ -106,8 +105,12 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
                 stem = Path(picture.name).stem
                 _write(mask, temporary / "ground_truth" / kind, f"{stem}_mask.png")
         if folder.is_dir():
-            folder.rmdir()
-        os.replace(temporary, folder)
+            # It stays, as somebody may be in it.
+            for part in temporary.iterdir():
+                os.replace(part, folder / part.name)
+            temporary.rmdir()
+        else:
+            os.replace(temporary, folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
@@ -119,40 +122,27 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
     )
 
 
-_ELPV = "solar cells in {}crystalline modules, sound against defective (pip: onlygood[demo])"
-_FASHION = "Fashion-MNIST, {} against the rest (Debian: dataset-fashion-mnist)"
-_MNIST = "MNIST, digit {} against the rest (needs a folder with the four IDX files)"
-_CIFAR10 = "CIFAR-10, {} against the rest (needs a folder with the batches)"
-_SVHN = "SVHN, digit {} against the rest (needs a folder with the two .mat files)"
-_PART = "{}, only roughly in place, with defects (pip: onlygood[train,demo])"
-_SURFACE = "{}, {}, with made defects and masks (Debian: ufoai-textures)"
-_VISA = "VisA, {}, sound against defective, with masks (needs the folder of VisA)"
-
-
-def _classes(name: str, class_names: Iterable[str], summary: str) -> dict[str, Dataset]:
+def _classes(name: str, count: int) -> dict[str, Dataset]:
     """Each class of a whole data set against the rest."""
 
     def read(folder: Path | None, normal_class: int) -> KnownSplit:
         return one_vs_rest(read_set(name, folder), normal_class)
 
     return {
-        f"{name}-{label}": Dataset(
-            summary=summary.format(kind), family=name, read=partial(read, normal_class=label)
-        )
-        for label, kind in enumerate(class_names)
+        f"{name}-{label}": Dataset(family=name, read=partial(read, normal_class=label))
+        for label in range(count)
     }
 
 
 DATASETS: dict[str, Dataset] = {
-    "elpv-mono": Dataset(summary=_ELPV.format("mono"), family="elpv", read=partial(elpv, "mono")),
-    "elpv-poly": Dataset(summary=_ELPV.format("poly"), family="elpv", read=partial(elpv, "poly")),
-    **_classes("fashion-mnist", FASHION_CLASSES, _FASHION),
-    **_classes("mnist", DIGITS, _MNIST),
-    **_classes("cifar10", CIFAR10_CLASSES, _CIFAR10),
-    **_classes("svhn", DIGITS, _SVHN),
+    "elpv-mono": Dataset(family="elpv", read=partial(elpv, "mono")),
+    "elpv-poly": Dataset(family="elpv", read=partial(elpv, "poly")),
+    **_classes("fashion-mnist", len(FASHION_CLASSES)),
+    **_classes("mnist", len(DIGITS)),
+    **_classes("cifar10", len(CIFAR10_CLASSES)),
+    **_classes("svhn", len(DIGITS)),
     **{
         f"parts-{name}": Dataset(
-            summary=_PART.format(name.replace("-", " ")),
             family="parts",
             read=partial(part, name),
             find=lambda _: find_packages(),
@@ -161,17 +151,14 @@ DATASETS: dict[str, Dataset] = {
     },
     **{
         f"surfaces-{name}": Dataset(
-            summary=_SURFACE.format(name.replace("-", " "), one.kind),
             family="surfaces",
             read=partial(surface, name),
             find=find_archive,
         )
-        for name, one in SURFACES.items()
+        for name in SURFACES
     },
     **{
-        f"visa-{category}": Dataset(
-            summary=_VISA.format(category), family="visa", read=partial(visa, category)
-        )
+        f"visa-{category}": Dataset(family="visa", read=partial(visa, category))
         for category in VISA_CATEGORIES
     },
 }

@@ -16,6 +16,22 @@ TOLERANCE = 1e-4
 BATCH = 3
 
 
+def require_openvino() -> None:
+    """Refuse to begin where the extra is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        import openvino
+        import openvino._offline_transformations  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"export needs {error.name}, which is not installed; run "
+            "`pip install 'onlygood[openvino]'`"
+        ) from error
+
+
 def convert(path: Path, runtime: Runtime) -> tuple[Path, Path]:
     """Write an exported model as `NAME.xml` and `NAME.bin` beside it; gives both.
 
@@ -30,14 +46,10 @@ def convert(path: Path, runtime: Runtime) -> tuple[Path, Path]:
         ConfigError: the extra `openvino` is not installed.
         ModelFileError: OpenVINO cannot run it or scores otherwise, or the files cannot be written.
     """
-    try:
-        import openvino
-        from openvino._offline_transformations import apply_moc_transformations
-    except ImportError as error:
-        raise ConfigError(
-            f"export needs {error.name}, which is not installed; run "
-            "`pip install 'onlygood[openvino]'`"
-        ) from error
+    require_openvino()
+    import openvino
+    from openvino._offline_transformations import apply_moc_transformations
+
     xml, weights = path.with_suffix(".xml"), path.with_suffix(".bin")
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:

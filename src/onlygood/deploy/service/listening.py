@@ -2,6 +2,7 @@
 
 import logging
 from asyncio import TimerHandle, Transport
+from contextlib import suppress
 from typing import Any, final
 
 import uvicorn
@@ -92,4 +93,6 @@ def listen(app: FastAPI, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM; what was asked before is answered."""
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("onlygood").setLevel(logging.INFO)
-    uvicorn.Server(configured(app, host=host, port=port)).run()
+    # What has shut it down well is given to the caller by uvicorn, too.
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(configured(app, host=host, port=port)).run()

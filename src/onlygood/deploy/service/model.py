@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import ModelFileError, OnlygoodError, in_a_line
 from onlygood.decision.drift import Watch
-from onlygood.decision.thresholds import simultaneous_bound
 from onlygood.deploy.runtime import Runtime
 from onlygood.deploy.service.batching import Batches, Room
 from onlygood.deploy.service.settings import ServiceSettings
@@ -54,12 +52,6 @@ class Model:
             limit=settings.queue,
             wait_s=settings.wait_ms / 1000,
         )
-
-    @cached_property
-    def bounds(self) -> list[float]:
-        """Of the false-alarm rate, with x calibration scores above the threshold, x = 0..n."""
-        calibration = self.runtime.calibration
-        return [*simultaneous_bound(calibration.n, calibration.confidence).tolist(), 1.0]
 
     def _answers(self, pictures: list[Pixels]) -> list[Answer]:
         try:

@@ -241,7 +241,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         return JSONResponse(
             {
                 "scores": calibration.scores.tolist(),
-                "bounds": model.bounds,
+                "bounds": model.runtime.calibration.bounds,
                 "confidence": calibration.confidence,
                 "threshold": calibration.threshold,
             }
@@ -285,7 +285,10 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         for beginning, kind in KINDS.items():
             if content.startswith(beginning):
                 return Response(content, media_type=kind)
-        return Response(await asyncio.to_thread(_as_png, content), media_type="image/png")
+        return Response(
+            await asyncio.to_thread(_as_png, content, service.settings.max_pixels),
+            media_type="image/png",
+        )
 
     @app.get(
         "/v1/inspections/{number}/map",
@@ -359,9 +362,9 @@ def _kept(service: Service, number: int) -> Kept:
     return kept
 
 
-def _as_png(content: bytes) -> bytes:
+def _as_png(content: bytes, max_pixels: int) -> bytes:
     file = io.BytesIO()
-    pixels = decode_guarded(content)
+    pixels = decode_guarded(content, max_pixels)
     grey = pixels.shape[2] == 1
     Image.fromarray(pixels[:, :, 0] if grey else pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -74,7 +74,7 @@ async function changeModel() {
     unreadable: [],
     newest: 0,
     today: new Map(),
-    cut: inspections.length === REQUESTED,
+    cut: false,
     replaced: 0,
   });
   receive(inspections);
@@ -148,6 +148,7 @@ function receive(inspections) {
     if (item.model_sha256 !== page.model.sha256) page.replaced++;
     else usable.push(known.get(item.id) ?? item);
   }
+  page.cut ||= inspections.length === REQUESTED;
   page.newest = Math.max(page.newest, ...inspections.map(({ id }) => id));
   usable.forEach(count);
   page.live = [...usable, ...page.live].slice(0, LIVE);
@@ -157,7 +158,8 @@ let scoring = Promise.resolve();
 
 /** What is dropped while other pictures are being scored waits for them. */
 function enqueue(files) {
-  scoring = scoring.then(() => scoreFiles(files));
+  // What goes wrong with these, whatever it is, is not the next ones'.
+  scoring = scoring.catch(() => {}).then(() => scoreFiles(files));
 }
 
 async function scoreFiles(files) {
@@ -180,7 +182,7 @@ async function scoreFiles(files) {
   progress.hidden = true;
   tell("");
   if (done && (await attempt(refreshModels))) {
-    tell(`${files.length} done; shown pictures anomalous: ${$("count").textContent}.`);
+    tell(`${progress.value} done; shown pictures anomalous: ${$("count").textContent}.`);
   }
 }
 

@@ -25,16 +25,15 @@ export async function inspections(model, limit, after = null) {
   return (await json(`v1/inspections?${query}`)).inspections;
 }
 
-export const pictureOf = async (id) => (await request(`v1/inspections/${id}/picture`)).blob();
+export const pictureOf = (id) => blob(`v1/inspections/${id}/picture`);
 
 /** With every region outlined: what is normal is decided here, by a threshold that moves. */
-export const mapOf = async (id) =>
-  (await request(`v1/inspections/${id}/map?outline_normal=true`)).blob();
+export const mapOf = (id) => blob(`v1/inspections/${id}/map?outline_normal=true`);
 
 export async function mapFor(model, file) {
   const body = new FormData();
   body.append("file", file, file.name);
-  return (await request(`v1/map?${new URLSearchParams({ model, outline_normal: true })}`, { method: "POST", body })).blob();
+  return blob(`v1/map?${new URLSearchParams({ model, outline_normal: true })}`, { method: "POST", body });
 }
 
 /** Scores files in one request; waits as long as a busy service asks for. */
@@ -61,15 +60,29 @@ export const giveFeedback = (id, verdict, comment) =>
     body: JSON.stringify({ id, verdict, comment }),
   });
 
-async function json(path, options) {
-  return (await request(path, options)).json();
+const json = (path, options) => read(path, options, (response) => response.json());
+
+const blob = (path, options) => read(path, options, (response) => response.blob());
+
+/** An answer may break off, or be the page of a proxy in between. */
+async function read(path, options, body) {
+  const response = await request(path, options);
+  try {
+    return await body(response);
+  } catch {
+    throw new ServiceError("The answer broke off, or is not the service's. Is it reached through something else?");
+  }
 }
 
 async function request(path, options = {}) {
   const headers = new Headers(options.headers);
   const token = sessionStorage.getItem(TOKEN);
-  if (token) headers.set("Authorization", `Bearer ${token}`);
   let response;
+  try {
+    if (token) headers.set("Authorization", `Bearer ${token}`);
+  } catch {
+    throw new ServiceError("The token has letters that no token has. Type it again.", { status: 401 });
+  }
   try {
     response = await fetch(path, { ...options, headers });
   } catch {
