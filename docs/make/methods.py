@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 CODE = r"```python\ndef stages\(self\).*?\n```"
 DEPARTURES = r"(?m)(?<=^## Departures\n\n).*?(?=\n\n^## )"
 USE = ROOT / "docs" / "use.md"
-SETTINGS = ("field", "default", "meaning")
+SETTINGS = ("field", "without a preset", "meaning")
 PRESETS = ("preset", "what it is", "its settings")
 CAN = (
     *("method", "heat maps", "squares only", "learns", "frozen backbone", "known bad ones"),
