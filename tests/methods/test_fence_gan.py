@@ -1,4 +1,6 @@
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from onlygood.methods.fence_gan import FenceGAN, dispersion, encirclement
 from tests.contract.cases import batch, fresh, images
@@ -51,3 +53,10 @@ def test_the_discriminator_begins_alone() -> None:
     assert alone.budget is not None and alone.budget.epochs == 3
     assert [update.name for update in fence.updates] == ["discriminator", "generator"]
     assert len(fence_gan(pretraining_epochs=0).stages()) == 1
+
+
+def test_the_last_hidden_layer_of_d_has_an_activation() -> None:
+    d, x = fence_gan().discriminator, images()
+    assert isinstance(d.hidden, nn.Sequential)
+    dense = d.hidden[0](d.trunk(x).flatten(1))
+    torch.testing.assert_close(d(x).features, F.leaky_relu(dense, 0.1))

@@ -14,7 +14,6 @@ Departures from the authors' code:
   presets are recalled from the paper, not read in code.
 - A weight that must not count is multiplied by 0 in the pass, not overwritten.
 - Probabilities have no least value, which there is that of rounding, 2e-16.
-- The stem's convolution is normalised, which there it is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +47,8 @@ from onlygood.losses.distances import l2_map, l2_sum, relative_spread
 SLOPE = 0.01
 LAYERS = 4
 """Hidden layers of the estimator."""
+ROUNDING = 1e-5
+"""A part of the score that varies by less than this share of itself says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +139,7 @@ class Encoder(nn.Module):
         if c.stem:
             # No padding: the first halving rounds up again what the convolution takes away.
             stem = nn.Conv2d(shape.channels, c.stem, 3, bias=False)
-            blocks += [stem, nn.BatchNorm2d(c.stem), nn.LeakyReLU(SLOPE)]
-            blocks += [Block(c.stem, c.stem, "none")]
+            blocks += [stem, nn.LeakyReLU(SLOPE), Block(c.stem, c.stem, "none")]
         steps = pairwise([c.stem or shape.channels, *c.widths])
         self.blocks = nn.Sequential(*blocks, *(Block(a, b, "down") for a, b in steps))
         self.hidden = _dense(form.numel(), c.hidden)
@@ -285,8 +285,10 @@ class LSA(Method):
         parts = [torch.stack(list(self.score(x).terms.values()), 1).aminmax(dim=0) for x in images]
         low = torch.stack([part.min for part in parts]).amin(0)
         high = torch.stack([part.max for part in parts]).amax(0)
-        # Of a single image both are the same: no units then.
-        self.span.copy_(torch.where(high > low, high - low, 1.0))
+        # Of a single image both are the same, and codes that say nothing differ by rounding: no
+        # units then.
+        told = high - low > ROUNDING * high.abs()
+        self.span.copy_(torch.where(told, high - low, 1.0))
 
     def reconstruct(self, x: Images) -> Images:
         """D(E(x))."""

@@ -254,7 +254,14 @@ class Judgement(NamedTuple):
 class ImageCritic(nn.Module):
     """Judge of images, or of several that are stacked on their channels."""
 
-    def __init__(self, trunk: ImageTrunk, style: Style | None = None, *, features: int = 0) -> None:
+    def __init__(
+        self,
+        trunk: ImageTrunk,
+        style: Style | None = None,
+        *,
+        features: int = 0,
+        activated: bool = False,
+    ) -> None:
         """Put a last layer on a trunk.
 
         Args:
@@ -262,12 +269,17 @@ class ImageCritic(nn.Module):
             style: Of this layer; DCGAN's, if none is given.
             features: Size of one more linear layer before it, whose results are the features; 0:
                 there is none, and they are the trunk's maps.
+            activated: Whether that layer ends in the style's activation.
         """
         super().__init__()
         style = style or Style()
         self.trunk = trunk
         inputs = math.prod(trunk.form)
-        self.hidden = linear(inputs, features, style, inwards=True) if features else None
+        self.hidden: nn.Module | None = None
+        if features:
+            self.hidden = linear(inputs, features, style, inwards=True)
+            if activated:
+                self.hidden = nn.Sequential(self.hidden, _activation(style.slope))
         self.value = linear(features or inputs, 1, style)
 
     def forward(self, x: Images) -> Judgement:

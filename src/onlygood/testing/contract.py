@@ -215,9 +215,16 @@ def test_scoring_is_deterministic(name: str) -> None:
 
 def test_a_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
     x = images(5)
-    together = scored(name, x).total
-    alone = torch.cat([scored(name, image[None]).total for image in x])
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=0)
+    together, alone = scored(name, x), [scored(name, image[None]) for image in x]
+    torch.testing.assert_close(
+        torch.cat([one.total for one in alone]), together.total, rtol=1e-4, atol=0
+    )
+    for term, values in together.terms.items():
+        each = torch.cat([one.terms[term] for one in alone])
+        torch.testing.assert_close(each, values, rtol=1e-4, atol=1e-5)
+    if together.map is not None:
+        each = torch.cat([one.map for one in alone if one.map is not None])
+        torch.testing.assert_close(each, together.map, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_follow_their_images(name: str) -> None:
