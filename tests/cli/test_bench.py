@@ -81,7 +81,7 @@ def test_under_torchrun_no_process_goes_on_before_a_record_is_written(
 
 
 def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:
-    both = "pca:texture, pca"
+    both = "pca:texture, mean_picture"
     words = ("--classes", "0", "--set", "tile=4", "--results", "r")
     assert run("bench", "run", *WORDS, *words, "--methods", both).status == 0
     presets = [json.loads(row)["preset"] for row in (tmp_path / "r").read_text().splitlines()]
@@ -104,6 +104,12 @@ def test_misuse_is_said_before_anything_is_run(run: Run, words: list[str], says:
     assert done.status == 1
     assert done.err.startswith(f"error: {says}")
     assert not Path("results").exists()
+
+
+def test_two_presets_that_are_the_same_are_run_once(run: Run) -> None:
+    words = ("--classes", "long", "--results", "r", "--set", "size=32", "--json")
+    both = ("--methods", "mean_picture,mean_picture:small")
+    assert run("bench", "run", *WORDS[:-2], *words, *both).answer["cells"] == 1
 
 
 def test_sweeps_multiply(run: Run, tmp_path: Path) -> None:

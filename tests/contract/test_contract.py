@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from onlygood.core.method import Method
 from onlygood.methods import METHODS
 from onlygood.testing.contract import *  # noqa: F403
 from tests.contract.cases import case_of
@@ -25,6 +26,10 @@ pytestmark = pytest.mark.parametrize("name", METHODS)
 
 def test_it_has_a_case(name: str) -> None:
     case_of(name)
+
+
+def test_it_inherits_from_no_method(name: str) -> None:
+    assert METHODS[name].__bases__ == (Method,)
 
 
 def test_its_file_names_its_source_and_its_departures(name: str) -> None:

@@ -46,5 +46,7 @@ def test_an_exported_file_says_the_same(name: str, view: dict[str, object], tmp_
         Image.fromarray(picture).save(folder / f"{i}.png")
     agreement = compare(detector, Runtime.load(tmp_path / "it.onnx", threads=1), folder)
     assert agreement.agrees, agreement
+    assert agreement.score_difference <= 1e-4
+    assert (agreement.map_difference or 0.0) <= 1e-4
     assert agreement.pictures == 9
     assert (agreement.map_difference is None) == (not METHODS[name].localizes)

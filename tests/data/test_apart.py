@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,8 @@ def test_memory_goes_to_those_who_came_first():
     for name, amount in (("larger than all", 99), ("small", 1)):
         threads.append(threading.Thread(target=other, args=(name, amount)))
         threads[-1].start()
+        while not budget._turn.locked():  # It is the first of those who wait.
+            time.sleep(0.001)
         threads[-1].join(0.1)
     leave.set()
     for thread in threads:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from onlygood.core.errors import DataError
-from onlygood.data.layout import labelled, layout, read_mask, unseen
+from onlygood.data.layout import labelled, labelled_items, layout, read_mask, unseen
 from onlygood.data.source import Picture
 from tests.data.pictures import write
 
@@ -99,6 +99,20 @@ def test_train_beside_a_labelled_test_is_used_alone(tmp_path: Path):
     (tmp_path / "train/monday/a.png").unlink()
     with pytest.raises(DataError, match="train: has no pictures"):
         layout(tmp_path)
+
+
+def test_what_trains_is_no_defect_beside_good_ones(tmp_path: Path):
+    for file in ("train/good/a.png", "good/b.png", "bad/c.png"):
+        write(tmp_path / file)
+    assert labelled(tmp_path).kinds == ["good", "bad"]
+
+
+def test_a_defect_may_be_called_good():
+    pictures = [np.zeros((8, 8), np.uint8)] * 3
+    found = labelled_items(pictures, labels=["excellent", "good", "poor"], normal="excellent")
+    assert found.kinds == ["good", "good (label)", "poor"]
+    assert found.labels.tolist() == [False, True, True]
+    assert "2 anomalous (good (label) 1, poor 1)" in found.description
 
 
 def test_a_flat_folder_is_all_normal(tmp_path: Path):

@@ -85,6 +85,18 @@ def test_best_promises_what_the_scores_support() -> None:
     )
 
 
+def test_two_thresholds_promise_no_more_than_half_the_risk_supports() -> None:
+    calibration = Calibration.fit(ramp(50), strict_fpr=0.01, infeasible="best")
+    assert calibration.promised_fpr == best_fpr(50, 0.95) > 0.05
+    assert calibration.guarantee.startswith("at most 5.82 % of normal pictures")
+
+
+def test_the_pixel_threshold_has_the_whole_confidence() -> None:
+    maps = {"pixel_maxima": ramp(300), "pixel_median": 0.0}
+    three = Calibration.fit(ramp(300), strict_fpr=0.01, **maps)
+    assert three.pixel_threshold == Calibration.fit(ramp(300)).threshold < three.threshold
+
+
 def test_best_keeps_the_promise_that_can_be_kept() -> None:
     calibration = Calibration.fit(ramp(100), strict_fpr=0.001, infeasible="best")
     assert calibration.promised_fpr == 0.05

@@ -501,6 +501,16 @@ def test_a_tile_that_is_none_is_refused() -> None:
         parts.fit(settings={"size": 32, "tile": -8})
 
 
+def test_what_is_kept_of_maps_is_of_the_maps(detector: Detector) -> None:
+    source = ImageSource.of(list(parts.normal(20)))
+    scorer = detector.scorer
+    survey = scorer.survey(source)
+    maps = [scorer.score(batch, maps=True).maps for batch in scorer.load(source)]
+    flat = np.concatenate(maps).reshape(20, -1)
+    assert survey.pixel_median == pytest.approx(np.median(np.median(flat, 1)), rel=1e-6)
+    np.testing.assert_allclose(survey.pixel_maxima, flat.max(1), rtol=1e-6)
+
+
 def test_large_pictures_are_scored_by_their_tiles() -> None:
     whole, tiled = parts.fit(settings={"size": 32}), parts.fit(settings={"size": 32, "tile": 16})
     assert tiled.view.sides == (16, 16)

@@ -1,10 +1,17 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.data.source import ImageSource
-from onlygood.detector.learning import settled
+from onlygood.detector import Detector, learning
+from onlygood.detector.learning import learn, new_network, settings_of, settled
 from onlygood.methods import METHODS
+from tests import parts
 
 
 def pictures(*sizes: int, channels: int = 1) -> ImageSource:
@@ -55,3 +62,51 @@ def test_only_whole_pictures_of_networks_that_need_squares_are_padded() -> None:
         return settled(View(**view), pictures(28), METHODS[name]).pad
 
     assert (pad("cbigan"), pad("cbigan", tile=64), pad("reflect")) == ("square", "none", "none")
+
+
+PICTURES = parts.normal(12)
+TINY = {
+    **{"size": 32, "channels": 1, "aspect": 1, "width": 2, "latent": 4},
+    **{"steps": 2, "batch_size": 4, "precision": "float32"},
+}
+
+
+def test_the_seed_draws_the_first_weights_and_steers_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolved, cls = settings_of("autoencoder", "default", TINY), METHODS["autoencoder"]
+    first = [new_network(cls, resolved.config, resolved.view, seed) for seed in (1, 1, 2)]
+    # From the same weights on.
+    monkeypatch.setattr(learning, "new_network", lambda *settings: new_network(*settings[:3], 0))
+    source = ImageSource.of(list(parts.normal(8)))
+    last = [learn("autoencoder", resolved, source, seed=s).scorer.network for s in (1, 1, 2)]
+    for networks in (first, last):
+        one, again, other = (list(network.parameters()) for network in networks)
+        assert all(map(torch.equal, one, again))
+        assert not all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pictures": parts.normal(12, seed=1)},
+        *({"batch_size": 2}, {"precision": "bf16"}, {"decay_from": 0.5}, {"rotate": (0.0, 10.0)}),
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_only_the_same_run_goes_on(tmp_path: Path, change: dict[str, Any]) -> None:
+    def fitted(pictures: Any = PICTURES, *, resume: bool = False, **more: Any) -> None:
+        settings = {**TINY, "aspect": 0, **more}
+        Detector.fit(
+            "autoencoder", list(pictures), settings=settings, run_dir=tmp_path, resume=resume
+        )
+
+    fitted()
+    with pytest.raises(ConfigError, match="belongs to a run with another"):
+        fitted(resume=True, **change)
+
+
+def test_a_size_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "memory", lambda: (2**20, 2**20))
+    with pytest.raises(ConfigError, match="make size smaller"):
+        parts.fit(parts.normal(20), {"size": 1024})

@@ -25,6 +25,14 @@ def test_pairs_differ_in_the_claim_alone() -> None:
     assert finding.settings == "small, alpha=0.9"
 
 
+def test_cells_of_two_devices_are_told() -> None:
+    elsewhere = setting(0.7, alpha=0.0) | {"device": "another"}
+    [finding] = found([setting(0.8, alpha=0.9), elsewhere])[
+        "consistency beats none, projection discriminator"
+    ]
+    assert finding.apart == {(0, "round")}
+
+
 def test_seeds_and_classes_are_kept_apart() -> None:
     lines = [
         setting(0.5 + alpha * (seed + 1) / 10, seed, normal, alpha=alpha)

@@ -179,6 +179,11 @@ def test_both_kinds_must_be_readable(
         evaluate(detector, tmp_path)
 
 
+def test_what_nobody_can_read_is_of_no_kind(detector: Detector) -> None:
+    with pytest.raises(DataError, match="no picture can be read; evaluation needs"):
+        evaluate(detector, [b"broken"] * 3, labels=[0, 0, 1])
+
+
 def test_a_folder_of_normal_pictures_alone_is_refused(detector: Detector, tmp_path: Path) -> None:
     parts.write(parts.normal(3), tmp_path / "good")
     with pytest.raises(DataError, match="no anomalous pictures in its subfolders"):

@@ -131,6 +131,8 @@ def test_known_pictures_are_a_tenth_of_the_other_classes_in_training() -> None:
     assert official_known(data, 1).known.names == task.known.names
     other = semi_supervised(without, data.train.pictures, seed=1).known
     assert other is not None and other.names != task.known.names
+    with pytest.raises(DataError, match="has no training part to take known anomalous pictures"):
+        semi_supervised(without, ImageSource([]))
 
 
 @pytest.mark.usefixtures("installed")
@@ -243,6 +245,15 @@ def test_classes_by_name_or_position() -> None:
 
 def test_coil_objects_are_thirty() -> None:
     assert len(set(COIL_OBJECTS)) == 30
+
+
+def test_an_object_that_a_folder_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "read_set", lambda name, folder: toy(NAMES))
+    tasks = open_tasks("gpnd", "coil100")
+    with pytest.raises(
+        DataError, match=f"coil100: the folder has no pictures of {COIL_OBJECTS[0]}"
+    ):
+        tasks.task(COIL_OBJECTS[0])
 
 
 @pytest.mark.usefixtures("installed")

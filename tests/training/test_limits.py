@@ -13,7 +13,8 @@ from torch import Tensor
 from onlygood.core.errors import ConfigError, DataError, TrainingDiverged
 from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Budget
-from onlygood.core.stage import Batch, Stage
+from onlygood.core.stage import Batch, Stage, Update
+from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training.trainer import CHECKPOINT
 from tests.training.toys import Toy, fit, numbered, staged, steps_of, stop
@@ -363,6 +364,20 @@ def test_a_loss_that_is_no_number_stops_the_run_at_the_last_good_checkpoint(
     assert good.facts["position"]["step"] == 4
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())
     assert toy.one.weight.isfinite()
+
+
+def test_a_balanced_part_that_is_no_number_stops_the_run_too():
+    def build(t: Toy) -> list[Stage]:
+        def loss(batch: Batch) -> Loss:
+            bad = float("nan") if batch.progress.step == 1 else 1.0
+            first = Loss.weighted(a=(1.0, t.one.weight.expand(4)))
+            return first.balancing(b=(1.0, (bad * t.two.weight).expand(4)))
+
+        both = Update(name="both", trains=(t.one, t.two), loss=loss, optimizer=Adam())
+        return [Stage(name="s", updates=[both])]
+
+    with pytest.raises(TrainingDiverged, match="at step 2"):
+        fit(Toy(build))
 
 
 def test_weights_that_are_no_numbers_in_the_end_are_said():

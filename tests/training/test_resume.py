@@ -20,7 +20,7 @@ from onlygood.core.errors import (
 )
 from onlygood.core.method import InputShape, Method
 from onlygood.core.settings import Budget, Training
-from onlygood.core.stage import Batch, Stage
+from onlygood.core.stage import Batch, Ema, Stage
 from onlygood.core.terms import Loss, Scores
 from onlygood.methods.cbigan import CBiGAN, CBiGANConfig
 from onlygood.training import History, Trainer
@@ -283,6 +283,18 @@ def test_another_budget_is_refused_where_weights_depend_on_it(
     fit(unbroken, **before)
     fit(resumed, run_dir=tmp_path, resume=True, **before)
     assert_same(unbroken, resumed)
+
+
+def test_a_longer_run_goes_on_from_the_weights_and_not_from_their_average(tmp_path: Path):
+    def build(t: Toy) -> list[Stage]:
+        ema = Ema(modules=(t.one,), decay=0.5, every=1)
+        return [Stage(name="s", updates=[t.update("one", t.one)], ema=ema)]
+
+    whole, part = Toy(build), Toy(build)
+    fit(whole, steps=8)
+    fit(part, steps=5, run_dir=tmp_path)
+    fit(part, steps=8, run_dir=tmp_path, resume=True)
+    assert_same(whole, part)
 
 
 @pytest.mark.parametrize("config", [{}, {"ema_decay": 0.5, "critic_steps": 2}])

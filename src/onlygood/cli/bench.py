@@ -138,8 +138,8 @@ def run(
         for one in settings
     ]
     different: dict[object, Cell] = {}
-    for cell in cells:  # two words of a sweep may be one value, such as 1 and 1.0
-        different.setdefault((cell.preset, cell.key), cell)
+    for cell in cells:  # Two presets, or words of a sweep such as 1 and 1.0, may be the same.
+        different.setdefault(cell.key, cell)
     cells = list(different.values())
     if share_features:  # Cells on the same pictures follow each other.
         cells.sort(key=lambda cell: tasks.classes.index(cell.normal))

@@ -123,9 +123,9 @@ def labelled(folder: str | Path) -> Labelled:
             f"{printable(root)}: no labels; needs a subfolder {' or '.join(NORMAL_FOLDERS)} beside "
             f"subfolders of anomalous pictures (or test/good), found {_few(_subfolders(root))}"
         )
-    anomalous = [
-        name for name in _subfolders(test) if name not in normal and name != "ground_truth"
-    ]
+    # Beside `good` they are not kinds of defects.
+    others = {"ground_truth", *(["train"] if _normal_folders(test / "train") else [])}
+    anomalous = [name for name in _subfolders(test) if name not in {*normal, *others}]
     named = test if test.name else test.absolute()  # "." has no name
     truth = (named.parent if named.name == "test" else test) / "ground_truth"
     pictures: list[Picture] = []
@@ -196,7 +196,11 @@ def labelled_items(pictures: Any, labels: Any = None, normal: Any = 0) -> Labell
             "are normal, for example normal=1"
         )
     order = np.argsort(anomalous, kind="stable")
-    kinds = [names[i] if anomalous[i] else "good" for i in order]
+    # A defect may be called so, too; what is good is told by its name from here on.
+    kinds = [
+        (f"{names[i]} (label)" if names[i] == "good" else names[i]) if anomalous[i] else "good"
+        for i in order
+    ]
     words = (
         f"{kind}: {(~anomalous).sum()} normal pictures, {anomalous.sum()} anomalous "
         f"({_counts(kind for kind in kinds if kind != 'good')})"

@@ -8,6 +8,7 @@ not learnt more than that proves nothing.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
@@ -74,6 +75,8 @@ class Finding(NamedTuple):
     """By seed and class."""
     floors: Mapping[str, float]
     """AUROC of the mean picture by class; one that has no record of it is left out."""
+    apart: frozenset[tuple[int, str]] = frozenset()
+    """Seeds and classes whose two sides were run on two devices."""
 
     @property
     def differences(self) -> list[float]:
@@ -318,8 +321,16 @@ def _found(
                 **seeds.get(better["seed"], {}),
                 better["class"]: Pair(ours, theirs),
             }
-            found[key] = finding._replace(pairs=seeds)
-    yield from found.values()
+            cell = {(better["seed"], better["class"])}
+            two = better.get("device") != worse.get("device")
+            apart = finding.apart | cell if two else finding.apart - cell
+            found[key] = finding._replace(pairs=seeds, apart=apart)
+    # Equal words can stand for other settings, as in the tables.
+    words = Counter((f.dataset, f.protocol, f.settings) for f in found.values())
+    for (*_, ours_hash, theirs_hash), f in found.items():
+        more = f" ({ours_hash}, {theirs_hash})"
+        twice = words[f.dataset, f.protocol, f.settings] > 1
+        yield f._replace(settings=f.settings + more) if twice else f
 
 
 def _matches(line: Line, settings: Mapping[str, Value]) -> bool:

@@ -94,8 +94,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     labels = data.labels[good]
     if labels.all() or not labels.any():
         raise DataError(
-            f"{data.description}: only {'anomalous' if labels.any() else 'normal'} pictures can be "
-            "read; evaluation needs both kinds"
+            f"{data.description}: {_readable(labels)} can be read; evaluation needs both kinds"
         )
     scores = np.array([results[i].score for i in good])
     names = list(results[good[0]].parts)
@@ -142,6 +141,12 @@ def labelled_pictures(pictures: Any, labels: Any = None, normal: Any = 0) -> Lab
     if labels is None and isinstance(pictures, str | os.PathLike):
         return labelled(Path(pictures))
     return labelled_items(pictures, labels, normal)
+
+
+def _readable(labels: NDArray[np.bool_]) -> str:
+    if not len(labels):
+        return "no picture"
+    return f"only {'anomalous' if labels.all() else 'normal'} pictures"
 
 
 def _results(

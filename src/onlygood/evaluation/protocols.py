@@ -163,9 +163,17 @@ def semi_supervised(task: Task, anomalous: ImageSource, seed: int = SPLIT_SEED) 
         anomalous: pictures of official training parts to draw from; all, if there are fewer.
         seed: of the drawing.
 
+    Raises:
+        DataError: there are none to draw from.
+
     Source: Somepalli et al. 2021, arXiv:2003.10713, section 3.2, which leaves the experiments to an
     appendix that was not to be had; share and origin are those of the authors' code.
     """
+    if not len(anomalous):
+        raise DataError(
+            "the other data set has no training part to take known anomalous pictures from; take "
+            "one that has, or the protocol without them"
+        )
     count = round(KNOWN_SHARE * len(task.train))
     drawn = np.sort(RandomState(seed).permutation(len(anomalous))[:count])
     return task._replace(known=anomalous.subset(drawn), split_seed=seed)
@@ -325,7 +333,16 @@ def _classes(make: Callable[[LabelledSet, int], Task], name: str, folder: Path |
     data = read_set(name, folder_of(name, folder))
     names = data.class_names
     usual = COIL_OBJECTS if name == "coil100" else names
-    return Tasks(names, usual, lambda word: make(data, names.index(word)))
+
+    def task(word: str) -> Task:
+        if word not in names:
+            raise DataError(
+                f"{name}: the folder has no pictures of {word}, only of {len(names)} classes; "
+                "add them, or name classes with --classes"
+            )
+        return make(data, names.index(word))
+
+    return Tasks(names, usual, task)
 
 
 def _two_sets(share: float | None, name: str, folder: Path | None, known: bool = False) -> Tasks:

@@ -14,7 +14,10 @@ from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words
 MANY = 20
 """Classes from which on there is no table by class."""
 
-METRICS = {"auroc": "AUROC", "max_balanced_accuracy": "max. balanced accuracy"}
+METRICS = {
+    "auroc": "AUROC",
+    "max_balanced_accuracy_by_kind": "max. balanced accuracy by kind",
+}
 """What papers print, by the names of entries and in words."""
 
 Name = tuple[str, ...]
@@ -70,10 +73,10 @@ def claims_sheet(lines: Sequence[Line]) -> Sheet:
             for f in found
         ]
         if not found:
-            rows.append((*head, *[""] * 7, "not measured yet"))
+            rows.append((*head, *[""] * 8, "not measured yet"))
     columns = (
         *("claim", "paper", "published", "data", "settings", "ours", "each seed"),
-        *("classes", "both sides", "mean picture", "holds?"),
+        *("classes", "both sides", "mean picture", "cells on two devices", "holds?"),
     )
     return Sheet("What the papers claim", columns, rows)
 
@@ -120,7 +123,8 @@ Each row compares cells that are equal in data set, class, seed and all settings
 claim. Ours is the difference of AUROC; a claim holds when its sign is right for every seed, and
 equality when the difference is at most 0.01 for every seed. It is judged only where the AUROC of
 both sides is above that of the mean picture on the same cells: the best of all its records there,
-whatever distance and seed, and so a little above its mean.
+whatever distance and seed, and so a little above its mean. Where the two sides of a cell were run
+on two devices, the table says of how many; a small difference is worth less there.
 """
 
 
@@ -191,12 +195,16 @@ class _Group(NamedTuple):
         return list(dict.fromkeys(line["class"] for line in self.lines))
 
     def over_seeds(self, value: Value) -> list[float]:
-        """The mean over classes of each seed that has all of them; by class where none has."""
+        """The mean over classes of each seed that has all of them; nothing where none has.
+
+        Classes count in which there is a value at all: one without masks has none of pixels.
+        """
         found: dict[int, dict[str, float]] = {}
         for line in self.lines:
             if (one := value(line)) is not None:
                 found.setdefault(line["seed"], {})[line["class"]] = one
-        whole = [by for by in found.values() if len(by) == len(self.classes)]
+        classes = {name for by in found.values() for name in by}
+        whole = [by for by in found.values() if by.keys() == classes]
         return [statistics.mean(by.values()) for by in whole]
 
     def of_class(self, name: str, metric: str) -> list[float]:
@@ -240,7 +248,12 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
 def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> Sheet:
     columns = (
         *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
-        *("average precision", "max. balanced accuracy", "the same by kind", "FPR at 95 % TPR"),
+        *(
+            "average precision",
+            "max. balanced accuracy",
+            METRICS["max_balanced_accuracy_by_kind"],
+            "FPR at 95 % TPR",
+        ),
         *("pixel AUROC", "AUPRO"),
         *("false alarms, promised", "found", "defects found", "training, min"),
         *("scoring, images/s", "device", "remark"),
@@ -262,7 +275,9 @@ def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> 
 def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
     def over(name: str) -> str:
         values = group.over_seeds(_entry(name))
-        return spread(values) if values else ""
+        have = {line["class"] for line in group.lines if _entry(name)(line) is not None}
+        of = f" ({len(have)} of {len(group.classes)})" if have < set(group.classes) else ""
+        return f"{spread(values)}{of}" if values else ""
 
     parts = group.lines[0]["parts"]
     seeds = len(group.over_seeds(_entry("auroc")))
@@ -391,12 +406,14 @@ def _difference(finding: Finding) -> tuple[str, ...]:
     means = finding.differences
     deviation = f" ± {statistics.stdev(means):.3f}" if len(means) > 1 else ""
     classes = {name for seed in finding.pairs.values() for name in seed}
+    pairs = sum(map(len, finding.pairs.values()))
     return (
         f"{statistics.mean(means):+.3f}{deviation}",
         ", ".join(f"{mean:+.3f}" for mean in means),
         str(len(classes)),
         ", ".join(f"{side:.3f}" for side in finding.sides),
         "" if finding.floor is None else f"{finding.floor:.3f}",
+        f"{len(finding.apart)} of {pairs}" if finding.apart else "",
     )
 
 

@@ -7,8 +7,8 @@ Features.
 Departures from the paper:
 - No early stopping: the last weights count. It watched the mean score of normal pictures, which
   also falls when features of D_xx shrink; the log has it, and the error of pixels beside it.
-- It does not say how long it trains at most, and its code takes that as an argument; 100 passes are a
-  choice of ours, half of them for the critics and half for encoder and generator.
+- It does not say how long it trains at most, and its code takes that as an argument; 100 passes
+  are a choice of ours, half of them for the critics and half for encoder and generator.
 
 Departures from the authors' code:
 - D_xz has one dense layer of the code, where the code has two.

@@ -62,6 +62,7 @@ def test_it_says_what_the_detector_says(scene: Scene) -> None:
         assert b.score == pytest.approx(a.score, rel=1e-5, nan_ok=True)
         assert b.p_value == pytest.approx(a.p_value, nan_ok=True)
         assert b.parts == pytest.approx(a.parts, rel=1e-5)
+        assert (a.map is None) == (b.map is None) == (a.error is not None)
         if a.map is not None and b.map is not None:
             np.testing.assert_allclose(a.map, b.map, rtol=1e-4, atol=1e-4)
 
