@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from onlygood.core.errors import DataError, OnlygoodError
+from onlygood.core.exact import exactly
 from onlygood.core.machine import keep_freed_memory
 from onlygood.core.method import Method
 from onlygood.core.settings import View
@@ -112,7 +113,8 @@ class RawScorer:
         if not readable:
             return RawScores(np.zeros(0), {}, None)
         names, pictures = zip(*readable, strict=True)
-        scores = self._tiled.score(to_images(torch.stack(pictures).to(self.device)))
+        with exactly(self.device):
+            scores = self._tiled.score(to_images(torch.stack(pictures).to(self.device)))
         totals = scores.total.double().cpu().numpy()
         if not np.isfinite(totals).all():
             raise OnlygoodError(
@@ -137,7 +139,8 @@ class RawScorer:
         readable = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
         if not readable:
             return None
-        x_hat = self._tiled.reconstruct(to_images(torch.stack(readable).to(self.device)))
+        with exactly(self.device):
+            x_hat = self._tiled.reconstruct(to_images(torch.stack(readable).to(self.device)))
         if x_hat is None:
             return None
         pixels = (255 * x_hat.float().clamp(0, 1)).round().to(torch.uint8)

@@ -27,6 +27,7 @@ from onlygood.core.errors import (
     TrainingDiverged,
     TrainingInterrupted,
 )
+from onlygood.core.exact import exactly
 from onlygood.core.images import TrainingImages
 from onlygood.core.machine import keep_freed_memory
 from onlygood.core.method import Method
@@ -314,7 +315,7 @@ class _Run:
         self.reporter.start(name)
         self.method.eval()
         began = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), exactly(self.device):
             if isinstance(visit, Shared) and (part := plan.part_of_once(pictures.views)):
                 first, picks = part
                 views = self._views(name, pictures.batches(picks))
