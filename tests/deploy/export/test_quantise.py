@@ -2,7 +2,7 @@
 
 import pytest
 
-from onlygood import ImageSource
+from onlygood import Detector, ImageSource
 from onlygood.deploy.export import quantise
 from tests import parts
 
@@ -34,3 +34,12 @@ def test_thresholds_are_of_all_kinds_and_of_whole_parts(
     assert len({name.partition("_")[2] for name in seen["thresholds"]}) == 2
     if group_by:
         assert not {n[:2] for n in seen["ranges"]} & {n[:2] for n in seen["thresholds"]}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_distances_keep_their_digits() -> None:
+    detector = Detector.fit("knn", parts.normal(60), settings={"size": 16})
+    _, model, _ = quantise.quantised(detector, ImageSource.of(list(parts.normal(20, 3))))
+    [distance] = [node for node in model.graph.node if quantise._is_distance(node)]
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    assert "DequantizeLinear" not in {makers.get(name) for name in distance.input}

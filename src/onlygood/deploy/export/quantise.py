@@ -1,7 +1,6 @@
 """Convolutions in 8 bits, by ONNX Runtime, and thresholds for what they score."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -76,6 +75,7 @@ def _quantised(
             target,
             _Reader(_batches(detector, ranges)),
             op_types_to_quantize=list(OPERATORS),
+            nodes_to_exclude=[node.name for node in model.graph.node if _is_distance(node)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -83,6 +83,11 @@ def _quantised(
         quantised = onnx.load(target)
     del quantised.metadata_props[:]
     return graph, quantised
+
+
+def _is_distance(node: "onnx.NodeProto") -> bool:
+    """Whether it is the product in `squared_distances`, which ONNX has as a dense layer."""
+    return node.op_type == "Gemm" and any(a.name == "alpha" and a.f == -2 for a in node.attribute)
 
 
 def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSource) -> Calibration:
@@ -118,12 +123,13 @@ def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSou
 
 
 def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, NDArray[np.uint8]]]:
-    view = replace(file.given(detector.view), channels=3)
-    for batch in iterate(pictures, view, BATCH, threads()):
+    for batch in iterate(pictures, file.given(detector.view), BATCH, threads()):
         for item in batch:
             if item.error is not None:
                 raise DataError(f"{item.error}; remove it, or copy it again")
-        yield {"pictures": np.stack([item.pixels for item in batch if item.pixels is not None])}
+        stack = np.stack([item.pixels for item in batch if item.pixels is not None])
+        # As `Runtime` gives them: grey is grey before it is made smaller.
+        yield {"pictures": np.ascontiguousarray(np.broadcast_to(stack, (*stack.shape[:3], 3)))}
 
 
 class _Reader:
