@@ -37,7 +37,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / name).read_text("utf-8").replace("](docs/", "](")
         for outside in OUTSIDE:
             text = text.replace(f"]({outside})", f"]({outside.lower()})")
-        files.append(File.generated(config, target, content=text.replace("](LICENSE)", "](#)")))
+        files.append(
+            File.generated(
+                config, target, content=re.sub(r"\]\((LICENSE|CITATION\.cff)\)", "](#)", text)
+            )
+        )
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         for name, content in _executed(notebook.stem, notebook.read_text("utf-8")).items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))

@@ -19,6 +19,8 @@ from onlygood.core.errors import ConfigError, DataError, ShapeError
 from onlygood.data.layout import labelled
 from onlygood.detector import Detector
 
+ROUNDING = 1e-6
+"""Relative, of a score in float32."""
 INLIER: Literal[1] = 1
 OUTLIER: Literal[-1] = -1
 
@@ -117,9 +119,13 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         return np.array(scores)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """How far a picture is on the normal side of the threshold, `(n,)`; negative: anomalous."""
+        """How far a picture is on the normal side of the threshold, `(n,)`; negative: anomalous.
+
+        What rounding cannot tell from the threshold is on it: the threshold is the score of a
+        calibration picture, whose own score differs in its last digits with the batch it is in.
+        """
         shifted: NDArray[np.float64] = self.score_samples(X) - self.offset_
-        return shifted
+        return np.where(np.abs(shifted) <= ROUNDING * abs(self.offset_), 0.0, shifted)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """1 for normal pictures, -1 for others, `(n,)`."""

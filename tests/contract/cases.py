@@ -59,7 +59,7 @@ CASES |= {
     ),
     "ama": Case(
         tiny={"width": 2, "latent": 4, "atypical_start": 0},
-        digits={**_DIGITS, "lr_drops": 0, "steps": 60},
+        digits={**_DIGITS, "lr_drops": 0, "steps": 200},
         auroc=0.92,
     ),
     "piad": Case(

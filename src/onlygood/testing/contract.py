@@ -224,7 +224,9 @@ def test_a_score_does_not_depend_on_the_rest_of_the_batch(name: str) -> None:
         torch.testing.assert_close(each, values, rtol=1e-4, atol=1e-5)
     if together.map is not None:
         each = torch.cat([one.map for one in alone if one.map is not None])
-        torch.testing.assert_close(each, together.map, rtol=1e-4, atol=1e-5)
+        # Of a map that is zero nearly everywhere, what rounding leaves is small beside its maximum.
+        least = 1e-5 * max(1.0, together.map.abs().max().item())
+        torch.testing.assert_close(each, together.map, rtol=1e-4, atol=least)
 
 
 def test_scores_follow_their_images(name: str) -> None:
