@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from measure import in_words, machine, over_seeds, table, write_json
+from measure import in_words, machine, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
@@ -42,6 +42,7 @@ from onlygood.detector.raw_scores import RawScorer
 from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.protocols import MADE, Task, open_tasks, solar_cells
+from onlygood.evaluation.tables import spread
 from onlygood.methods import METHODS
 from onlygood.networks.sharing import SharedFeatures, sharing
 from small import weave
@@ -70,8 +71,8 @@ class Few:
 
     def words(self) -> tuple[str, ...]:
         """A row of a table."""
-        pixels = over_seeds(self.pixel_aurocs) if self.pixel_aurocs else ""
-        return self.method, str(self.pictures), over_seeds(self.aurocs), pixels
+        pixels = spread(self.pixel_aurocs) if self.pixel_aurocs else ""
+        return self.method, str(self.pictures), spread(self.aurocs), pixels
 
 
 @dataclass(frozen=True, kw_only=True)

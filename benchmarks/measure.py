@@ -90,12 +90,6 @@ def in_words(facts: dict[str, Any]) -> str:
     )
 
 
-def over_seeds(values: Sequence[float]) -> str:
-    """Mean and standard deviation of what one seed each gave."""
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from measure import machine, over_seeds, table, write_json
+from measure import machine, table, write_json
 from onlygood.core.method import InputShape
 from onlygood.core.settings import View
 from onlygood.data.loading import iterate, threads
@@ -30,6 +30,7 @@ from onlygood.data.preprocess import to_bytes, to_images
 from onlygood.data.source import ImageSource
 from onlygood.data.split import split
 from onlygood.detector.learning import settings_of
+from onlygood.evaluation import tables
 from onlygood.evaluation.protocols import solar_cells
 from onlygood.losses.adversarial import GAMES
 from onlygood.methods.reflect import Reflect
@@ -394,7 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 (
                     r.data,
                     r.variant,
-                    over_seeds(r.aurocs),
+                    tables.spread(r.aurocs),
                     f"{r.seconds:.0f}",
                 )
                 for r in rows

@@ -295,12 +295,10 @@ def _from_pil(image: Image.Image, max_pixels: int, marks: bool) -> Pixels:
         for rows in _bands(image.height, image.width):
             band = image.crop((0, rows.start, image.width, rows.stop))
             values = np.asarray(band if deep else band.convert(mode))
-            if deep and marks:
-                values = values != 0
-            elif values.dtype == np.int32:  # how Pillow holds some 16 bit files
+            if values.dtype == np.int32 and not marks:  # how Pillow holds some 16 bit files
                 _require_range(values, 65535, "16 bit pictures must be in 0..65535")
                 values = values.astype(np.uint16)
-            pixels[rows] = _flat(values)
+            pixels[rows] = _flat(values, marks)
     except (MemoryError, DataError):
         raise
     except Exception as error:  # see _open
@@ -346,9 +344,8 @@ def _from_array(array: NDArray[Any], marks: bool) -> Pixels:
     height, width, *channels = array.shape
     colour = channels[0] > 2 if channels else False
     pixels = np.empty((height, width, 3 if colour else 1), np.uint8)
-    told = marks and array.dtype.itemsize > 1
     for rows in _bands(height, width):
-        pixels[rows] = _flat(array[rows] != 0 if told else array[rows])
+        pixels[rows] = _flat(array[rows], marks)
     return pixels
 
 
@@ -358,9 +355,9 @@ def _bands(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _flat(values: NDArray[Any]) -> Pixels:
-    """Rows of an array in 8 bits, laid on black."""
-    pixels = _eight_bit(values)
+def _flat(values: NDArray[Any], marks: bool) -> Pixels:
+    """Rows of an array in 8 bits, laid on black; of a mask deeper ones are 0 or white."""
+    pixels = _eight_bit(values != 0 if marks and values.dtype.itemsize > 1 else values)
     if pixels.ndim == 2:
         return pixels[:, :, None]
     if pixels.shape[2] not in (2, 4):
