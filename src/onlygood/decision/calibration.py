@@ -143,6 +143,11 @@ class Calibration:
         return len(self.scores)
 
     @cached_property
+    def attainable_p_values(self) -> Floats:
+        """All values of `p_values`, ascending: fewer than `n + 1` where scores are equal."""
+        return np.unique(self.p_values(np.append(self.scores, np.inf)))
+
+    @cached_property
     def threshold(self) -> float:
         """A score above it is no longer normal."""
         return _order_statistic(self.scores, self.target_fpr, self._confidence_of_each)

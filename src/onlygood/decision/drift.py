@@ -3,7 +3,8 @@
 Every promise of a calibration is about pictures like those it was made of. Then the conformal
 p-values of normal pictures are uniform; when light, lens or lot changes they move to one end. The
 distance of their distribution from uniform (Kolmogorov, Smirnov) is tested on a sliding window,
-each way on its own:
+each way on its own, at those p-values that a picture can have: where calibration scores are equal,
+others between are not reached.
 
 - too many small p-values: pictures score higher. Some do so because they are anomalous, which
   is no drift, so a share of `DEFECTS` is granted;
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, final
 
 import numpy as np
+
+from onlygood.decision.calibration import Calibration
 
 WINDOW = 200
 """Most recent pictures that are looked at."""
@@ -43,18 +46,14 @@ class Drift(NamedTuple):
 class Watch:
     """The most recent p-values of one model's stream."""
 
-    def __init__(
-        self, calibration_n: int, *, grouped: bool = False, p_values: Iterable[float] = ()
-    ) -> None:
+    def __init__(self, calibration: Calibration, p_values: Iterable[float] = ()) -> None:
         """Begin with an empty window, or where another watch left off.
 
         Args:
-            calibration_n: Calibration scores behind each p-value.
-            grouped: Whether each of them is the largest of a part; single pictures score lower
-                than that by nature, and only higher scores are drift.
+            calibration: What each p-value is by.
             p_values: Of pictures before, oldest first.
         """
-        self._n, self._grouped = calibration_n, grouped
+        self._calibration = calibration
         self._lock = threading.Lock()
         self._window = deque(p_values, WINDOW)
 
@@ -67,17 +66,21 @@ class Watch:
         """What the window says."""
         with self._lock:
             window = np.sort(np.array(self._window))
-        return verdict(window, self._n, grouped=self._grouped)
+        return verdict(window, self._calibration)
 
 
-def verdict(ascending: np.ndarray, calibration_n: int, *, grouped: bool = False) -> Drift:
-    """What `(n,)` p-values say of the pictures that they belong to; see `Watch`."""
-    n = len(ascending)
+def verdict(ascending: np.ndarray, calibration: Calibration) -> Drift:
+    """What `(n,)` p-values say of the pictures that they belong to.
+
+    Where each calibration score is the largest of a part only higher scores are drift: single
+    pictures score lower than that by nature.
+    """
+    n, calibration_n = len(ascending), calibration.n
     smallest = smallest_share(max(n, ENOUGH), calibration_n)
     if n < ENOUGH:
         words = f"{n} pictures so far; {ENOUGH} are needed to tell"
         return Drift("too_few", n, smallest, f"{words}; {_power(ENOUGH, calibration_n)}")
-    higher, lower = distances(ascending, calibration_n)
+    higher, lower = distances(ascending, calibration.attainable_p_values)
     allowed = _allowed(n, calibration_n)
     if higher > allowed + DEFECTS:
         p = float(ascending[int(np.argmax(np.arange(1, n + 1) / n - ascending))])
@@ -90,7 +93,7 @@ def verdict(ascending: np.ndarray, calibration_n: int, *, grouped: bool = False)
             f"higher than {1 - p:.0%} of normal ones did, where {p:.0%} should; look at light, "
             "lens and lot, then calibrate again: the promised rate does not hold now",
         )
-    if lower > allowed and not grouped:
+    if lower > allowed and not calibration.grouped:
         return Drift(
             "left",
             n,
@@ -135,14 +138,16 @@ def _allowed(n: int, calibration_n: int) -> float:
     return math.sqrt(math.log(2 / RISK) / 2 * (1 / n + 1 / calibration_n))
 
 
-def distances(ascending: np.ndarray, calibration_n: int) -> tuple[float, float]:
+def distances(ascending: np.ndarray, attainable: np.ndarray) -> tuple[float, float]:
     """How far `(n,)` p-values lie above uniform, and below it: `sup (F - U)`, `sup (U - F)`.
 
-    Uniform on the grid `1 / (calibration_n + 1), ..., 1` of conformal p-values.
+    Both where U says something: at the `(m,)` ascending p-values that are `attainable`, of which a
+    normal picture has each or a smaller one just as often as it says.
     """
     n = len(ascending)
     counts = np.arange(n + 1) / n
     higher = np.max(counts[1:] - ascending)
-    # Just below a p-value, the grid's next smaller one.
-    lower = np.max(ascending - 1 / (calibration_n + 1) - counts[:-1])
+    # Just below a p-value, the next smaller attainable one.
+    smaller = np.searchsorted(attainable, ascending - attainable[0] / 2)
+    lower = np.max(np.append(0.0, attainable)[smaller] - counts[:-1])
     return max(float(higher), 0.0), max(float(lower), 0.0)

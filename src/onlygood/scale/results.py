@@ -103,7 +103,7 @@ def _drift(grid: np.ndarray, calibration: Calibration) -> dict[str, Any]:
     looked_at = min(total, LOOKED_AT)
     places = (np.arange(looked_at) + 0.5) * total / max(looked_at, 1)
     ascending = np.searchsorted(np.cumsum(grid), places, side="right") / (calibration.n + 1)
-    return drift.verdict(ascending, calibration.n, grouped=calibration.grouped)._asdict()
+    return drift.verdict(ascending, calibration)._asdict()
 
 
 def read_summary(place: Place) -> dict[str, Any] | None:

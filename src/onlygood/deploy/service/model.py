@@ -198,10 +198,7 @@ class Served:
                 f"{self.path} is whole, but its digest {runtime.sha256} is none of those that "
                 "were pinned; pin it, or put the right file there"
             )
-        calibration = runtime.calibration
-        watch = Watch(
-            calibration.n, grouped=calibration.grouped, p_values=self._history(runtime.sha256)
-        )
+        watch = Watch(runtime.calibration, self._history(runtime.sha256))
         try:
             _try(runtime, watch)
         except Exception as error:  # what ONNX Runtime raises shares no base
