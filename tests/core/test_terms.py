@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.terms import Loss, Scores
 
 A, B = torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0])
@@ -26,11 +27,13 @@ def test_a_term_of_weight_0_is_logged_but_has_no_gradient():
 def test_weight_0_keeps_infinities_out():
     # 0 * inf would be NaN.
     assert Loss.weighted(used=(1.0, A), unused=(0.0, A / 0)).total == 2
+    assert Scores.weighted(used=(2.0, A), unused=(0.0, A / 0)).total.tolist() == [2, 6]
+    assert Scores.weighted(unused=(0.0, A), neither=(0.0, B)).total.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("terms", [{}, {"only": (0.0, A)}, {"one": (0.0, A), "two": (0.0, B)}])
 def test_a_loss_without_weight_is_refused(terms: dict[str, tuple[float, Tensor]]):
-    with pytest.raises(ValueError, match="a weight other than 0"):
+    with pytest.raises(ConfigError, match="all weights are 0, of"):
         Loss.weighted(**terms)
 
 

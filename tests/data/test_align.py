@@ -22,6 +22,7 @@ from onlygood.data.align import (
 from onlygood.data.decode import Pixels
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import restored, viewed
+from tests.data.pictures import encoded
 
 SIZE = (90, 150)
 
@@ -161,3 +162,15 @@ def test_what_cannot_be_aligned_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r"pip install 'onlygood\[align\]'"):
         pose(part(), reference)
+
+
+def test_cores_of_the_machine_take_no_memory_from_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In another process, whose address space has an end; each thread of OpenCV takes some.
+    apart._end_workers()
+    monkeypatch.setenv("OPENCV_FOR_THREADS_NUM", "32")
+    large = encoded(part(3).repeat(16, 0).repeat(16, 1))
+    view = View(size=75, pad="none", channels=1, align=reference_text(part()))
+    decoded = apart.decode_apart(large, fit=view)
+    assert decoded is not None and decoded.pixels.shape == (*view.shape, 1)

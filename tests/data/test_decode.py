@@ -112,6 +112,8 @@ def test_palettes_become_colours(transparency: int | bytes):
 def test_a_transparent_grey_value_lies_on_black():
     found = decode(encoded(np.array([[7, 8]], np.uint8), transparency=8))
     np.testing.assert_array_equal(found, [[[7], [0]]])
+    deep = encoded(np.array([[7 * 256, 8 * 256]], np.uint16), transparency=8 * 256)
+    np.testing.assert_array_equal(decode(deep), [[[7], [0]]])
 
 
 def test_cmyk_becomes_rgb():

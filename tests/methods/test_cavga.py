@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onlygood.core.errors import ConfigError
 from onlygood.losses.latent import kl_standard_normal
 from onlygood.losses.ssim import ssim
 from onlygood.methods.cavga import CAVGA
@@ -90,7 +92,22 @@ def test_maps_are_what_attention_leaves_out() -> None:
 
 def test_known_anomalous_images_leave_the_running_statistics_alone() -> None:
     one, other = cavga(weak=True).train(), cavga(weak=True).train()
-    one.autoencoder_loss(batch())
+    one.autoencoder_loss(replace(batch(), anomalous=images()))
     other.autoencoder_loss(replace(batch(), anomalous=1 - images()))
     for a, b in zip(one.encoder.buffers(), other.encoder.buffers(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("weak", [False, True])
+def test_anomalous_pictures_and_the_weak_variant_belong_together(weak: bool) -> None:
+    given = batch() if weak else replace(batch(), anomalous=images())
+    with pytest.raises(ConfigError, match="give such pictures and weak=true, or neither"):
+        cavga(weak=weak).autoencoder_loss(given)
+
+
+@pytest.mark.parametrize(("preset", "passes"), [("small", ()), ("paper", (60, 120, 180, 240))])
+def test_rates_are_halved_where_the_preset_has_the_papers_length(
+    preset: str, passes: tuple[int, ...]
+) -> None:
+    (stage,) = cavga(**CAVGA.presets[preset].config).stages()
+    assert {update.optimizer.schedule.epochs for update in stage.updates} == {passes}

@@ -7,6 +7,7 @@ from scipy.stats import gennorm
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
 
+from onlygood.core.errors import ConfigError
 from onlygood.methods.gpnd import BINS, GPND, GPNDConfig, likeliest
 from tests.methods.nets import SHAPE, batch, images
 
@@ -131,3 +132,8 @@ def test_far_beyond_codes_that_hardly_differ_is_unlikely_and_not_infinite() -> N
     method.shapes.copy_(narrow[:, None].expand_as(method.shapes))
     (beyond,) = method.unlikely_code(torch.ones(1, 4))
     assert 1e29 < beyond < math.inf
+
+
+def test_a_code_as_large_as_a_picture_is_refused() -> None:
+    with pytest.raises(ConfigError, match="latent=1024 leaves nothing beside the code of 1024"):
+        gpnd(latent=1024)

@@ -88,3 +88,11 @@ def test_the_score_is_in_units_of_what_held_out_images_span() -> None:
 def test_images_that_its_blocks_cannot_halve_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"halved 2 times .* got 30 x 30; set size=16"):
         lsa(InputShape(1, 30, 30))
+
+
+@torch.no_grad()
+def test_an_estimator_that_is_not_trained_does_not_count() -> None:
+    method, x = lsa(likelihood=0.0).eval(), images()
+    method.measure([x])
+    scores = method.score(x)
+    torch.testing.assert_close(scores.total, scores.terms["pixels"] / method.span[1])

@@ -160,5 +160,5 @@ def test_one_image_is_too_few() -> None:
 
 
 def test_what_16_bits_cannot_hold_is_refused() -> None:
-    with pytest.raises(ConfigError, match="regularisation must be 1e-6 or more"):
+    with pytest.raises(ConfigError, match="regularisation must be 1e-5 or more"):
         ReflectConfig(regularisation=1e-9)

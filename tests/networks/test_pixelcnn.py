@@ -71,3 +71,11 @@ def test_what_is_certain_stays_finite_and_is_counted_in_bits() -> None:
         assert torch.isfinite(mixture_log_probability(torch.full((1, 1, 1, 1), value), told)).all()
     maps = torch.full((2, 3, 4), math.log(0.25))
     torch.testing.assert_close(bits(maps), torch.tensor([24.0, 24.0]))
+
+
+@pytest.mark.parametrize(("mean", "log_scale"), [(2e5, 0.0), (0.0, 90.0), (0.0, 110.0)])
+def test_what_diverges_keeps_numbers_and_gradients(mean: float, log_scale: float) -> None:
+    told = torch.tensor([0.0, mean, log_scale]).view(1, 1, 3, 1, 1).requires_grad_()
+    found = mixture_log_probability(torch.zeros(1, 1, 1, 1), told)
+    found.sum().backward()
+    assert found.isfinite().all() and told.grad is not None and told.grad.isfinite().all()

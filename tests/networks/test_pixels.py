@@ -41,6 +41,12 @@ def test_training_images_span_zero_to_one() -> None:
     torch.testing.assert_close(prepare(x), (raw - low) / (high - low))
 
 
+def test_constant_images_become_0_exactly_whatever_their_grey() -> None:
+    # The mean of 3,072 equal numbers is not always that number.
+    x = (torch.arange(256) / 255).view(256, 1, 1, 1).expand(256, 3, 32, 32)
+    assert not normalised(x).any()
+
+
 def test_constant_images_are_not_stretched() -> None:
     prepare, x = preparation(contrast=True), torch.full((3, 2, 6, 6), 0.3)
     prepare.measure(prepare.raw(x))

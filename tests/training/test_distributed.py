@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from onlygood.core.errors import ConfigError
 from onlygood.training import distributed
 from tests.training import two_ranks
 
@@ -40,7 +41,14 @@ def test_alone_nothing_is_shared():
     assert distributed.whole(tensor) is tensor
     assert distributed.agreed(True) is True
     assert distributed.agreed(False) is False
-    distributed.check_batch(7)
+    distributed.check_batch(7, nn.BatchNorm1d(3))
+
+
+def test_of_a_single_picture_nothing_is_normalised():
+    distributed.start()
+    distributed.check_batch(1, nn.BatchNorm2d(3))
+    with pytest.raises(ConfigError, match=r"batch_size=1 leaves .* take 2 or more"):
+        distributed.check_batch(1, nn.Sequential(nn.BatchNorm1d(3)))
 
 
 def process(folder: Path, **environment: str) -> "subprocess.Popen[str]":

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.shapes import Maps, PerImage, Scalar
 
 
@@ -35,7 +36,10 @@ class Loss(NamedTuple):
         """
         active = [weight * term.mean() for weight, term in terms.values() if weight != 0]
         if not active:
-            raise ValueError(f"a loss needs a term with a weight other than 0, got {list(terms)}")
+            raise ConfigError(
+                f"all weights are 0, of {', '.join(terms)}: nothing is left to learn from; set "
+                "one above 0"
+            )
         total = torch.stack(active).sum()
         return cls(total, {name: term.detach().mean() for name, (_, term) in terms.items()})
 
@@ -63,6 +67,10 @@ class Scores(NamedTuple):
 
     @classmethod
     def weighted(cls, map: Maps | None = None, **terms: tuple[float, PerImage]) -> "Scores":
-        """`total[i] = sum_k w_k t_k[i]` over terms given as `name=(weight, per image)`."""
-        total = torch.stack([weight * term for weight, term in terms.values()]).sum(0)
+        """`total[i] = sum_k w_k t_k[i]` over terms given as `name=(weight, per image)`.
+
+        A term of weight 0 is told but adds nothing, though it be infinite.
+        """
+        active = [weight * term for weight, term in terms.values() if weight != 0]
+        total = torch.stack(active or [0 * term for _, term in terms.values()]).sum(0)
         return cls(total, {name: term for name, (_, term) in terms.items()}, map)

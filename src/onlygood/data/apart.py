@@ -204,7 +204,8 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # libtiff writes there
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                # Each thread of a library takes address space, which has its end there.
+                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
             )
         except OSError as error:
             raise DataError(f"no process to decode it can be started ({error.strerror})") from error
@@ -317,6 +318,9 @@ if sys.platform != "win32":
 
 
 # The other side ---------------------------------------------------------------------------------
+
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def _main() -> None:

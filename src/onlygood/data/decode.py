@@ -295,6 +295,8 @@ def _from_pil(image: Image.Image, max_pixels: int, marks: bool) -> Pixels:
         for rows in _bands(image.height, image.width):
             band = image.crop((0, rows.start, image.width, rows.stop))
             values = np.asarray(band if deep else band.convert(mode))
+            if deep and isinstance(clear := image.info.get("transparency"), int):
+                values = np.where(values == clear, 0, values).astype(values.dtype)
             if values.dtype == np.int32 and not marks:  # how Pillow holds some 16 bit files
                 _require_range(values, 65535, "16 bit pictures must be in 0..65535")
                 values = values.astype(np.uint16)

@@ -27,4 +27,5 @@ def attention(
             it is the same at all positions.
     """
     alpha = weights.flatten(1).mean(1) if weights.ndim > 1 else weights
-    return torch.sigmoid(torch.einsum("bfhw,f->bhw", features.float(), alpha.float()))
+    # No matrix product, which autocast would round: near 1 nothing would be left to learn from.
+    return torch.sigmoid((features.float() * alpha.float()[:, None, None]).sum(1))

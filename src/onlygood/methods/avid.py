@@ -21,7 +21,7 @@ Departures from the authors' code:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -45,7 +45,7 @@ from onlygood.core.shapes import Images, Maps, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l1_map, l1_mean, l2_mean, relative_spread
-from onlygood.networks.convolutional import MapCritic, Output, Style, Trunk, UNet
+from onlygood.networks.convolutional import MapCritic, Style, Trunk, UNet
 from onlygood.networks.sizes import power_of_two
 
 DISCRIMINATOR = Style(norm="none", slope=0.0, std=0.0)
@@ -68,7 +68,7 @@ class AVIDConfig(Settings):
     """Adam's betas of both networks."""
     noise: float = number(0.4, NOT_NEGATIVE)
     """Standard deviation of the noise, on pixels in [0, 1], which are then cut off to [0, 1]."""
-    output: Output = "linear"
+    output: Literal["linear", "tanh"] = "linear"
     """Last activation of I; pixels are in [-1, 1]."""
     score_noise: float = number(0.0, NOT_NEGATIVE)
     """The same when scoring, with one draw for all images; 0: they are scored as they are."""

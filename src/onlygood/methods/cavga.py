@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
 from onlygood.core.optimizers import Adam, Schedule
@@ -75,7 +76,7 @@ class CAVGAConfig(NetworkSettings):
     """Learning rate of all networks."""
     betas: tuple[float, float] = number((0.9, 0.999), BELOW_ONE)
     halved_after: tuple[int, ...] = number((30, 60, 90, 120), NOT_NEGATIVE)
-    """Passes over the training pictures after each of which the rate is halved."""
+    """Passes over the training pictures after each of which the rate is halved; 0: after none."""
     beta: float = number(1.0, NOT_NEGATIVE)
     """Weight of the divergence beside the squared error; 1: the bound of a VAE."""
     w_ssim: float = number(1.0, NOT_NEGATIVE)
@@ -113,7 +114,7 @@ class Pass(NamedTuple):
 
 
 # For minutes of a core; what was measured with them is on the page of the method.
-_OURS = {"width": 16, "latent": 2, "lr": 1e-3, "w_adv": 0.01}
+_OURS = {"width": 16, "latent": 2, "lr": 1e-3, "w_adv": 0.01, "halved_after": (0,)}
 # 150 passes, halved after every 30th; here encoder and D take a batch each in a step.
 _LENGTH = {"epochs": 300, "batch_size": 16}
 _HALVED = {"halved_after": (60, 120, 180, 240)}
@@ -205,37 +206,42 @@ class CAVGA(Method):
             "divergence": (c.beta / p.x[0].numel(), kl_standard_normal(*p.posterior)),
             "adversarial": (c.w_adv, GAME.generator(self.discriminator(p.x_hat).value)),
         }
-        if self.classifier is None:
+        if self.classifier is not None and batch.anomalous is not None:
+            terms |= self._weak_terms(self.classifier, batch.anomalous, p)
+        elif self.classifier is None and batch.anomalous is None:
             terms["expansion"] = (c.w_ae, (1 - self.seen(p.features)).mean((1, 2)))
         else:
-            terms |= self._weak_terms(batch, p)
+            raise ConfigError(
+                "weak=true learns from pictures known to be anomalous, and weak=false from normal "
+                "ones alone; give such pictures and weak=true, or neither"
+            )
         return Loss.weighted(**terms).watching(
             # Where noise drowns the means, codes say nothing of their images any more.
             code_spread=relative_spread(p.posterior.mean, p.z)
         )
 
-    def _weak_terms(self, batch: Batch, p: Pass) -> dict[str, tuple[float, PerImage]]:
+    def _weak_terms(
+        self, classifier: nn.Module, anomalous: Images, p: Pass
+    ) -> dict[str, tuple[float, PerImage]]:
         """L_c of each kind, and L_cga: `1 - A^normal + A^anomalous` where normal is seen."""
-        assert self.classifier is not None
-        c, logits = self.config, self.classifier(p.posterior.mean)
+        c, logits = self.config, classifier(p.posterior.mean)
         told = (logits[:, NORMAL] > logits[:, ANOMALOUS]).float()
-        normal, anomalous = (self.seen_as(kind, p.features) for kind in (NORMAL, ANOMALOUS))
-        guided = 1 - normal + anomalous
-        terms = {
+        as_normal, as_anomalous = (self.seen_as(kind, p.features) for kind in (NORMAL, ANOMALOUS))
+        guided = 1 - as_normal + as_anomalous
+        # Normalised as when scoring, and so that running statistics stay those of normal ones.
+        with evaluating(self.encoder):
+            known = self.encoder(symmetric(anomalous)).posterior.mean
+        return {
             "normal": (c.w_c, _cross_entropy(logits, NORMAL)),
             "guidance": (c.w_cga, told * guided.mean((1, 2))),
+            "anomalous": (c.w_c, _cross_entropy(classifier(known), ANOMALOUS)),
         }
-        if batch.anomalous is not None:
-            # Normalised as when scoring, and so that running statistics stay those of normal ones.
-            with evaluating(self.encoder):
-                known = self.encoder(symmetric(batch.anomalous)).posterior.mean
-            terms["anomalous"] = (c.w_c, _cross_entropy(self.classifier(known), ANOMALOUS))
-        return terms
 
     def stages(self) -> Sequence[Stage]:
         """One stage: the discriminator, then all other networks on other images."""
         c = self.config
-        adam = Adam(lr=c.lr, betas=c.betas, schedule=Schedule(epochs=c.halved_after, factor=0.5))
+        milestones = tuple(passes for passes in c.halved_after if passes)
+        adam = Adam(lr=c.lr, betas=c.betas, schedule=Schedule(epochs=milestones, factor=0.5))
         players = (self.encoder, self.generator)
         return [
             Stage(

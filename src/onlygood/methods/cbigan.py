@@ -25,6 +25,7 @@ Departures from the authors' code (branch `paper` is a notebook, branch `tf2` a 
 - tf2 turns textures by any angle (a unit slip), the notebook's last state not at all, and each cuts
   crops in its own way. The paper's text is followed: turned by 0 to 45 degrees, then cut where the
   turned picture has no corners missing, one independent draw per crop.
+- Adam adds 1e-8 to what it divides by, as in torch, where Keras adds 1e-7.
 - tf2 chooses its checkpoint by the AUROC on the test set, of averaged weights (0.999), and scores
   with the raw ones. Nothing is chosen here: the last weights count, or their average with
   `ema_decay`.

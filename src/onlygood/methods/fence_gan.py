@@ -15,6 +15,10 @@ Departures from the authors' code:
   eval mode throughout, and here before G learns.
 - No normalisation and no dropout in D, also for CIFAR-10, where the code has both; blocks for 32 px
   and above; learning rates do not fall.
+- Preset `cifar10`: G has kernels of 4, ReLU, DCGAN's channels and weights of N(0, 0.02), where the
+  code has kernels of 5, leaky ReLU, 32 channels last and Glorot's weights. For MNIST the code's G
+  begins with a dense layer of 1,024 and normalises behind its activations; its D has 64 channels
+  twice. Constants of normalisation are torch's.
 - A small number is added to what the dispersion divides by: images all alike are no error.
 - The epoch is not chosen with labelled anomalous images, as the code does: the last weights count.
 """

@@ -13,6 +13,7 @@ Departures from the paper:
 Departures from the authors' code:
 - Likelihoods are of logarithms of the softmax, which there underflow before they are taken.
 - Fashion-MNIST's 28 px are enlarged to 32, where the code pads them with zeros.
+- Adam adds 1e-8 to what it divides by, as in torch, where Keras adds 1e-7.
 - Maps of more than 8 x 8 positions (pictures above 32 px) are averaged whole, where the code
   averages squares of 8 and takes all of their means to its last layer.
 """

@@ -33,6 +33,7 @@ from scipy.stats import gennorm
 from torch import Tensor
 from torch.nn import functional as F
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.method import InputShape, Method
 from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import (
@@ -134,6 +135,11 @@ class GPND(Method):
         super().__init__(config, shape)
         c = self.config = config
         self.dimensions = math.prod(shape) - c.latent
+        if self.dimensions < 1:
+            raise ConfigError(
+                f"latent={c.latent} leaves nothing beside the code of {math.prod(shape)} numbers "
+                "of a picture; make it smaller"
+            )
         self.encoder = Encoder(shape, c.latent, c.width, STYLE)
         self.generator = Generator(shape, c.latent, c.width, STYLE, output="linear")
         self.critic = ImageCritic(Trunk(shape, max(1, c.width // 2), STYLE), STYLE)

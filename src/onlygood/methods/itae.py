@@ -10,6 +10,7 @@ Departures from the paper:
 
 Departures from the authors' code (they published none that we know; those of a port):
 - The weights are those of the end of training; the port keeps those of the best AUROC on the test.
+- The last activation is a tanh, as in the port; its author notes that the figure shows none.
 - Pictures are turned as they are; the port turns normalised ones as bytes, which wrap around.
 
 CBiGAN's authors could not reproduce its figures, and leave them out of what they discuss.

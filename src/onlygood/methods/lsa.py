@@ -300,8 +300,10 @@ class LSA(Method):
         x_hat = self.decoder(z)
         parts = torch.stack([self.surprise(z), l2_sum(x, x_hat)], 1)
         likelihood, pixels = parts.unbind(1)
+        told = parts / self.span
         return Scores(
-            (parts / self.span).sum(1),
+            # An estimator that was not trained tells nothing.
+            told.sum(1) if self.config.likelihood else told[:, 1],
             {"likelihood": likelihood, "pixels": pixels},
             l2_map(x, x_hat),
         )

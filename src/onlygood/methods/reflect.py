@@ -53,8 +53,8 @@ CONTRAST = 0.15
 """Standard deviation of the pixels of every picture that the network sees, about 0.5."""
 FAINT = 1 / 255
 """One grey level: contrast of no more is not blown up, and no less counts as unusual light."""
-LEAST = 1e-6
-"""Of the regularisation: what divides by its root is kept in 16 bits, which end at 65504."""
+LEAST = 1e-5
+"""Of the regularisation: covariances are summed in float32, whose rounding must not exceed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class ReflectConfig(Settings):
     """Side of the squares of positions that share a covariance."""
     prior: float = number(0.4, NOT_NEGATIVE)
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
-    regularisation: float = number(0.01, Range("1e-6 or more", lambda v: v >= LEAST))
+    regularisation: float = number(0.01, Range("1e-5 or more", lambda v: v >= LEAST))
     """Added to the variances of standardised features (epsilon)."""
     worst: int = number(24, ONE_OR_MORE)
     """Positions of the finest of `layers`, the most unusual ones, whose mean is the score."""

@@ -22,6 +22,8 @@ LEVELS = 255
 """Steps between black and white."""
 NARROWEST = -7.0
 """Logarithm of the smallest scale of a logistic distribution, on pixels in [-1, 1]."""
+WIDEST = 7.0
+"""Logarithm of the largest: there all levels are equally likely, and wider none is told from."""
 
 Sight = Literal["above", "left"]
 
@@ -149,11 +151,12 @@ def mixture_log_probability(x: Float[Tensor, "B C H W"], told: Float[Tensor, "B 
         green_red, blue_red, blue_green = torch.tanh(shares).unbind(2)
         moved = [torch.zeros_like(red), green_red * red, blue_red * red + blue_green * green]
         means = means + torch.stack(moved, 2)
-    precision = (-scales.clamp_min(NARROWEST)).exp()
+    precision = (-scales.clamp(NARROWEST, WIDEST)).exp()
     above = precision * (values - means + 1 / LEVELS)
     below = precision * (values - means - 1 / LEVELS)
     # log(sigmoid(above) - sigmoid(below)) without a difference of numbers that are nearly equal.
-    between = F.logsigmoid(above) + F.logsigmoid(-below) + (-torch.expm1(below - above)).log()
+    both = -torch.expm1(-2 / LEVELS * precision)
+    between = F.logsigmoid(above) + F.logsigmoid(-below) + both.log()
     edge = 1 - 1 / LEVELS
     inside = torch.where(values > edge, F.logsigmoid(-below), between)
     log_probability = torch.where(values < -edge, F.logsigmoid(above), inside).sum(2)

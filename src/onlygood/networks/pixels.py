@@ -24,7 +24,9 @@ def normalised(x: Images) -> Rows:
 
     Source: Ruff et al. 2018, Deep One-Class Classification (ICML), preprocessing.
     """
-    centred = pixels(x) - pixels(x).mean(1, keepdim=True)
+    # From the first pixel: the mean of equal numbers is not always that number.
+    shifted = pixels(x) - pixels(x)[:, :1]
+    centred = shifted - shifted.mean(1, keepdim=True)
     return centred / centred.abs().mean(1, keepdim=True).clamp_min(torch.finfo(x.dtype).eps)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
@@ -49,16 +49,22 @@ def wait() -> None:
         dist.barrier()
 
 
-def check_batch(batch_size: int) -> None:
-    """Refuse a batch that the processes cannot share equally.
+def check_batch(batch_size: int, network: nn.Module) -> None:
+    """Refuse a batch that the processes cannot share equally, or that a network cannot take.
 
     Raises:
-        ConfigError: `batch_size` is not a multiple of the number of processes.
+        ConfigError: `batch_size` is not a multiple of the number of processes; or each has one
+            picture, where a layer is normalised that has one number for each picture.
     """
     if batch_size % world():
         raise ConfigError(
             f"batch_size={batch_size} cannot be shared by {world()} processes; "
             f"take a multiple of {world()}"
+        )
+    if batch_size == world() and any(isinstance(m, nn.BatchNorm1d) for m in network.modules()):
+        raise ConfigError(
+            f"batch_size={batch_size} leaves each process a single picture, of which nothing can "
+            f"be normalised; take {2 * world()} or more"
         )
 
 

@@ -158,8 +158,8 @@ class Trainer:
             resume: Go on from the checkpoint in `run_dir`.
 
         Raises:
-            ConfigError: no budget, a batch that the processes cannot share, or a checkpoint of
-                another run.
+            ConfigError: no budget, a batch that processes or networks cannot take, or a
+                checkpoint of another run.
             OtherBudget: the weights in the checkpoint depend on the budget, which is another now.
             DataError: no pictures.
             TrainingDiverged: a loss became NaN or ran away, or weights are not finite at the end.
@@ -170,7 +170,7 @@ class Trainer:
         """
         keep_freed_memory()
         distributed.start()
-        distributed.check_batch(self.training.batch_size)
+        distributed.check_batch(self.training.batch_size, method)
         if not len(images):
             raise DataError("there are no pictures to train on; give at least one normal picture")
         if resume and self.run_dir is None:
