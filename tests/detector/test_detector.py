@@ -586,6 +586,36 @@ def test_calibrating_on_what_it_has_learnt_is_refused(detector: Detector, tmp_pa
     assert again.provenance["calibration_pictures"].endswith("50 pictures, all taken as normal")
 
 
+def test_pictures_that_were_learnt_from_are_known_by_their_contents(tmp_path: Path) -> None:
+    pictures = parts.normal(40)
+    made = parts.fit(pictures)
+    kept = made.calibrated_on.pictures.names
+    learnt = [one for n, one in enumerate(pictures) if f"array[{n}]" not in kept]
+    assert len(learnt) == made.provenance["n_train"] == 20
+    made.save(tmp_path / "it")
+    parts.write(pictures, tmp_path / "same", "other_name")
+    for detector in (made, Detector.load(tmp_path / "it")):
+        with pytest.raises(CalibrationError, match=r"20 of 40 pictures were learnt from, other_na"):
+            detector.calibrate(tmp_path / "same", target_fpr=0.1)
+        others = parts.normal(41, seed=9)
+        again = detector.calibrate([*learnt, *others], target_fpr=0.1)
+        words = again.provenance["calibration_pictures"]
+        assert words.endswith(
+            "; 20 of 61 pictures equal some that were learnt from, array[0] for one"
+        )
+        with pytest.raises(CalibrationError, match=r"20 of 60 .* give other normal pictures"):
+            again.calibrate([*learnt, *others[1:]], target_fpr=0.1)
+    edited(made, tmp_path / "it", lambda tensors, facts: tensors.pop("learnt_from"))  # of before
+    assert Detector.load(tmp_path / "it").calibrate(pictures, target_fpr=0.1).calibration.n == 40
+
+
+def test_equal_pictures_of_separate_lots_may_calibrate() -> None:
+    empty = np.full((30, 24, 20), 9, np.uint8)
+    made = parts.fit(np.concatenate([empty, parts.normal(30)]))  # nor is the split refused
+    again = made.calibrate(np.concatenate([empty, parts.normal(30, seed=9)]), target_fpr=0.1)
+    assert "30 of 60 pictures equal some that" in again.provenance["calibration_pictures"]
+
+
 def test_calibrating_on_nothing_that_can_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(

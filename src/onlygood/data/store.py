@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from onlygood.core.digest import short_digest
 from onlygood.core.errors import DataError
 from onlygood.core.images import Pick
 from onlygood.core.settings import View
@@ -33,6 +34,8 @@ class Filled(NamedTuple):
     unreadable: list[Unreadable]
     digest: str
     """SHA-256 of all preprocessed pictures, in order."""
+    digests: list[int]
+    """The short one of each."""
 
 
 _Found = tuple[Tensor, Tensor, Tensor]
@@ -106,6 +109,7 @@ class PictureStore:
             return self._filled
         unreadable: list[Unreadable] = []
         readable: list[int] = []
+        digests: list[int] = []
         digest = hashlib.sha256()
         kept = len(self) if self._cached else 0
         cache = torch.empty((kept, self._view.channels, *self._view.canvas), dtype=torch.uint8)
@@ -117,6 +121,7 @@ class PictureStore:
             else:
                 picture = to_bytes(item.pixels)
                 digest.update(picture.numpy().data)
+                digests.append(short_digest(item.pixels))
                 if self._cached:
                     cache[len(readable)] = picture
                 readable.append(position)
@@ -128,7 +133,7 @@ class PictureStore:
         if self._cached:
             self._cache = cache[: len(readable)].to(self._device)
         self._source = self._source.subset(readable)
-        self._filled = Filled(unreadable, digest.hexdigest())
+        self._filled = Filled(unreadable, digest.hexdigest(), digests)
         return self._filled
 
     def __len__(self) -> int:

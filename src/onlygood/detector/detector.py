@@ -16,7 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from onlygood import registry
-from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
+from onlygood.core.errors import (
+    CalibrationError,
+    ConfigError,
+    DataError,
+    ModelFileError,
+    OnlygoodError,
+)
 from onlygood.core.method import Method
 from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import HIGHEST_SEED, Training, View
@@ -53,6 +59,11 @@ _UNFIT = (
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
 
+LEARNT_FROM = 1 / 3
+"""Share of calibration pictures that were learnt from, from which on they are refused. Equal ones
+count once, as empty pictures of separate lots are equal. Of what `fit` was given it is 0.45 or
+more: half at most is kept aside, and a twentieth watches training."""
+
 
 @final
 class Detector:
@@ -70,6 +81,7 @@ class Detector:
         calibration: Calibration,
         *,
         calibrated_on: CalibratedOn,
+        learnt_from: NDArray[np.int64],
         group_by: str | None,
         provenance: dict[str, Any],
         history: list[health.Record],
@@ -80,6 +92,7 @@ class Detector:
         self.training: Training = training
         self.calibration: Calibration = calibration
         self.calibrated_on: CalibratedOn = calibrated_on
+        self.learnt_from: NDArray[np.int64] = learnt_from
         self.group_by = group_by
         self.provenance = provenance
         self.history = history
@@ -230,6 +243,7 @@ class Detector:
             resolved.training,
             calibration,
             calibrated_on=CalibratedOn.of(survey),
+            learnt_from=np.sort(np.array(learned.digests, np.int64)),
             group_by=group_by,
             provenance=provenance,
             history=history.records,
@@ -254,8 +268,10 @@ class Detector:
             strict_fpr: A smaller share for a second threshold; between the two is `unsure`.
 
         Raises:
-            CalibrationError: there are too few pictures for the promise; says how many it needs.
-            DataError: none of the pictures can be read, or they are those to train on.
+            CalibrationError: there are too few pictures for the promise, says how many it needs; or
+                a third of them or more were learnt from. Fewer are told in `provenance`; a model
+                file of before has no record of what it was learnt from.
+            DataError: none of the pictures can be read, or a folder's are those to train on.
         """
         # As in `fit`: files hold plain numbers.
         target_fpr, confidence = float(target_fpr), float(confidence)
@@ -274,7 +290,7 @@ class Detector:
                 strict_fpr=strict_fpr,
             )
             calibrated_on = CalibratedOn.of(survey)
-            provenance["calibration_pictures"] = words
+            provenance["calibration_pictures"] = words + _seen(survey, self.learnt_from)
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
                 *provenance["unreadable"],
@@ -287,6 +303,7 @@ class Detector:
             self.training,
             calibration,
             calibrated_on=calibrated_on,
+            learnt_from=self.learnt_from,
             group_by=self.group_by,
             provenance=provenance,
             history=self.history,
@@ -425,7 +442,8 @@ class Detector:
             Path(path),
             {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
             | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
-            | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()},
+            | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()}
+            | {"learnt_from": torch.from_numpy(self.learnt_from)},
             {
                 "method": self.method,
                 "config": to_json(self.config),
@@ -459,6 +477,8 @@ class Detector:
             network.load_state_dict(_part(file.tensors, "method."))
             arrays = {n: t.numpy() for n, t in _part(file.tensors, "calibration.").items()}
             parts = {n: t.numpy() for n, t in _part(file.tensors, "parts.").items()}
+            # Older files have none.
+            learnt_from = file.tensors.get("learnt_from", torch.zeros(0, dtype=torch.int64))
             return cls(
                 facts["method"],
                 RawScorer(network, view, where),
@@ -468,6 +488,7 @@ class Detector:
                 calibrated_on=CalibratedOn(
                     parts, unusual=tuple(Unusual(**it) for it in facts.get("unusual", ()))
                 ),
+                learnt_from=learnt_from.numpy(),
                 group_by=facts["group_by"],
                 provenance=facts["provenance"],
                 history=facts["history"],
@@ -512,6 +533,27 @@ def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibr
         groups=group_names(survey.pictures.names, group_by) if group_by else None,
         **promise,
     )
+
+
+def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
+    """How many pictures were learnt from, in words; nothing where none was.
+
+    Raises:
+        CalibrationError: they are so many that the promise would be false.
+    """
+    digests, first = np.unique(np.array(survey.digests, np.int64), return_index=True)
+    seen = np.isin(digests, learnt_from)
+    if not seen.any():
+        return ""
+    n = int(np.isin(survey.digests, learnt_from).sum())
+    words = f"{n} of {len(survey.digests)} pictures"
+    one = survey.pictures[int(first[seen].min())].name
+    if seen.mean() >= LEARNT_FROM:
+        raise CalibrationError(
+            f"{words} were learnt from, {one} for one, and what a model has seen promises nothing; "
+            "give other normal pictures"
+        )
+    return f"; {words} equal some that were learnt from, {one} for one"
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:

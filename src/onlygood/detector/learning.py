@@ -45,6 +45,8 @@ class Learned(NamedTuple):
     history: History
     digest: str
     """SHA-256 of the training pictures, as they were decoded."""
+    digests: list[int]
+    """The short one of each picture that something was learnt from, in no special order."""
     n_train: int
     n_validation: int
     n_anomalous: int
@@ -149,6 +151,7 @@ def learn(
         RawScorer(network, view, where),
         history,
         filled.digest,
+        [one for s in (normal, *measured) if s for one in s.fill().digests],
         len(normal),
         len(watching or ()),
         len(known or ()),

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from onlygood.core.digest import short_digest
 from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.exact import exactly
 from onlygood.core.machine import keep_freed_memory
@@ -42,6 +43,8 @@ class Survey(NamedTuple):
 
     pictures: ImageSource
     """The readable ones."""
+    digests: list[int]
+    """The short one of each, as it is seen."""
     totals: NDArray[np.float64]
     parts: dict[str, NDArray[np.float64]]
     pixel_maxima: NDArray[np.float64] | None
@@ -176,6 +179,7 @@ class Looked:
         """Whether two columns more are there, of the maps."""
         self._rows: list[NDArray[np.float64]] = []
         self._readable: list[int] = []
+        self._digests: list[int] = []
         self._unreadable: list[tuple[int, str]] = []
 
     def add(
@@ -183,10 +187,11 @@ class Looked:
     ) -> None:
         """Take in a batch, whose pictures are at the next places of their source."""
         for item, place in zip(batch, places, strict=False):
-            if item.error is None:
+            if item.pixels is not None:
                 self._readable.append(place)
+                self._digests.append(short_digest(item.pixels))
             else:
-                self._unreadable.append((place, item.error))
+                self._unreadable.append((place, item.error or ""))
         if not len(raw.totals):
             return
         self._names = list(raw.parts)
@@ -203,6 +208,7 @@ class Looked:
             self._names, self._mapped = other._names, other._mapped
         self._rows += other._rows
         self._readable += other._readable
+        self._digests += other._digests
         self._unreadable += other._unreadable
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -212,6 +218,7 @@ class Looked:
             "names": self._names,
             "mapped": self._mapped,
             "readable": self._readable,
+            "digests": self._digests,
             "unreadable": self._unreadable,
         }
         text = np.frombuffer(json.dumps(words).encode(), np.uint8)
@@ -223,7 +230,7 @@ class Looked:
         found = cls()
         words = json.loads(tensors["words"].numpy().tobytes())
         found._names, found._mapped = words["names"], words["mapped"]
-        found._readable = words["readable"]
+        found._readable, found._digests = words["readable"], words["digests"]
         found._unreadable = [(place, reason) for place, reason in words["unreadable"]]
         if len(tensors["rows"]):
             found._rows.append(tensors["rows"].numpy())
@@ -244,6 +251,7 @@ class Looked:
         totals, parts = columns[0], columns[1 : 1 + len(self._names)]
         return Survey(
             source.subset(self._readable),
+            self._digests,
             totals,
             dict(zip(self._names, parts, strict=True)),
             columns[-2] if self._mapped else None,
