@@ -78,6 +78,19 @@ def test_a_file_that_holds_no_method_is_refused(tmp_path: Path, code: str, messa
         registry.introduce(f"{tmp_path / 'mine.py'}:Mine")
 
 
+def test_two_files_of_one_name_are_refused(file: Path) -> None:
+    (file.parent / "other").mkdir()
+    other = file.parent / "other" / file.name
+    other.write_text(denoiser() + "\n# another one\n")
+    name = registry.introduce(f"{file}:Denoiser")
+    first = registry.method_named(name)
+    with pytest.raises(ConfigError, match=rf"{name} is the method of {file.resolve()} here"):
+        registry.introduce(f"{other}:Denoiser")
+    assert registry.method_named(name) is first
+    file.write_text(other.read_text())  # changed in its place
+    assert registry.method_named(registry.introduce(f"{file}:Denoiser")) is not first
+
+
 def test_a_file_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
     done = run("fit", "no.py:Mine", tmp_path, "-o", tmp_path / "m.safetensors")
     assert done.status == 1

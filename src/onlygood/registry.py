@@ -22,8 +22,16 @@ from onlygood.methods import METHODS
 GROUP = "onlygood.methods"
 VARIABLE = "ONLYGOOD_METHODS"
 
-_introduced: dict[str, type[Method]] = {}
-"""Methods of files, by `FILE.py:CLASS`."""
+
+class _OfFile(NamedTuple):
+    """A method of a file."""
+
+    method: type[Method]
+    path: Path
+
+
+_introduced: dict[str, _OfFile] = {}
+"""By `FILE.py:CLASS`."""
 
 
 class Listed(NamedTuple):
@@ -40,7 +48,8 @@ def introduce(name: str) -> str:
     That name is without the folder: `mine.py:Mine`. Any other name is given back as it is.
 
     Raises:
-        ConfigError: there is no such file or class, it cannot be imported, or is no method.
+        ConfigError: there is no such file or class, it cannot be imported, is no method, or a
+            method of another file has this name.
     """
     place, _, cls = name.rpartition(":")
     if not place.endswith(".py"):
@@ -54,7 +63,14 @@ def introduce(name: str) -> str:
     if cls not in vars(module):
         raise ConfigError(f"{path} has no {cls}{alternatives(cls, _methods_in(module))}")
     short = f"{path.name}:{cls}"
-    _introduced[short] = _checked(vars(module)[cls], name)
+    introduced = _OfFile(_checked(vars(module)[cls], name), path.resolve())
+    # The one would score what the other has learnt: a model file knows the short name alone.
+    if (other := _introduced.get(short, introduced).path) != introduced.path:
+        raise ConfigError(
+            f"{path}: {short} is the method of {other} here, and model files name no folder; "
+            "rename one of the two files"
+        )
+    _introduced[short] = introduced
     return short
 
 
@@ -72,7 +88,7 @@ def method_named(name: str) -> type[Method]:
             if Path(named).name == name:
                 introduce(named)
     if name in _introduced:
-        return _introduced[name]
+        return _introduced[name].method
     points = _entry_points()
     if name not in points:
         raise ConfigError(f'unknown method "{name}"{alternatives(name, [*METHODS, *points])}')
