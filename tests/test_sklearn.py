@@ -140,6 +140,19 @@ def test_pictures_in_every_form_score_alike(tmp_path: Path) -> None:
     assert len(fitted(grey).predict(grey[:3])) == 3
 
 
+def test_values_are_those_of_the_range_in_lists_too() -> None:
+    grey = parts.normal(20) // 16  # 0 to 15
+    made = fitted(grey, value_range=(0.0, 15.0))
+    scores = made.score_samples(grey)
+    several = np.empty(20, object)
+    several[:] = list(grey)
+    for X in (list(grey), tuple(grey), several):
+        np.testing.assert_array_equal(made.score_samples(X), scores)
+        np.testing.assert_array_equal(
+            fitted(X, value_range=(0.0, 15.0)).score_samples(grey), scores
+        )
+
+
 def test_flattened_pictures_need_a_shape_that_they_can_have() -> None:
     flat = parts.normal(6).reshape(6, -1)
     with pytest.raises(ConfigError, match=r"X of shape \(6, 480\) holds flattened pictures; say"):

@@ -47,8 +47,8 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         target_fpr: Share of normal pictures that may be called anomalous, in (0, 1).
         confidence: Probability that the threshold keeps this promise, in [0.5, 1).
         image_shape: `(h, w)` or `(h, w, c)` of flattened pictures; one of them may be -1.
-        value_range: Of arrays, the values that become black and white; what lies beyond is cut
-            off. None: they are uint8, or floating point in [0, 1].
+        value_range: Of arrays, also of those in a list, the values that become black and white;
+            what lies beyond is cut off. None: they are uint8, or floating point in [0, 1].
         random_state: Fixes the split, the first weights and all of training; a whole number.
         device: Where to compute; by default the first GPU, else the processor.
 
@@ -134,10 +134,17 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
     def _pictures(self, X: Any, *, reset: bool) -> Any:
         """What `ImageSource.of` takes, of whatever scikit-learn passes on."""
         if self.image_shape is None:
+            if isinstance(X, np.ndarray) and X.dtype.kind in "OU":
+                X = X.ravel().tolist()  # paths, as a fold or a column takes them out
+            if isinstance(X, list | tuple):
+                return [
+                    self._scaled(one)
+                    if isinstance(one, np.ndarray) and one.dtype.kind not in "OU"
+                    else one
+                    for one in X
+                ]
             if not isinstance(X, np.ndarray):
                 return X
-            if X.dtype.kind in "OU":
-                return X.ravel().tolist()  # paths, as a fold or a column takes them out
             if X.ndim == 2:
                 raise ConfigError(
                     f"X of shape {X.shape} holds flattened pictures; say which shape they have, "
