@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from onlygood.data.source import ImageSource
 from onlygood.detector import Detector, learning
 from onlygood.detector.learning import learn, new_network, settings_of, settled
 from onlygood.methods import METHODS
+from onlygood.training.trainer import _seeded_globally
 from tests import parts
 
 
@@ -84,6 +87,29 @@ def test_the_seed_draws_the_first_weights_and_steers_training(
         one, again, other = (list(network.parameters()) for network in networks)
         assert all(map(torch.equal, one, again))
         assert not all(map(torch.equal, one, other))
+
+
+def test_first_weights_are_those_of_the_seed_while_other_threads_fit() -> None:
+    resolved, cls = settings_of("autoencoder", "default", TINY), METHODS["autoencoder"]
+
+    def drawn(seed: int) -> list[torch.Tensor]:
+        return list(new_network(cls, resolved.config, resolved.view, seed).parameters())
+
+    def trained() -> None:
+        while not drawn_all.is_set():
+            with _seeded_globally(0):
+                pass
+
+    seeds, drawn_all = list(range(12)), threading.Event()
+    alone = list(map(drawn, seeds))
+    with ThreadPoolExecutor(4) as pool:
+        pool.submit(trained)
+        try:
+            together = list(pool.map(drawn, seeds))
+        finally:
+            drawn_all.set()
+    for one, other in zip(alone, together, strict=True):
+        assert all(map(torch.equal, one, other))
 
 
 @pytest.mark.parametrize(

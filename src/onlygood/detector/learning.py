@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from onlygood.core import randomness
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
@@ -201,7 +202,7 @@ def require_uses_anomalous(name: str) -> None:
 
 def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method:
     """A method with weights drawn from the seed; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
+    with randomness.STATE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return cls(config, InputShape(view.channels, *view.sides))
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, NoReturn
 import torch
 from torch import Tensor, nn
 
+from onlygood.core import randomness
 from onlygood.core.errors import (
     ConfigError,
     DataError,
@@ -731,14 +732,21 @@ def _falling(start: float, spent: float) -> float:
 def _seeded_globally(seed: int) -> Iterator[None]:
     """Fence the global random state: what the run does to it ends with the run."""
     devices: Sequence[int] = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices):
+    fence = torch.random.fork_rng(devices)
+    with randomness.STATE:
+        fence.__enter__()
+    try:
         _seed_globally(seed_of(seed))
         yield
+    finally:
+        with randomness.STATE:
+            fence.__exit__(None, None, None)
 
 
 def _seed_globally(seed: int) -> None:
     # Not `torch.manual_seed`: for each kind of device that has not started yet it keeps the call,
     # with a stack trace, for later; once an update that is slow, and a leak.
-    torch.default_generator.manual_seed(seed)
+    with randomness.STATE:  # Not while another thread draws its first weights.
+        torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
