@@ -13,3 +13,15 @@ def test_what_is_measured_on_a_gpu_keeps_its_digits():
         assert not cudnn.allow_tf32
         raise RuntimeError
     assert cudnn.allow_tf32 == before
+
+
+def test_threads_that_overlap_all_keep_their_digits():
+    cudnn = torch.backends.cudnn
+    before, device = cudnn.allow_tf32, torch.device("cuda")
+    first, second = exactly(device), exactly(device)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert cudnn.allow_tf32 == before
