@@ -10,6 +10,7 @@ from scipy import stats
 from onlygood.core.errors import CalibrationError, DataError
 from onlygood.decision.calibration import Calibration, percent
 from onlygood.decision.thresholds import best_fpr, order_statistic_rank, simultaneous_bound
+from tests.conftest import unchecked
 
 
 def ramp(n: int) -> np.ndarray:
@@ -281,6 +282,13 @@ def test_spoilt_parts_are_refused(settings: dict, arrays: dict, words: str) -> N
 def test_spoilt_input_is_refused(scores: list, settings: dict, words: str) -> None:
     with pytest.raises(CalibrationError, match=words):
         Calibration.fit(scores, infeasible="best", **settings)
+
+
+def test_a_slip_of_the_pen_weakens_no_promise() -> None:
+    with unchecked(), pytest.raises(CalibrationError, match='"raise" or "best", got \'rais\''):
+        Calibration.fit(ramp(5), infeasible="rais")  # type: ignore[arg-type]
+    with unchecked(), pytest.raises(CalibrationError, match='"raise" or "best", got \'Best\''):
+        Calibration.fit(ramp(60)).with_target(0.01, infeasible="Best")  # type: ignore[arg-type]
 
 
 def test_scores_belong_to_the_calibration() -> None:

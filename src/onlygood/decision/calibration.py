@@ -321,6 +321,8 @@ class Calibration:
         }
 
     def _accepted(self, infeasible: Literal["raise", "best"]) -> "Calibration":
+        if infeasible not in ("raise", "best"):  # else a slip of the pen would weaken the promise
+            raise CalibrationError(f'infeasible must be "raise" or "best", got {infeasible!r}')
         if infeasible == "raise" and (shortages := self._shortages()):
             halves = "" if self.strict_fpr is None else " (two thresholds share the risk)"
             raise CalibrationError(
