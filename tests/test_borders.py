@@ -43,7 +43,7 @@ BELOW: dict[str, set[str]] = {
         "data.loading",
     },
     "decision": {"core"},
-    "report": {"core"},
+    "report": {"core", "decision"},
     "result": {"core", "data.loading", "data.resize", "decision", "report"},
     "evaluation.metrics": {"core"},
     "evaluation.promise": {"core", "decision", "evaluation.metrics"},

@@ -143,6 +143,13 @@ def test_full_content_has_every_section_with_the_promise_first() -> None:
         assert all(("h2", "id", each) in parsed.attributes for each in ids)
 
 
+def test_no_promise_is_rounded_to_a_greater_one() -> None:
+    decision = dataclasses.replace(DECISION, confidence=0.9999, promised_fpr=0.02771)
+    words = " ".join(_Page(page.render(dataclasses.replace(BARE, decision=decision))).text.split())
+    assert "Confidence 99.99 %" in words
+    assert "False alarms promised, at most 2.78 % False alarms asked for, at most 5 %" in words
+
+
 def test_counts_name_every_state_that_occurs() -> None:
     items = [*_full().items, Item(name="f", score=2.1, p_value=0.01, decision="unsure")]
     words = " ".join(_Page(page.render(dataclasses.replace(BARE, items=items))).text.split())

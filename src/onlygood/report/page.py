@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from onlygood.core.files import replacing
+from onlygood.decision.calibration import percent
 from onlygood.report import charts
 from onlygood.report.content import Item, ReportContent
 from onlygood.report.heatmap import TOP, colourise, data_uri, fit_map, found_in
@@ -226,7 +227,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent, sentence=_sentence)
+    environment.filters.update(
+        number=_number, percent=_percent, promised=_promised, sentence=_sentence
+    )
     return environment
 
 
@@ -242,6 +245,11 @@ def _percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return "n/a"
     return f"{100 * share:.3g} %"
+
+
+def _promised(share: float) -> str:
+    """A promised share as the guarantee says it, `n/a` where there is none."""
+    return percent(share) if math.isfinite(share) else "n/a"
 
 
 def _sentence(text: str) -> str:
