@@ -1,12 +1,13 @@
 """What a detector knows arrives on the page."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from onlygood import Detector
+from onlygood import Detector, ImageSource
 from onlygood.detector.raw_scores import MOST_UNUSUAL
 from onlygood.evaluation.evaluate import Evaluation, evaluate
 from onlygood.report.filling import evaluation_report, fit_report
@@ -100,6 +101,24 @@ def test_a_promise_that_could_not_be_kept_is_told() -> None:
     assert decision.note is not None
     assert "needs 45 normal pictures" in decision.note
     assert decision.promised_fpr > decision.target_fpr
+
+
+def test_parts_are_called_parts(tmp_path: Path) -> None:
+    names = [f"part{n // 5:02}_{n % 5}" for n in range(100)]
+    pictures = ImageSource.of(list(parts.normal(100)), names=names)
+    made = parts.fit(pictures, group_by="part..")
+    assert (made.calibration.n, made.provenance["n_calibration"]) == (10, 50)
+    made.report(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    words = " ".join(re.sub("<[^>]+>", " ", page).split())
+    for told in (
+        "Calibration parts 10 Pictures of these parts 50",
+        "Calibration (normal) 10 parts, highest bar",
+        "with the highest scores of all 50.",
+        "a normal part has a picture with p ≤ 0.05 at most once in twenty",
+        "The smallest p that 10 calibration parts allow is 0.091.",
+    ):
+        assert told in words
 
 
 def test_two_thresholds_are_told(detector: Detector) -> None:

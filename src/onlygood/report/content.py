@@ -24,7 +24,9 @@ class DecisionSummary:
     guarantee: str
     """The promise in one sentence."""
     n_calibration: int
-    """Normal pictures (or parts) that the promise rests on."""
+    """Normal pictures that the promise rests on, or parts where it is about these."""
+    n_pictures: int | None = None
+    """Pictures of these parts; None: the promise is about pictures."""
     strict_threshold: float | None = None
     """Pictures between `threshold` and it are unsure; None: two states."""
     note: str | None = None

@@ -97,6 +97,7 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
             promised_fpr=calibration.promised_fpr,
             guarantee=calibration.guarantee,
             n_calibration=calibration.n,
+            n_pictures=detector.provenance["n_calibration"] if calibration.grouped else None,
             strict_threshold=calibration.strict_threshold,
             note=calibration.note or None,
         ),
