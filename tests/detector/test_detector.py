@@ -24,8 +24,11 @@ from onlygood.core.errors import (
     OnlygoodError,
 )
 from onlygood.core.settings import View
+from onlygood.data.items import Deferred
+from onlygood.data.source import Picture
 from onlygood.detector import model_file
 from onlygood.detector.raw_scores import MOST_UNUSUAL
+from onlygood.methods import METHODS
 from onlygood.training.health import WITHOUT_STEPS
 from tests import parts
 from tests.conftest import unchecked
@@ -76,6 +79,29 @@ def test_from_100_pictures_on_some_watch_training_that_goes_by_steps(
 def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them() -> None:
     with pytest.raises(ConfigError, match='"pca" learns from normal pictures alone; leave'):
         parts.fit(parts.normal(20), anomalous=parts.scratched(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"method": METHODS["pca"]}, "method is told by its name, .* got <class .*PCA'>; names"),
+        ({"device": "gpu"}, r'device="gpu" cannot be used here \(Expected one of cpu'),
+        ({"device": "cuda:99"}, r'device="cuda:99" cannot be used here \(.*\); take "cpu"'),
+    ],
+)
+def test_what_cannot_be_is_refused_before_pictures_are_read(
+    given: dict[str, Any], says: str
+) -> None:
+    unread = ImageSource([Picture("a", Deferred(lambda: pytest.fail("it was read")))] * 9)
+    with unchecked(), pytest.raises(ConfigError, match=says):
+        Detector.fit(**{"method": "pca", "pictures": unread, **given})
+
+
+def test_the_folder_of_a_run_may_be_text(tmp_path: Path) -> None:
+    settings = {"size": 32, "width": 2, "steps": 1}
+    pictures = list(parts.normal(8))
+    Detector.fit("autoencoder", pictures, settings=settings, run_dir=str(tmp_path / "run"))
+    assert list((tmp_path / "run").iterdir())
 
 
 def test_a_stricter_promise_keeps_more_aside() -> None:

@@ -42,7 +42,7 @@ from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey,
 from onlygood.report.plots import training_curves
 from onlygood.result import Result, Results, judged
 from onlygood.training import health
-from onlygood.training.distributed import default_device
+from onlygood.training.distributed import device_named
 from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
@@ -116,7 +116,7 @@ class Detector:
         confidence: SupportsFloat = 0.9,
         group_by: str | None = None,
         leave_out: Iterable[str | os.PathLike[str]] = (),
-        run_dir: Path | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         reporter: Reporter | None = None,
         device: str | None = None,
@@ -155,7 +155,8 @@ class Detector:
         `calibration.note`. Pictures that cannot be read are left out and listed in `provenance`.
 
         Raises:
-            ConfigError: an unknown method, preset or setting, or a value out of its range.
+            ConfigError: an unknown method, preset or setting, a value out of its range, or a device
+                that is not here.
             CalibrationError: a rate or the confidence is out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
@@ -169,7 +170,13 @@ class Detector:
         seed, target_fpr, confidence = operator.index(seed), float(target_fpr), float(confidence)
         if not 0 <= seed <= HIGHEST_SEED:
             raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
+        if not isinstance(method, str):
+            raise ConfigError(
+                f"method is told by its name, or path/to/mine.py:Mine, got {method!r}; names are "
+                "those of onlygood.METHODS"
+            )
         method = registry.introduce(method)
+        where = device_named(device)
         if ignore is not None:
             settings = {
                 **(settings or {}),
@@ -193,7 +200,6 @@ class Detector:
         )
         parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
-        where = torch.device(device) if device else default_device()
         learned = learn(
             method,
             resolved,
@@ -202,7 +208,7 @@ class Detector:
             validation=source.subset(parts.validation),
             anomalous=None if anomalous is None else ImageSource.of(anomalous),
             device=where,
-            run_dir=run_dir,
+            run_dir=None if run_dir is None else Path(run_dir),
             resume=resume,
             reporter=reporter,
         )
@@ -464,10 +470,11 @@ class Detector:
 
         Raises:
             ModelFileError: the file is missing, foreign, damaged, changed, or of another version.
+            ConfigError: the device is not here.
         """
         path = Path(path)
         file = model_file.read(path)
-        where = torch.device(device) if device else default_device()
+        where = device_named(device)
         try:
             facts = file.facts
             method = _method_of(facts)

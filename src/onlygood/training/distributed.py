@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
-from onlygood.core.errors import ConfigError
+from onlygood.core.errors import ConfigError, in_a_line
 from onlygood.core.stage import Statistics
 
 S = TypeVar("S", bound=Statistics)
@@ -23,6 +23,26 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
+
+
+def device_named(name: str | torch.device | None) -> torch.device:
+    """The device of this name, or the default one.
+
+    Raises:
+        ConfigError: torch knows none of this name, or this machine has none.
+    """
+    if not name:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # Torch asserts that it was built for the device.
+    except (RuntimeError, AssertionError, TypeError) as error:
+        here = '"cpu" or "cuda"' if torch.cuda.is_available() else '"cpu"'
+        raise ConfigError(
+            f'device="{name}" cannot be used here ({in_a_line(error)}); take {here}, or none'
+        ) from error
+    return device
 
 
 def start() -> None:
