@@ -93,7 +93,7 @@ def score(
         ConfigError: `out` is another job's, or a setting is none.
         ModelFileError: the model cannot be used.
         DataError: a source is missing or holds nothing.
-        OutputError: another job is at work there, or it takes no more.
+        OutputError: another job is at work there, it takes no more, or a unit is there no more.
     """
     if maps not in MAPS:
         raise ConfigError(f"maps are of {', '.join(MAPS)}, got {maps!r}")
@@ -157,13 +157,14 @@ def _run(
                 failed.append({"unit": unit.name, "first": first, "error": error})
             if told is not None:
                 told(done, len(names))
-    if isinstance(on, Part):
-        done = len(done_of(place, names))
-        if done < len(names):
-            return Ended(done, len(names), failed, None)
+    there = done_of(place, names)
+    # What this run has given up, another may have done.
+    failed = [one for one in failed if one["unit"] not in there]
+    if isinstance(on, Part) and len(there) < len(names):
+        return Ended(len(there), len(names), failed, None)
     summary = results.summary(place, manifest, failed, calibration)
     write_json(place, "summary.json", summary)
-    return Ended(done, len(names), failed, summary)
+    return Ended(len(there), len(names), failed, summary)
 
 
 _OURS = re.compile(r"\.[0-9a-f]{16}\.partial|([0-9a-f]{32})\.(parquet|tar)")

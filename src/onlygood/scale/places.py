@@ -68,6 +68,22 @@ def file_system(uri: str) -> tuple[Any, str]:
     return system, f"{base.rstrip('/')}/{within}".rstrip("/")
 
 
+def up_to_date(uri: str) -> tuple[Any, str]:
+    """The same, of which nothing is remembered: file systems of fsspec keep what they have listed.
+
+    What other processes write is not in there.
+
+    Raises:
+        DataError: see `file_system`.
+    """
+    from pyarrow import fs
+
+    system, path = file_system(uri)
+    if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
+        system.handler.fs.invalidate_cache()
+    return system, path
+
+
 @lru_cache(maxsize=64)
 def _connected(scheme: str, authority: str) -> tuple[Any, str]:
     from pyarrow import ArrowException, fs
@@ -146,7 +162,7 @@ class Place:
         """Names of the files in one of its folders; none where that is not there."""
         from pyarrow import fs
 
-        system, path = file_system(f"{self.uri}/{folder}")
+        system, path = up_to_date(f"{self.uri}/{folder}")
         found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return {info.base_name for info in found}
 

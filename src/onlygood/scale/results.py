@@ -12,7 +12,7 @@ import numpy as np
 from onlygood.decision import drift
 from onlygood.decision.calibration import Calibration
 from onlygood.scale.manifest import Manifest, done_of
-from onlygood.scale.places import Place
+from onlygood.scale.places import OutputError, Place, shown
 
 SHOWN = 20
 """Bad pictures that a summary names."""
@@ -50,12 +50,18 @@ def _tables(place: Place, manifest: Manifest) -> Iterator[Any]:
 def summary(
     place: Place, manifest: Manifest, failed: Iterable[dict[str, str]], calibration: Calibration
 ) -> dict[str, Any]:
-    """What `summary.json` says of a job of which no unit is left."""
+    """What `summary.json` says of a job of which no unit is left.
+
+    Raises:
+        OutputError: units are not there that are said to be done; it would be wrong for good.
+    """
     counts = Counter(dict.fromkeys(("normal", "unsure", "anomalous", "error"), 0))
     bad: list[dict[str, str]] = []
     # p-values are on the grid k / (n + 1), so this is all of them, however many there are.
     grid = np.zeros(calibration.n + 2, np.int64)
+    read = 0
     for table in _tables(place, manifest):
+        read += 1
         counts.update(table["decision"].to_pylist())
         p_values = table["p_value"].drop_null().to_numpy()
         ranks = np.rint(p_values * (calibration.n + 1)).astype(np.int64)
@@ -65,8 +71,14 @@ def summary(
             bad += errors.slice(0, SHOWN - len(bad)).to_pylist()
     readable = counts.total() - counts["error"]
     listed = list(failed)
+    done = len(manifest) - len(listed)
+    if read != done:
+        raise OutputError(
+            f"{shown(place.uri)} has the results of {read} units, and {done} are done; run the "
+            "same again to do the rest"
+        )
     return {
-        "units": {"done": len(manifest) - len(listed), "failed": listed},
+        "units": {"done": done, "failed": listed},
         "pictures": counts.total(),
         "counts": dict(counts),
         "rates": {

@@ -14,7 +14,14 @@ from onlygood.core.errors import DataError, in_a_line
 from onlygood.data.decode import SUFFIXES
 from onlygood.data.items import PICTURE_KEYS
 from onlygood.data.source import walked
-from onlygood.scale.places import file_system, is_remote, local_path, shown, uri_of
+from onlygood.scale.places import (
+    file_system,
+    is_remote,
+    local_path,
+    shown,
+    up_to_date,
+    uri_of,
+)
 from onlygood.scale.units import Input
 
 TOGETHER = 1_000
@@ -95,7 +102,7 @@ def _stars_alone(pattern: str) -> str:
 def _remote(uri: str) -> Iterator[Input]:
     from pyarrow import fs
 
-    system, path = file_system(uri)
+    system, path = up_to_date(uri)
     if "*" in path:
         parent = path.rpartition("/")[0]
         found = _asked(uri, lambda: system.get_file_info(fs.FileSelector(parent)))
@@ -158,7 +165,7 @@ def _described(uris: Iterable[str]) -> Iterator[Input]:
     """Inputs of files; one that cannot be looked at is an input, too, and will be a bad picture."""
     rest = iter(uris)
     while some := list(islice(rest, TOGETHER)):
-        elsewhere = {uri: file_system(uri) for uri in some if is_remote(uri)}
+        elsewhere = {uri: up_to_date(uri) for uri in some if is_remote(uri)}
         stamps: dict[str, tuple[int, str]] = {}
         for system in {id(system): system for system, _ in elsewhere.values()}.values():
             asked = {uri: path for uri, (its, path) in elsewhere.items() if its is system}
@@ -174,7 +181,7 @@ def status(uri: str) -> tuple[int, str]:
     """Size and stamp of a file as it is now; -1 and nothing where it cannot be looked at."""
     path = local_path(uri)
     if path is None:
-        system, there = file_system(uri)
+        system, there = up_to_date(uri)
         (info,) = _asked(uri, lambda: system.get_file_info([there]))
         return (info.size, _stamp(info)) if info.is_file else (-1, "")
     try:
