@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -263,6 +264,42 @@ def test_a_shard_that_breaks_off_between_its_pictures_fails_too(
     )
     (failure,) = score(exported, containers["tar"], tmp_path / "out", pictures=5).failed
     assert "it is damaged or cut off, or has no end mark" in failure["error"]
+
+
+def test_links_in_a_tar_are_read_or_told(exported: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+
+        def add(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> None:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, link
+            content = normal(1) if kind == tarfile.REGTYPE else b""
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+        add("folder.png", tarfile.DIRTYPE)
+        add("./a.png")
+        add("b.png", tarfile.LNKTYPE, "a.png")
+        add("c.png", tarfile.LNKTYPE, "./b.png")
+        add("later.png", tarfile.LNKTYPE, "none.png")
+        add("symbolic.png", tarfile.SYMTYPE, "a.png")
+        add("last.png")
+    score(exported, tmp_path / "links.tar", tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert [(row["uri"].rpartition("#")[2], row["error"] is None) for row in found] == [
+        *[(name, True) for name in ("./a.png", "b.png", "c.png")],
+        *[(name, False) for name in ("later.png", "symbolic.png")],
+        ("last.png", True),
+    ]
+    assert len({row["score"] for row in found}) == 2  # of all that are read one, and none
+    words = "is a link or no file; store the file itself (tar --dereference)"
+    assert all(row["error"] is None or row["error"].endswith(words) for row in found)
+
+
+def test_a_tar_without_pictures_fails_its_unit(exported: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "empty.tar", "w") as archive:
+        archive.add(__file__, "label.json")
+    (failure,) = score(exported, tmp_path / "empty.tar", tmp_path / "out").failed
+    assert f"there are no pictures in {tmp_path / 'empty.tar'}; looked for" in failure["error"]
 
 
 def test_a_unit_that_is_no_more_is_counted_no_more(

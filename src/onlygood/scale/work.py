@@ -5,6 +5,7 @@ that has gone or a network that fails, fails the unit, which leaves nothing: it 
 """
 
 import io
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def pictures_of(unit: Unit) -> Iterator[Picture]:
     Inside of a file it is the file's, `#`, and the member's name or the row.
 
     Raises:
-        UnitError: a tar or Parquet file cannot be read.
+        UnitError: a tar or Parquet file cannot be read, or a tar has no pictures.
     """
     for item in unit.inputs:
         if is_tar(item):
@@ -173,17 +174,38 @@ def _members(item: Input) -> Iterator[Picture]:
             system.open_input_stream(path) as stream,
             tarfile.open(fileobj=stream, mode="r|", tarinfo=_Whole) as archive,
         ):
+            stored: dict[str, tarfile.TarInfo] = {}
+            found = False
             for member in archive:
-                if not member.isfile() or Path(member.name).suffix.lower() not in SUFFIXES:
+                if member.islnk():
+                    file = stored.get(posixpath.normpath(member.linkname), member)
+                else:
+                    file = member
+                stored[posixpath.normpath(member.name)] = file
+                if member.isdir() or Path(member.name).suffix.lower() not in SUFFIXES:
                     continue
+                found = True
                 name = quote_from_bytes(member.name.encode("utf-8", "surrogateescape"))
-                yield Picture(f"{item.uri}#{name}", _content(archive, member))
+                content = _content(archive, file) if file is member else _elsewhere(item, file)
+                yield Picture(f"{item.uri}#{name}", content)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UnitError(f"{shown(item.uri)} cannot be read: {in_a_line(error)}") from error
+    if not found:
+        suffixes = " ".join(sorted(SUFFIXES))
+        raise UnitError(f"there are no pictures in {shown(item.uri)}; looked for {suffixes}")
+
+
+def _elsewhere(item: Input, file: tarfile.TarInfo) -> bytes | Deferred:
+    """What a hard link shares with a member that the stream has passed."""
+    system, path = file_system(item.uri)
+    with system.open_input_file(path) as whole, tarfile.open(fileobj=whole, mode="r:") as archive:
+        return _content(archive, file)
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Deferred:
     try:
+        if not member.isfile():
+            raise DataError("is a link or no file; store the file itself (tar --dereference)")
         check_bytes(member.size)
     except DataError as error:
         return _refusing(error)
