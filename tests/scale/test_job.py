@@ -232,8 +232,11 @@ def test_a_vanished_source_fails_its_units_and_comes_back(
     assert "3 of 3 pictures are gone since they were listed" in failure["error"]
     assert failure["error"] in done.err
     assert done.answer["pictures"] == PICTURES  # the others are done
+    assert done.answer["counts"]["anomalous"]
+    assert run("score", exported, folder, line, "-o", f"{out}/", "--fail-on-anomaly").status == 1
     (tmp_path / "elsewhere").rename(folder)
     assert run("score", exported, folder, line, "-o", f"{out}/").status == 0
+    assert run("score", exported, folder, line, "-o", f"{out}/", "--fail-on-anomaly").status == 2
     assert summary(out)["pictures"] == PICTURES + 3
 
 
