@@ -16,6 +16,7 @@ from onlygood.core.errors import ConfigError, DataError, OnlygoodError
 from onlygood.deploy.runtime import Runtime
 from onlygood.scale import Part, score
 from onlygood.scale.results import rate
+from onlygood.scale.sources import inputs_of
 from tests.command_line import Run
 from tests.deploy.stream import another, normal
 from tests.scale.conftest import PICTURES
@@ -324,6 +325,22 @@ def test_folders_in_lists_and_patterns_are_searched(
     for place, source in (("a", tmp_path / "some.txt"), ("b", line.parent / f"{line.name}*")):
         score(exported, source, tmp_path / place)
         assert rows(tmp_path / place) == rows(whole)
+
+
+def test_what_several_sources_name_is_one_input(line: Path, tmp_path: Path) -> None:
+    paths = [path for path in sorted(line.rglob("*.png")) if "\n" not in path.name]
+    table = tmp_path / "two.parquet"
+    parquet.write_table(pa.table({"img": [b"", b""]}), table, row_group_size=1)
+    (tmp_path / "list.txt").write_text("\n".join([*map(str, [*paths, table, paths[0], table])]))
+    once = list(inputs_of([line]))
+    assert list(inputs_of([paths[0], line, f"{line}/", paths[0]])) == [
+        *(item for item in once if item.uri == paths[0].as_uri()),
+        *(item for item in once if item.uri != paths[0].as_uri()),
+    ]
+    assert [(item.uri, item.group) for item in inputs_of([tmp_path / "list.txt"])] == [
+        *((path.as_uri(), -1) for path in paths),
+        *((table.as_uri(), group) for group in (0, 1)),
+    ]
 
 
 def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -> None:

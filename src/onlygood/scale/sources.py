@@ -29,7 +29,7 @@ TOGETHER = 1_000
 
 
 def inputs_of(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
-    """All inputs of some sources, each source in one order, whatever the disk's.
+    """All inputs of some sources, each once, each source in one order, whatever the disk's.
 
     A source is a folder, whose pictures at any depth are taken; a picture; a tar file, of which
     members with the suffix of a picture are taken (WebDataset's layout is one); a Parquet file with
@@ -38,10 +38,18 @@ def inputs_of(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
     Raises:
         DataError: a source is missing, cannot be looked at, or holds nothing.
     """
-    for named in dict.fromkeys(os.fspath(source) for source in sources):
+    names = dict.fromkeys(os.fspath(source) for source in sources)
+    # A folder or a pattern names nothing twice, and may have too many to remember.
+    may_repeat = len(names) > 1 or any(_suffix(named) == ".txt" for named in names)
+    seen: set[tuple[str, int]] = set()
+    for named in names:
         found = False
         for item in _of(named):
             found = True
+            if may_repeat:
+                if (item.uri, item.group) in seen:
+                    continue
+                seen.add((item.uri, item.group))
             yield item
         if not found:
             suffixes = " ".join(sorted(SUFFIXES))
