@@ -173,6 +173,15 @@ def test_a_folder_belongs_to_one_job(
         score(model, line, whole)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"format": 1, "model": {}}'])
+def test_a_job_file_that_is_none_is_refused(
+    exported: Path, line: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "job.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"job\.json in {tmp_path} is of something else"):
+        score(exported, line, tmp_path)
+
+
 def test_two_jobs_at_once_are_refused(exported: Path, line: Path, tmp_path: Path) -> None:
     refusals = []
 

@@ -75,7 +75,7 @@ def prepare(
         update: Whether new pictures are wanted.
 
     Raises:
-        ConfigError: the folder is another job's.
+        ConfigError: the folder is another job's, or `job.json` there is no job's.
         DataError: see `inputs_of`.
         OutputError: it cannot be written.
     """
@@ -84,7 +84,13 @@ def prepare(
     if known is None:
         units = cut(inputs, job, pictures)
     else:
-        _check_same(place, json.loads(known), about, update)
+        try:
+            _check_same(place, json.loads(known), about, update)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"job.json in {shown(place.uri)} is of something else than a job of `onlygood "
+                f"score`, or damaged ({error!r}); name another folder"
+            ) from error
         old = Manifest(place)
         if not update:
             return old
