@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from onlygood.evaluation.bench import Cell, due, run_cell
 from onlygood.evaluation.protocols import open_tasks
 from onlygood.evaluation.records import Line, read
 from onlygood.scale import bench
-from onlygood.scale.bench import SIGN, Share
+from onlygood.scale.bench import SIGN, CellsFailed, Share
+from onlygood.scale.on_ray import Ray
 from tests import parts
 from tests.scale.test_local import children, eventually
 
@@ -88,7 +91,7 @@ def test_checkpoints_are_kept_where_the_drivers_files_are_seen(
     (one,) = due([cell(nuts)], tmp_path / "r.jsonl")
     if sign is not None:
         one.folder.parent.mkdir()
-        (one.folder.parent / SIGN).write_text(sign)
+        (one.folder.parent / f"{SIGN}{sign}").touch()
 
     def looked(cell: Cell, task: Any, *, run_dir: Path | None, **_: Any) -> Line:
         return {"run_dir": run_dir, "n": len(task.train)}
@@ -96,6 +99,63 @@ def test_checkpoints_are_kept_where_the_drivers_files_are_seen(
     monkeypatch.setattr(bench, "run_cell", looked)
     found = bench._cell(one, bench._Opening("nuts", nuts, "mine"))
     assert found == {"run_dir": one.folder if shared else None, "n": 24}
+
+
+class Exceptions:
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError):
+        cause = DataError("a picture cannot be read")
+
+
+class Cluster:
+    """One after the other, cells end with what is said."""
+
+    exceptions = Exceptions
+
+    def __init__(self, *ends: Callable[[], Line]) -> None:
+        self._ends = iter(ends)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}]
+
+    def remote(self, **_: Any) -> Any:
+        return lambda do: SimpleNamespace(remote=lambda *_: object())
+
+    def wait(self, running: list[Any]) -> tuple[list[Any], list[Any]]:
+        return running[:1], running[1:]
+
+    def get(self, _: object) -> Line:
+        return next(self._ends)()
+
+
+def test_two_commands_share_a_file_of_records(
+    nuts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs: list[int] = []
+
+    def run(size: int) -> list[Line]:
+        cells = [cell(nuts, settings={"size": size})]
+        return list(bench.run(cells, "nuts", nuts, tmp_path / "r.jsonl", on=Ray("auto")))
+
+    def seen() -> None:
+        signs.append(len(list(tmp_path.glob(f"r.run/{SIGN}*"))))
+
+    def first() -> Line:
+        run(16)  # the second, from its beginning to its end
+        seen()
+        raise Exceptions.RayTaskError
+
+    def second() -> Line:
+        seen()
+        return {"auroc": 1.0, "verdict": "well"}
+
+    cluster = Cluster(first, second)
+    monkeypatch.setattr(Ray, "connected", lambda self: cluster)
+    with pytest.raises(CellsFailed, match="a picture cannot be read"):
+        run(8)
+    assert signs == [2, 1] and not (tmp_path / "r.run").exists()
 
 
 def test_other_pictures_on_a_node_are_refused(nuts: Path, tmp_path: Path) -> None:

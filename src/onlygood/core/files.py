@@ -5,7 +5,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +35,12 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that has nothing in it; another process may use it, or have removed it."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager

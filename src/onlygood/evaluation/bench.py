@@ -30,6 +30,7 @@ from onlygood.core.errors import (
     OtherBudget,
     TrainingInterrupted,
 )
+from onlygood.core.files import remove_empty
 from onlygood.core.resolving import Resolved, to_json
 from onlygood.data.layout import Labelled
 from onlygood.detector.detector import Detector, device_name
@@ -242,8 +243,7 @@ def record(results: Path, of: Due, line: Line) -> None:
     """Append the line of a cell, whose checkpoints have served."""
     append(results, line)
     shutil.rmtree(of.folder, ignore_errors=True)
-    if of.folder.parent.is_dir() and not any(of.folder.parent.iterdir()):
-        of.folder.parent.rmdir()
+    remove_empty(of.folder.parent)
 
 
 def result_of(line: Line) -> str:

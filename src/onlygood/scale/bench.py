@@ -19,14 +19,18 @@ from onlygood.core.errors import (
     TrainingInterrupted,
     in_a_line,
 )
+from onlygood.core.files import remove_empty
 from onlygood.evaluation.bench import Cell, Due, due, record, result_of, run_cell
 from onlygood.evaluation.protocols import Task, open_tasks
 from onlygood.evaluation.records import Line
 from onlygood.scale.engine import TRIES
 from onlygood.scale.on_ray import Ray
 
-SIGN = "driver"
-"""File beside the checkpoints by which a node tells whether it sees the driver's files."""
+SIGN = "driver-"
+"""How files beside the checkpoints begin by which a node tells whether it sees its driver's files.
+
+Each driver has one of its own: several may share the file of records.
+"""
 
 
 class CellsFailed(OnlygoodError):
@@ -98,9 +102,9 @@ def run(
     failed: list[str] = []
     running: dict[Any, Due] = {}
     where = _Opening(dataset, folder and folder.absolute(), uuid4().hex)
-    sign = waiting[0].folder.parent / SIGN
+    sign = waiting[0].folder.parent / f"{SIGN}{where.sign}"
     sign.parent.mkdir(parents=True, exist_ok=True)
-    sign.write_text(where.sign)
+    sign.touch()
 
     def give(one: Due) -> None:
         running[do.remote(one._replace(folder=one.folder.absolute()), where)] = one
@@ -134,8 +138,7 @@ def run(
         for reference in running:
             ray.cancel(reference, force=True)
         sign.unlink(missing_ok=True)
-        if not any(sign.parent.iterdir()):
-            sign.parent.rmdir()
+        remove_empty(sign.parent)
     if failed:
         raise CellsFailed(
             f"{len(failed)} of {len(waiting)} cells could not be run; repeat the command for them "
@@ -171,13 +174,12 @@ class _Opening(NamedTuple):
     dataset: str
     folder: Path | None
     sign: str
-    """What the file `SIGN` says where the driver's files are seen."""
+    """The rest of the name of the file `SIGN` that is there where the driver's files are seen."""
 
 
 def _cell(one: Due, where: _Opening) -> Line:
     """Run a cell, on a node."""
-    sign = one.folder.parent / SIGN
-    shared = sign.exists() and sign.read_text() == where.sign
+    shared = (one.folder.parent / f"{SIGN}{where.sign}").exists()
     task = _task(one.cell.protocol, one.cell.dataset, one.cell.normal, where)
     return run_cell(one.cell, task, curve=one.curve, run_dir=one.folder if shared else None)
 
