@@ -13,13 +13,14 @@ from sklearn.metrics import roc_auc_score
 
 from onlygood import Detector, ImageSource
 from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
+from onlygood.core.files import held
 from onlygood.core.method import Method
 from onlygood.core.stage import Stage
 from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
 from onlygood.detector.learning import Learned, learn
 from onlygood.evaluation import bench
-from onlygood.evaluation.bench import Cell, commit, run, run_cell
+from onlygood.evaluation.bench import LOCK, Cell, commit, due, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
 from onlygood.evaluation.records import key_of, read
 from onlygood.evaluation.tables import sheets
@@ -120,6 +121,33 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     assert said[0] == "1/4 toy gpnd round: pca:default seed 0: is there"
     assert read(file) == [*first, *again]
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_what_another_process_has_done_or_is_at_is_not_run_again(tmp_path: Path) -> None:
+    file, said = tmp_path / "r.jsonl", []
+    cells = [cell(seed=seed) for seed in range(3)]
+    (one, _, _) = due(cells, file)
+    one.folder.mkdir(parents=True)
+    with held(one.folder / LOCK) as ours:
+        assert ours
+        mine = run(cells, tasks(), file, say=said.append)
+        assert next(mine)["seed"] == 1
+        assert [line["seed"] for line in run(cells[2:], tasks(), file)] == [2]
+        assert not list(mine)
+    where = "toy gpnd round: pca:default seed"
+    assert said[0] == f"1/3 {where} 0: another process is at it"
+    assert said[-1] == f"3/3 {where} 2: is there"
+    assert [line["seed"] for line in run(cells, tasks(), file)] == [0]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_a_cell_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def broken(_: str) -> Task:
+        raise DataError("a picture cannot be read")
+
+    with pytest.raises(DataError):
+        list(run([cell()], Tasks(NAMES, NAMES, broken), tmp_path / "r.jsonl"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_methods_of_a_class_share_its_pictures(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import csv
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onlygood.core.errors import ConfigError, OnlygoodError
+from onlygood.core.files import held
 from onlygood.core.text import cell
 
 if TYPE_CHECKING:
@@ -143,22 +143,11 @@ def writing_rows(path: Path) -> Iterator[Write]:
 @contextmanager
 def _alone(path: Path, partial: Path) -> Iterator[None]:
     """Keep other runs off a table while it grows, where the file system knows of locks."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with ExitStack() as held:
-        with _growing(path, partial):
-            file = held.enter_context(partial.open("ab"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with held(partial) as ours:
+        if not ours:
             raise OnlygoodError(
                 f"another run is writing {path}; wait until it ends, or name another file"
-            ) from error
-        except OSError:
-            pass
+            )
         yield
 
 

@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +42,29 @@ def remove_empty(folder: Path) -> None:
     """Remove a folder that has nothing in it; another process may use it, or have removed it."""
     with suppress(OSError):
         folder.rmdir()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file, which is made for that; tells whether it is ours, or another process has it.
+
+    The system takes it back when this process dies. Where the file system knows of no locks, or
+    the file cannot be made, it is everybody's.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    import fcntl
+
+    with ExitStack() as stack:
+        ours = True
+        with suppress(OSError):
+            file = stack.enter_context(path.open("ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                ours = False
+        yield ours
 
 
 @contextmanager

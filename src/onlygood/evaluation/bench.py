@@ -1,7 +1,8 @@
 """The bench: methods on the tasks of protocols, cell by cell, one line of figures for each.
 
 A cell that has its line already is not run again, so an interrupted bench goes on where it was, in
-the middle of a training where there is a checkpoint. Nothing is selected by the test pictures.
+the middle of a training where there is a checkpoint; nor is one that another process is at. Nothing
+is selected by the test pictures.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from onlygood.core.errors import (
     OtherBudget,
     TrainingInterrupted,
 )
-from onlygood.core.files import remove_empty
+from onlygood.core.files import held, remove_empty
 from onlygood.core.resolving import Resolved, to_json
 from onlygood.data.layout import Labelled
 from onlygood.detector.detector import Detector, device_name
@@ -60,6 +61,8 @@ LIBRARIES = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
 """Of which a line tells the version."""
 TIMES = ("training_seconds", "images_per_second")
 """What a line does not tell where features were shared: another cell may have paid for them."""
+LOCK = "lock"
+"""File beside the checkpoints of a cell that who runs it holds."""
 POINT = ("steps", "images", "auroc", "parts")
 """What is kept of each point of a learning curve."""
 
@@ -165,6 +168,8 @@ def run(
 ) -> Iterator[Line]:
     """Run every cell that has no line yet, append its line to `results`, and give it.
 
+    Of a cell that another process is at nothing is given: several processes share the cells.
+
     Args:
         cells: all of one protocol and data set; a cell is run in the order it is named.
         tasks: what the protocol makes of the data set.
@@ -184,32 +189,60 @@ def run(
         TrainingDiverged: a loss became NaN or ran away.
         TrainingInterrupted: a signal stopped the run; the same call goes on with this cell.
     """
+    # Under torchrun all processes run the same cells, and know of each other from here on.
+    distributed.start()
     opened: tuple[str, Task] | None = None
     features = SharedFeatures() if share_features else None
     for one in due(cells, results, curve=curve, say=say):
         cell = one.cell
-        say(f"{one.words}: {schedule(cell.resolved.training)}")
-        if opened is None or opened[0] != cell.normal:
-            opened = cell.normal, tasks.task(cell.normal)
-        kept = tracking(tracker, cell.title, reporter or Silent())
-        try:
-            with sharing(features), kept as heard:
-                line = run_cell(
-                    cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=heard
-                )
-                if share_features:
-                    line |= dict.fromkeys(TIMES)
-                heard.keep_cell(line)
-        except TrainingInterrupted as error:
-            raise TrainingInterrupted(
-                f"stopped in cell {one.words}; repeat the command to go on with it"
-            ) from error
-        # Under torchrun all processes run the same cells; one writes what all may read next.
-        if distributed.rank() == 0:
-            record(results, one, line)
-        distributed.wait()
+        with _at(one) as ours:
+            if not ours:
+                say(f"{one.words}: another process is at it")
+                continue
+            say(f"{one.words}: {schedule(cell.resolved.training)}")
+            if opened is None or opened[0] != cell.normal:
+                opened = cell.normal, tasks.task(cell.normal)
+            kept = tracking(tracker, cell.title, reporter or Silent())
+            try:
+                with sharing(features), kept as heard:
+                    line = run_cell(
+                        cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=heard
+                    )
+                    if share_features:
+                        line |= dict.fromkeys(TIMES)
+                    heard.keep_cell(line)
+            except TrainingInterrupted as error:
+                raise TrainingInterrupted(
+                    f"stopped in cell {one.words}; repeat the command to go on with it"
+                ) from error
+            # One writes what all may read next.
+            if distributed.rank() == 0:
+                record(results, one, line)
+            distributed.wait()
         say(f"{one.words}: {result_of(line)}")
         yield line
+
+
+@contextmanager
+def _at(one: Due) -> Iterator[bool]:
+    """Keep other runs off a cell; tells whether it is ours.
+
+    Processes of `torchrun` are one run, and none keeps another off.
+    """
+    if distributed.world() > 1:
+        yield True
+        return
+    lock = one.folder / LOCK
+    with suppress(OSError):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    with held(lock) as ours:
+        try:
+            yield ours
+        finally:
+            if ours:
+                lock.unlink(missing_ok=True)
+                remove_empty(one.folder)
+                remove_empty(one.folder.parent)
 
 
 def due(
@@ -221,6 +254,8 @@ def due(
 ) -> Iterator[Due]:
     """The cells that have no line in `results` yet, in their order; `say` hears of the others.
 
+    What another process has done until a cell's turn comes is seen.
+
     Raises:
         ConfigError: as `run`, before the first.
     """
@@ -228,15 +263,26 @@ def due(
         if PROTOCOLS[cell.protocol].known:
             require_uses_anomalous(cell.method)
     curves = [_curve_of(cell, curve) for cell in cells]
-    done = {key_of(line): line for line in read(results)}
+
+    def is_there(cell: Cell, points: int) -> bool:
+        line = done.get(cell.key)
+        return line is not None and (not points or "curve" in line) and _is_of(cell, line)
+
+    done = _lines(results)
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
         words = f"{number}/{len(cells)} {cell.words}"
-        line = done.get(cell.key)
-        if line is not None and (not points or "curve" in line) and _is_of(cell, line):
+        # Processes of `torchrun` must agree, and may not read at the same time.
+        if not is_there(cell, points) and distributed.world() == 1:
+            done = _lines(results)
+        if is_there(cell, points):
             say(f"{words}: is there")
             continue
         name = hashlib.sha256(repr(cell.key).encode()).hexdigest()
         yield Due(cell, points, words, results.with_suffix(".run") / name)
+
+
+def _lines(results: Path) -> dict[Key, Line]:
+    return {key_of(line): line for line in read(results)}
 
 
 def record(results: Path, of: Due, line: Line) -> None:
