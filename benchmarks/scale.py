@@ -88,9 +88,15 @@ class Row:
     driver_mib: Spread
     """The same of the command itself."""
     of_one: float | None
-    """Rate beside that of one worker of the same engine, median of rounds; None: there is none."""
-    difference: float
-    """Largest relative difference of a score from that of the first way, in the order of scores."""
+    """Rate beside that of one worker of the same engine, median of rounds.
+
+    None: it is that one's own, or that one was not run.
+    """
+    difference: float | None
+    """Largest relative difference of a score from that of the first way, in the order of scores.
+
+    None: it is the first.
+    """
 
 
 def processes(pid: int) -> list[int]:
@@ -184,9 +190,10 @@ def make_pictures(folder: Path, count: int, side: int) -> dict[str, str]:
 def row_of(model: str, count: int, way: str, runs: dict[str, list[Run]]) -> Row:
     """What was measured of a way, in as many rounds as it had by now."""
     found = runs[way]
-    alone = runs.get(WAYS[way].beside, [])
-    pairs = list(zip(alone, found, strict=False))
-    (reference, *_), *_ = runs.values()
+    beside, first_way = WAYS[way].beside, next(iter(runs))
+    pairs = list(zip(runs.get(beside, []), found, strict=False)) if beside != way else []
+    reference = runs[first_way][0].scores
+    differences = [difference(one.scores, reference) for one in found]
     firsts = [one.first for one in found if one.first is not None]
     return Row(
         model=model,
@@ -198,7 +205,7 @@ def row_of(model: str, count: int, way: str, runs: dict[str, list[Run]]) -> Row:
         worker_mib=Spread.of([one.worker_mib for one in found]),
         driver_mib=Spread.of([one.driver_mib for one in found]),
         of_one=float(np.median([a.seconds / b.seconds for a, b in pairs])) if pairs else None,
-        difference=max(difference(one.scores, reference.scores) for one in found),
+        difference=max(differences) if way != first_way else None,
     )
 
 
@@ -222,7 +229,8 @@ def cells(row: Row) -> tuple[str, ...]:
         "" if row.of_one is None else f"{row.of_one:.2f}",
         f"{row.cpu_ms:.2f}",
         "" if row.first is None else f"{row.first:.1f}",
-        *(f"{row.worker_mib:.0f}", f"{row.driver_mib:.0f}", f"{row.difference:.0e}"),
+        *(f"{row.worker_mib:.0f}", f"{row.driver_mib:.0f}"),
+        "" if row.difference is None else f"{row.difference:.0e}",
     )
 
 

@@ -77,6 +77,22 @@ def test_an_environment_without_anomalib_is_told_what_it_needs(
     assert 'pip install "anomalib[cpu]" onnx onnxscript' in said
 
 
+def test_a_way_is_not_compared_with_itself() -> None:
+    scale = import_module("scale")
+
+    def run(seconds: float, score: float) -> object:
+        return scale.Run(seconds, 1.0, 1.0, 1.0, 1.0, np.array([score]))
+
+    runs = {"1 worker": [run(8.0, 1.0), run(6.0, 1.0)], "2 workers": [run(4.0, 1.0), run(4.0, 1.5)]}
+    one, two = (scale.row_of("pca", 1, way, runs) for way in runs)
+    assert (one.of_one, one.difference) == (None, None)
+    assert (two.of_one, two.difference) == (1.75, 0.5)
+    assert "" in scale.cells(one)
+    del runs["1 worker"]
+    alone = scale.row_of("pca", 1, "2 workers", runs)
+    assert (alone.of_one, alone.difference) == (None, None)
+
+
 def test_startup_runs_the_source_of_another_commit_beside_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
