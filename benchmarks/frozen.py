@@ -15,7 +15,6 @@ in a process of its own for each method. How fast they score is told by `deploy.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from measure import in_words, machine, table, write_json
+from measure import in_words, machine, peak_mib, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
@@ -331,7 +330,7 @@ def cost(method: str, folder: Path) -> Many:
     start = time.perf_counter()
     detector = Detector.fit(method, pictures)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_mib() / 1024
     model = folder.parent / f"{method}.onnx"
     export(detector, model)
     size = model.stat().st_size / 1e6

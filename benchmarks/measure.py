@@ -90,6 +90,18 @@ def in_words(facts: dict[str, Any]) -> str:
     )
 
 
+def peak_mib(pid: int | str = "self") -> float:
+    """Largest resident memory of a process so far; on Linux.
+
+    `ru_maxrss` begins with that of the process it was started by.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    high = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()
+    return float(high[0]) / 1024 if high else 0.0
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]

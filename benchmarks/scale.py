@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from measure import Spread, in_words, machine, table, write_json
+from measure import Spread, in_words, machine, peak_mib, table, write_json
 from onlygood import Detector
 from onlygood.deploy.export import export
 from onlygood.scale import tables
@@ -134,13 +134,11 @@ def run(words: Sequence[str], folder: Path) -> Run:
             for pid in processes(process.pid):
                 try:
                     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                    status = Path(f"/proc/{pid}/status").read_text()
+                    mib[pid] = max(mib.get(pid, 0.0), peak_mib(pid))
                     named = Path(f"/proc/{pid}/cmdline").read_bytes()
                 except OSError:
                     continue
                 cpu[pid] = (int(stat[11]) + int(stat[12])) / ticks
-                high = status.partition("VmHWM:")[2].split()
-                mib[pid] = max(mib.get(pid, 0.0), float(high[0]) / 1024 if high else 0.0)
                 if b"spawn_main" in named or named.startswith(b"ray::_do"):
                     workers.add(pid)
             if first is None and next((folder / "out").glob("parts/*.parquet"), None):

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_a_way_is_not_compared_with_itself() -> None:
     del runs["1 worker"]
     alone = scale.row_of("pca", 1, "2 workers", runs)
     assert (alone.of_one, alone.difference) == (None, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_peak_is_not_that_of_the_parent() -> None:
+    words = "import measure, resource; print(measure.peak_mib(), end=' '); "
+    words += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=BENCHMARKS, check=True, capture_output=True, text=True
+    )
+    own, inherited = map(float, done.stdout.split())
+    assert 0 < own < inherited
 
 
 def test_startup_runs_the_source_of_another_commit_beside_this_one(
