@@ -63,6 +63,23 @@ def test_parts_of_one_score_are_compared_in_one_record() -> None:
     one = line(0.9, method="ama", parts={"a": 0.9, "r": 0.6})
     [finding] = found([one])["the A-score beats the R-score"]
     assert finding.pairs[0]["round"] == (0.9, 0.6)
+    # Not the score of one training with that of another.
+    other = line(0.8, method="ama", parts={"a": 0.8, "r": 0.7}, config_hash="bbbb")
+    two = found([one, other])["the A-score beats the R-score"]
+    assert [f.pairs[0]["round"] for f in two] == [(0.9, 0.6), (0.8, 0.7)]
+
+
+def test_a_claim_of_pixels_is_judged_by_pixels() -> None:
+    lines = [
+        floor(0.1, pixel_auroc=0.4),
+        *(
+            line(0.5, method="ae_ssim", resolved={"distance": d}, pixel_auroc=p)
+            for d, p in (("ssim", 0.8), ("l2", 0.6))
+        ),
+    ]
+    [finding] = found(lines)["structural similarity beats the squared error, AUROC of pixels"]
+    assert finding.pairs[0]["round"] == (0.8, 0.6) and finding.floor == 0.4
+    assert not found([one | {"pixel_auroc": None} for one in lines])
 
 
 def test_fields_that_do_nothing_may_differ() -> None:
@@ -80,9 +97,12 @@ def test_hand_chosen_weights_are_compared_under_the_error_they_were_chosen_for()
     assert found(lines) == {}
 
 
-def test_fields_that_are_newer_than_a_record_may_differ() -> None:
-    lines = [setting(0.8, new_field=1), setting(0.7, alpha=0.0)]
-    assert "consistency beats none, projection discriminator" in found(lines)
+def test_fields_that_are_newer_than_a_record_are_as_by_default_in_it() -> None:
+    for align, pairs in (("", 1), ("rotation", 0)):
+        lines = [setting(0.8, align=align), setting(0.7, alpha=0.0)]
+        assert (
+            len(found(lines).get("consistency beats none, projection discriminator", [])) == pairs
+        )
 
 
 def test_two_methods_are_compared_by_a_preset_of_one_name_on_the_same_pictures() -> None:
@@ -93,7 +113,11 @@ def test_two_methods_are_compared_by_a_preset_of_one_name_on_the_same_pictures()
 
     [finding] = found(both())["three critics beat one of pairs"]
     assert finding.pairs == {0: {"round": (0.8, 0.7)}}
+    assert finding.settings == "small, against small"
+    [finding] = found(both(settings={"steps": "20"}))["three critics beat one of pairs"]
+    assert finding.settings == "small, against small, steps=20"
     assert found(both(preset="paper")) == found(both(resolved={"size": 64})) == {}
+    assert found(both(settings={"width": "1"})) == {}
 
 
 def test_records_that_do_not_tell_their_settings_prove_nothing() -> None:

@@ -12,9 +12,11 @@ from onlygood.evaluation import paper_tables, published
 from onlygood.evaluation.paper_tables import (
     FLOOR,
     TABLES,
+    Block,
     CountedTable,
     MeasuredTable,
     Row,
+    Way,
     place_of,
     sets_of,
     table_of,
@@ -77,6 +79,20 @@ def test_anogan_is_set_up_for_the_data_set() -> None:
     ):
         rows = {row.printed for row in MEASURED[table].rows if row.printed.startswith("AnoGAN")}
         assert dict(presets(table, *rows, normal)) == {f"anogan:{preset}": {}}
+
+
+def test_likelihoods_are_learnt_as_long_as_their_data_set_asks_for() -> None:
+    long = {"size": "32", "steps": "600000"}
+    blocks = {b.datasets[0].partition("-vs-")[0]: b for b in MEASURED["ama-1"].blocks}
+    found = [_ratio(blocks[name]).settings for name in ("fashion-mnist", "cifar10", "svhn")]
+    assert found == [{}, long, long]
+    assert "none for SVHN" in _ratio(blocks["svhn"]).remark
+
+
+def _ratio(block: Block) -> Way:
+    (row,) = (row for row in block.rows if row.printed == "Likelihood ratio on PixelCNN++")
+    (way,) = row.ways
+    return way
 
 
 def test_what_needs_no_backbone_needs_no_weights() -> None:

@@ -70,6 +70,7 @@ def test_every_remark_is_about_something(remark: published.Remark) -> None:
         ("method", remark.methods),
         ("table", remark.tables),
         ("dataset", remark.datasets),
+        ("normal", remark.classes),
     ):
         assert set(names) <= {getattr(figure, field) for figure in about}
 
@@ -82,4 +83,5 @@ def test_other_rules_are_marked() -> None:
     assert "another split" in words("fashion-mnist", "gpnd", "OCGAN")
     assert "AUROC of pixels" in words("mvtec", "mvtec", "AnoGAN (copied from MVTec paper)")
     assert "threshold chosen on the test" in words("mvtec", "mvtec", "CBiGAN")
-    assert words("mnist", "one-vs-rest", "FGAN") == ""
+    assert "whose anomalous share is 20 %" in words("mnist", "one-vs-rest", "FGAN")
+    assert words("mnist", "one-vs-rest", "OCGAN") == "copied from its paper"

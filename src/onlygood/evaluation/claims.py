@@ -3,17 +3,19 @@
 A claim compares two settings of a method. Its pairs are cells of one data set, protocol, class and
 seed that differ in the settings of the claim alone, wherever these came from. Where it compares two
 methods, both see the same pictures in the same way, each with a preset of the same name, whose
-settings and length are its own. It is judged where both sides are above the mean picture: what has
-not learnt more than that proves nothing.
+settings are its own; beyond it nothing is said but the length, which stands beside both. It is
+judged where both sides are above the mean picture: what has not learnt more than that proves
+nothing.
 """
 
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from onlygood.core.settings import View
+from onlygood.core.settings import Training, View
 from onlygood.evaluation.records import Line, in_words
 
 EQUAL = 0.01
@@ -22,6 +24,8 @@ FLOOR = "mean_picture"
 """The method that both sides must be above."""
 SEEN = {f.name for f in fields(View)}
 """Settings by which two methods see the same."""
+OWN = {"steps", "epochs", "minutes", "precision"}
+"""Of these, where two methods are compared, each may have what suits it."""
 
 Value = str | int | float | bool
 
@@ -54,6 +58,8 @@ class Claim:
     """That both are equal, to `EQUAL`."""
     idle: Sequence[str] = ()
     """Further fields that may differ, as they do nothing on one of the sides."""
+    metric: str = "auroc"
+    """What of a record is compared."""
 
 
 class Pair(NamedTuple):
@@ -216,12 +222,13 @@ CLAIMS = (
         worse=Side(method="anogan"),
     ),
     Claim(
-        words="structural similarity beats the squared error",
+        words="structural similarity beats the squared error, AUROC of pixels",
         paper="AE-SSIM",
         method="ae_ssim",
         published="+0.05 of pixels, mean of MVTec AD",
         better=Side(settings={"distance": "ssim"}),
         worse=Side(settings={"distance": "l2"}),
+        metric="pixel_auroc",
     ),
     Claim(
         words="a hard boundary beats a soft one",
@@ -253,9 +260,9 @@ CLAIMS = (
 
 def findings(lines: Sequence[Line]) -> Iterator[tuple[Claim, list[Finding]]]:
     """Every claim with what the records say of it; nothing where they have no pair."""
-    floors = _floors(lines)
+    floors = {metric: _floors(lines, metric) for metric in {claim.metric for claim in CLAIMS}}
     for claim in CLAIMS:
-        yield claim, list(_found(claim, lines, floors))
+        yield claim, list(_found(claim, lines, floors[claim.metric]))
 
 
 def holds(finding: Finding) -> str:
@@ -277,16 +284,16 @@ def holds(finding: Finding) -> str:
     return "does not hold" if not agreeing else f"in {agreeing} of {len(means)} seeds"
 
 
-def _floors(lines: Sequence[Line]) -> dict[tuple[str, str], dict[str, float]]:
-    """The best AUROC of the mean picture, by data set and protocol, and by class.
+def _floors(lines: Sequence[Line], metric: str) -> dict[tuple[str, str], dict[str, float]]:
+    """The best figure of the mean picture, by data set and protocol, and by class.
 
     The best of its settings: a floor that is too high claims nothing that is not so.
     """
     found: dict[tuple[str, str], dict[str, float]] = {}
     for line in lines:
-        if line["method"] == FLOOR:
+        if line["method"] == FLOOR and line.get(metric) is not None:
             classes = found.setdefault((line["dataset"], line["protocol"]), {})
-            classes[line["class"]] = max(classes.get(line["class"], 0.0), float(line["auroc"]))
+            classes[line["class"]] = max(classes.get(line["class"], 0.0), float(line[metric]))
     return found
 
 
@@ -305,7 +312,10 @@ def _found(
         for better in ours_to_be:
             if not _is_pair(claim, names, better, worse):
                 continue
-            ours, theirs = _auroc(better, claim.better), _auroc(worse, claim.worse)
+            ours, theirs = (
+                _figure(line, side, claim.metric)
+                for line, side in ((better, claim.better), (worse, claim.worse))
+            )
             if ours is None or theirs is None:
                 continue
             key = (
@@ -313,9 +323,10 @@ def _found(
                 *(better["config_hash"], worse["config_hash"]),
             )
             where = key[0], key[1]
-            finding = found.setdefault(
-                key, Finding(claim, *where, in_words(better), {}, floors.get(where, {}))
-            )
+            told = in_words(better)
+            if better["method"] != worse["method"]:
+                told = f"{told}, against {in_words(worse)}"
+            finding = found.setdefault(key, Finding(claim, *where, told, {}, floors.get(where, {})))
             seeds = dict(finding.pairs)
             seeds[better["seed"]] = {
                 **seeds.get(better["seed"], {}),
@@ -353,14 +364,35 @@ def _is_pair(claim: Claim, names: set[str], better: Line, worse: Line) -> bool:
         return False
     if better["method"] != worse["method"]:
         seen = SEEN & better["resolved"].keys() & worse["resolved"].keys()
-        return better["preset"] == worse["preset"] and all(
-            better["resolved"][f] == worse["resolved"][f] for f in seen
+        said = (
+            {name: value for name, value in line["settings"].items() if name not in OWN | SEEN}
+            for line in (better, worse)
         )
-    # A field that is newer than one of the records does nothing by default.
-    shared = better["resolved"].keys() & worse["resolved"].keys() - names
-    return all(better["resolved"][f] == worse["resolved"][f] for f in shared)
+        return (
+            better["preset"] == worse["preset"]
+            and next(said) == next(said)
+            and all(better["resolved"][f] == worse["resolved"][f] for f in seen)
+        )
+    if claim.better.part or claim.worse.part:  # of one training
+        return bool(better["config_hash"] == worse["config_hash"])
+    ours, theirs = better["resolved"], worse["resolved"]
+    if any(ours[f] != theirs[f] for f in ours.keys() & theirs.keys() - names):
+        return False
+    # A field that is newer than one of the records was then as it is by default.
+    newer = {f: v for f, v in {**ours, **theirs}.items() if not (f in ours and f in theirs)}
+    return all(v == _defaults(better["method"]).get(f) for f, v in newer.items() if f not in names)
 
 
-def _auroc(line: Line, side: Side) -> float | None:
-    found = line["parts"].get(side.part) if side.part else line["auroc"]
+@cache
+def _defaults(method: str) -> Mapping[str, Any]:
+    """All settings of a method as they are without a preset, as records have them."""
+    from onlygood.registry import method_named  # with torch, which tables do without
+
+    config = method_named(method).config_class
+    whole = {f.name: f.default for kind in (config, View, Training) for f in fields(kind)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in whole.items()}
+
+
+def _figure(line: Line, side: Side, metric: str) -> float | None:
+    found = line["parts"].get(side.part) if side.part else line.get(metric)
     return None if found is None else float(found)

@@ -212,7 +212,8 @@ def choosing(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
     """`gpnd` of pictures that no table tests: the place to choose settings on.
 
     What `gpnd` would train on of each class, as far as it is of the official training part (where
-    there is one), is parted once more.
+    there is one), is parted once more. A set without such a part is tested whole where it is the
+    other one of `ood`: no settings of that are to be chosen on it.
     """
     pool = data.merged()
     kept = np.concatenate(_parted(data, pool, seed)[0])

@@ -42,6 +42,7 @@ class Remark:
     tables: Sequence[str] = ()
     datasets: Sequence[str] = ()
     methods: Sequence[str] = ()
+    classes: Sequence[str] = ()
 
     def is_about(self, figure: Figure) -> bool:
         """Whether a figure follows these rules."""
@@ -50,6 +51,7 @@ class Remark:
             and figure.table in (self.tables or (figure.table,))
             and figure.dataset in (self.datasets or (figure.dataset,))
             and figure.method in (self.methods or (figure.method,))
+            and figure.normal in (self.classes or (figure.normal,))
         )
 
 
@@ -95,6 +97,13 @@ REMARKS = (
         ),
     ),
     Remark(
+        words="below 0.5, which a maximum over thresholds cannot be",
+        paper="CBiGAN",
+        tables=("Table II",),
+        methods=("EGBAD",),
+        classes=("toothbrush",),
+    ),
+    Remark(
         words="number of runs not stated; the authors' later code keeps the checkpoint with the "
         "best AUROC on the test pictures, the one behind this table the last",
         paper="CBiGAN",
@@ -138,6 +147,13 @@ REMARKS = (
         words="run by AMA's authors without its normalisation", paper="AMA", methods=("DeepSVDD",)
     ),
     Remark(
+        words="model chosen with about 50 labelled anomalous pictures of the set that is tested, "
+        "whose anomalous share is 20 %",
+        paper="AMA",
+        tables=("Table 2",),
+        methods=("ALAD", "AnoGAN", "Skip-GANomaly", "FGAN"),
+    ),
+    Remark(
         words="the mean is misprinted: the classes have 0.534",
         paper="AMA",
         datasets=("cifar10",),
@@ -171,6 +187,18 @@ REMARKS = (
             "PIAD: perc-L1 (standardised features and L1)",
             "PIAD: rel-perc-L1 (PIAD)",
         ),
+    ),
+    Remark(
+        words="mean of 3 runs; weights chosen by people who saw results of several runs",
+        paper="PIAD",
+        tables=("Table 3",),
+        methods=("PIAD: MSE with hand-chosen weights (baseline)",),
+    ),
+    Remark(
+        words="mean of 3 runs, no selection",
+        paper="PIAD",
+        tables=("Table 3",),
+        methods=("PIAD: MSE + gradient-normalised weights",),
     ),
     Remark(
         words="its code trains on three of five folds (60 %), and chooses a threshold with another",

@@ -120,11 +120,12 @@ by 0.047.
 """
 _CLAIMS = """
 Each row compares cells that are equal in data set, class, seed and all settings but those of the
-claim. Ours is the difference of AUROC; a claim holds when its sign is right for every seed, and
-equality when the difference is at most 0.01 for every seed. It is judged only where the AUROC of
-both sides is above that of the mean picture on the same cells: the best of all its records there,
-whatever distance and seed, and so a little above its mean. Where the two sides of a cell were run
-on two devices, the table says of how many; a small difference is worth less there.
+claim; two methods have each the preset of that name, and the lengths that are told. Ours is the
+difference of AUROC; a claim holds when its sign is right for every seed, and equality when the
+difference is at most 0.01 for every seed. It is judged only where the AUROC of both sides is
+above that of the mean picture on the same cells: the best of all its records there, whatever
+distance and seed, and so a little above its mean. Where the two sides of a cell were run on two
+devices, the table says of how many; a small difference is worth less there.
 """
 
 
