@@ -25,6 +25,8 @@ from itertools import groupby
 from typing import ClassVar, Literal, final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.method import InputShape, Method
@@ -156,8 +158,8 @@ class Reflect(Method):
         """
         light: list[Patches] = []
         if self.evened:
-            mean = x.mean((1, 2, 3), keepdim=True)
-            std = (x - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
+            mean = whole_mean(x)
+            std = whole_mean((x - mean).square()).sqrt()
             light = [torch.cat([mean, std], 3)]
             x = 0.5 + CONTRAST * (x - mean) / (std + FAINT)
         found = self.backbone(x)
@@ -223,3 +225,12 @@ class Reflect(Method):
         """Mean over the worst positions."""
         flat = distances.flatten(1)
         return flat.topk(min(self.config.worst, flat.shape[1])).values.mean(1)
+
+
+def whole_mean(x: Images) -> Float[Tensor, "B 1 1 1"]:
+    """The mean of each whole image, `(B, 1, 1, 1)`.
+
+    One axis at a time: ONNX Runtime adds up numbers one after the other, and of all of a large
+    picture the last digits of such a sum are lost, by which every feature would be moved.
+    """
+    return x.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
 from onlygood import Detector
@@ -17,6 +18,7 @@ from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.deploy.export import export
 from onlygood.deploy.export.validate import compare
 from onlygood.deploy.runtime import Runtime, file
+from onlygood.methods.reflect import whole_mean
 
 RNG = np.random.default_rng(0)
 
@@ -196,3 +198,20 @@ def test_the_runtime_scores_without_torch(scene: Scene, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "scores.json").read_text())["results"]
     assert sum(row["decision"] == "anomalous" for row in rows) >= 8
     assert len(list((tmp_path / "maps").glob("*.png"))) == 32
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_means_of_large_pictures_keep_their_digits(without_shape_checks: None) -> None:
+    # ONNX Runtime adds up one number after the other: of a large picture with an error by which
+    # every feature was moved.
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return whole_mean(x)
+
+    x = torch.from_numpy(RNG.uniform(0.9, 0.91, (1, 3, 448, 448)).astype(np.float32))
+    program = torch.onnx.export(Mean().eval(), (x,), dynamo=True, verbose=False)
+    assert program is not None
+    model = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert found.item() == pytest.approx(x.double().mean().item(), rel=1e-6)
