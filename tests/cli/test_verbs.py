@@ -57,6 +57,14 @@ def test_calibrate_keeps_what_is_not_said(run: Run, model: Path, fake: type[Fake
     assert done.answer["threshold"] < done.answer["previous_threshold"] == 194.0
 
 
+def test_calibrate_tells_of_a_report_that_is_of_before(run: Run, model: Path) -> None:
+    page = model.with_suffix(".html")
+    words = f"{page} is as it was and tells of the calibration before"
+    assert words not in run("calibrate", model, "--target-fpr", "0.1").err
+    page.touch()
+    assert words in run("calibrate", model, "--target-fpr", "0.1").err
+
+
 @pytest.mark.parametrize(
     ("words", "kept"), [([], 0.03), (["--strict-fpr", "0"], None), (["--target-fpr", "0.03"], None)]
 )

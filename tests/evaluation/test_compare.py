@@ -76,6 +76,9 @@ def test_delong_holds_its_level() -> None:
 def test_without_variance_nothing_is_known_of_a_difference() -> None:
     perfect, blind = np.arange(5), np.zeros(5)
     assert delong(LABELS, perfect, 2 * perfect)[2:] == (0, 0, 1)
+    # Both tell all apart, in another order: that is no proof of equality.
+    other = perfect[[1, 0, 2, 3, 4]]
+    assert delong(LABELS, perfect, other) == (1, 1, None, None, None)
     assert delong(LABELS, perfect, blind) == (1, 0.5, None, None, None)
 
 

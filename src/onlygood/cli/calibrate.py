@@ -49,7 +49,7 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Set the thresholds anew, without training."""
-    from onlygood.cli.files import check_new
+    from onlygood.cli.files import beside, check_new
     from onlygood.core.errors import DataError
 
     voice = Voice(json=json, quiet=quiet)
@@ -75,6 +75,8 @@ def calibrate(
         strict_fpr=strict_fpr or None,
     )
     detector.save(target)
+    if (page := beside(target, ".html")).exists():
+        voice.say(f"{page} is as it was and tells of the calibration before")
     if folder is not None:
         voice.say(detector.provenance["calibration_pictures"])
 

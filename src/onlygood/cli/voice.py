@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and words on standard error.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no words.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no notes; results stay.")
+]
 Force = Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing model.")]
 
 

@@ -193,7 +193,7 @@ class Detector:
         kept = remaining(source, leave_out)
         n_left_out = len(source) - len(kept)
         if n_left_out:
-            reporter.note(f"{n_left_out} of them are left out, as was asked for")
+            reporter.note(f"left out, as was asked for: {n_left_out} of them")
         # By all pictures: which ones are kept aside must not decide how they are seen.
         resolved = resolved._replace(
             view=settled(resolved.view, source.subset(kept), registry.method_named(method))

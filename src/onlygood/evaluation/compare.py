@@ -160,7 +160,7 @@ def delong(
     normal ones below it (ties count one half), for each normal one the share of anomalous ones
     above it. The difference is taken as normally distributed, which needs some ten pictures of
     each kind, and areas that are not all but 1. Where the components do not vary at all, nothing
-    can be said of a difference.
+    can be said of a difference, unless both order all pictures alike.
 
     Args:
         labels: `(N,)`, 1 or True = anomalous.
@@ -178,8 +178,10 @@ def delong(
     area_a, area_b = (float(above.mean()) for above, _ in (of_a, of_b))
     variance = sum(float(np.var(x - y, ddof=1)) / len(x) for x, y in zip(of_a, of_b, strict=True))
     if variance == 0:
-        same = area_a == area_b
-        ends = (0.0, 0.0, 1.0) if same else (None, None, None)
+        # Detectors that order all pictures alike do not differ; of others these pictures, which
+        # both tell apart, say nothing.
+        alike = np.array_equal(stats.rankdata(a), stats.rankdata(b))
+        ends = (0.0, 0.0, 1.0) if alike else (None, None, None)
         return Difference(area_a, area_b, *ends)
     deviation = variance**0.5
     reach = float(stats.norm.isf((1 - confidence) / 2)) * deviation
