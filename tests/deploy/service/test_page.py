@@ -21,7 +21,7 @@ from onlygood.deploy.runtime import Runtime
 from onlygood.deploy.service.server import PAGE
 from onlygood.deploy.service.settings import ServiceSettings
 from onlygood.report.heatmap import FAINT, PLASMA
-from tests.deploy.stream import serving
+from tests.deploy.stream import serving, until
 from tests.parts import TINY, normal, scratched, write
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -398,6 +398,86 @@ def test_a_replaced_model_brings_its_own_scores(page: Any, service: str, three: 
     expect(tiles(page)).to_have_count(0)
     expect(page.get_by_text("3 more were scored by another file")).to_be_visible()
     expect(page.get_by_role("button", name="Back to")).to_be_disabled()
+
+
+@pytest.fixture
+def two(page: Any, model: Path, tmp_path: Path) -> Iterator[str]:
+    """The page over a service of two models, `bolt` and `nut`, which is shown."""
+    models = tuple(tmp_path / f"{name}.onnx" for name in ("nut", "bolt"))
+    for path in models:
+        shutil.copy(model, path)
+    settings = ServiceSettings(models=models, log=tmp_path / "two.sqlite", threads=1)
+    with serving(settings) as client:
+        url = str(client.base_url).rstrip("/")
+        page.goto(url)
+        expect(page.locator("#rate")).to_contain_text("%")
+        yield url
+        page.goto("about:blank")  # it asks for what is new, as long as it is open
+
+
+def test_a_model_that_answers_late_is_not_taken_for_the_one_chosen_since(
+    page: Any, two: str, three: list[Path]
+) -> None:
+    held: list[Any] = []
+    page.route("**/v1/models/bolt/calibration", lambda route: held.append(route))
+    with page.expect_request("**/v1/models/bolt/calibration"):
+        page.get_by_label("Model").select_option("bolt")
+    with page.expect_response("**/v1/models/nut/calibration"):
+        page.get_by_label("Model").select_option("nut")
+    with page.expect_response("**/v1/models/bolt/calibration"):
+        held[0].continue_()
+    drop(page, three)
+    expect(tiles(page)).to_have_count(3)
+    expect(page.get_by_label("Model")).to_have_value("nut")
+    assert {row["model"] for row in log(two)} == {"nut"}
+
+
+def test_pictures_wait_for_the_model_that_is_chosen(page: Any, two: str, three: list[Path]) -> None:
+    held: list[Any] = []
+    page.route("**/v1/models/bolt/calibration", lambda route: held.append(route))
+    with page.expect_request("**/v1/models/bolt/calibration"):
+        page.get_by_label("Model").select_option("bolt")
+    drop(page, three)
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    expect(tiles(page)).to_have_count(3)
+    assert {row["model"] for row in log(two)} == {"bolt"}
+
+
+def test_a_model_that_cannot_be_had_is_not_shown_as_chosen(
+    page: Any, two: str, three: list[Path]
+) -> None:
+    full = {"status": 503, "json": {"error": "the log cannot be read"}}
+    page.route("**/v1/inspections?*", lambda route: route.fulfill(**full), times=1)
+    page.get_by_label("Model").select_option("bolt")
+    expect(page.get_by_role("alert")).to_have_text("The log cannot be read.")
+    expect(page.get_by_label("Model")).to_have_value("nut")
+    drop(page, three)
+    expect(tiles(page)).to_have_count(3)
+    assert {row["model"] for row in log(two)} == {"nut"}
+    page.complaints.clear()  # the browser notes the 503
+
+
+def test_a_file_that_is_replaced_meanwhile_does_not_undo_the_choice(
+    page: Any, two: str, three: list[Path]
+) -> None:
+    held: list[Any] = []
+    page.route("**/v1/models", lambda route: held.append(route), times=1)
+    with page.expect_request("**/v1/models"):
+        drop(page, three[:1])
+    page.route("**/v1/models/bolt/calibration", lambda route: held.append(route))
+    with page.expect_request("**/v1/models/bolt/calibration"):
+        page.get_by_label("Model").select_option("bolt")
+    replaced = re.sub('"sha256":"[0-9a-f]*"', '"sha256":"0123"', held[0].fetch().text())
+    held.pop(0).fulfill(body=replaced, content_type="application/json")
+    page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+    expect(page).to_have_url(re.compile("model=bolt"))
+    page.wait_for_timeout(300)
+    drop(page, three[1:])
+    until(lambda: len(log(two)) == 3)
+    assert [row["model"] for row in log(two)] == ["bolt", "bolt", "nut"]
 
 
 def test_errors_are_told_in_words(page: Any, service: str, three: list[Path]) -> None:

@@ -54,19 +54,29 @@ async function start() {
     $("model").value = page.models.some((model) => model.name === name) ? name : page.models[0].name;
     const view = wanted.get("view") === "live" ? "live" : "own";
     document.querySelector(`[name=view][value=${view}]`).checked = true;
-    await changeModel();
+    await changeModel($("model").value);
     $("main").inert = false;
   });
   // A screen at the line is switched on before the service is.
   if (!done && $("locked").hidden) setTimeout(start, 1000 * PAUSE_AFTER_ERROR_S);
 }
 
-async function changeModel() {
-  const model = page.models.find(({ name }) => name === $("model").value);
-  const [calibration, inspections] = await Promise.all([
-    service.calibration(model.name),
-    service.inspections(model.name, REQUESTED),
-  ]);
+/** Take over a model, unless the select names another one by the time the service has answered. */
+async function changeModel(name) {
+  const model = page.models.find((each) => each.name === name);
+  const chosen = () => $("model").value === name;
+  let calibration, inspections;
+  try {
+    [calibration, inspections] = await Promise.all([
+      service.calibration(name),
+      service.inspections(name, REQUESTED),
+    ]);
+  } catch (error) {
+    if (!chosen()) return; // nobody waits for it any more
+    if (page.model) $("model").value = page.model.name; // what pictures are scored with
+    throw error;
+  }
+  if (!chosen()) return;
   Object.assign(page, { model, calibration, threshold: calibration.threshold });
   Object.assign(page, {
     own: page.own.filter(({ model_sha256: sha256 }) => sha256 === model.sha256),
@@ -85,13 +95,16 @@ async function changeModel() {
 /** Ask for the models' states; a file that was replaced brings its own calibration. */
 async function refreshModels() {
   page.models = await service.models();
-  const model = page.models.find(({ name }) => name === page.model.name);
-  if (!model) throw new service.ServiceError(`The service no longer has the model ${page.model.name}.`);
-  if (model.sha256 !== page.model.sha256) {
+  const { name, sha256 } = page.model;
+  if ($("model").value !== name) return; // another one is being taken over
+  const model = page.models.find((each) => each.name === name);
+  if (!model) throw new service.ServiceError(`The service no longer has the model ${name}.`);
+  if (model.sha256 === sha256) {
+    page.model = model;
+  } else {
     page.swapped = new Date().toLocaleTimeString("sv");
-    await changeModel();
+    await changeModel(name);
   }
-  page.model = model;
   describeModel();
 }
 
@@ -155,11 +168,12 @@ function receive(inspections) {
 }
 
 let scoring = Promise.resolve();
+let changing = Promise.resolve();
 
-/** What is dropped while other pictures are being scored waits for them. */
+/** What is dropped while other pictures are being scored, or the model changes, waits for that. */
 function enqueue(files) {
   // What goes wrong with these, whatever it is, is not the next ones'.
-  scoring = scoring.catch(() => {}).then(() => scoreFiles(files));
+  scoring = Promise.allSettled([scoring, changing]).then(() => scoreFiles(files));
 }
 
 async function scoreFiles(files) {
@@ -375,7 +389,7 @@ function exportCsv() {
 
 $("model").addEventListener("change", () => {
   page.swapped = "";
-  attempt(changeModel);
+  changing = attempt(() => changeModel($("model").value));
 });
 $("back").addEventListener("click", () => {
   setThreshold(page.calibration.threshold);
