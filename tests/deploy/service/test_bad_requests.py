@@ -273,7 +273,8 @@ BAD = [
     feedback("half a character", '{"id": 1, "verdict": "miss", "comment": "\\ud800"}', ""),
     feedback("no object", "[1]", ""),
     feedback("no JSON", "{", ""),
-    feedback("deep", "[" * 100_000, "parsing the body", 400),
+    feedback("deep", "[" * 30_000, "parsing the body", 400),
+    feedback("long", "[" * 100_000, "the limit of all that is no picture is 32768", 413),
     feedback("as a form", '{"id": 1, "verdict": "miss"}', "", **{"Content-Type": "text/plain"}),
     # Who asks.
     asked("nothing there", "/v2/score", "nothing here", 404),
@@ -411,6 +412,16 @@ def test_a_slow_upload_is_given_up(service: httpx.Client) -> None:
                 received += connection.recv(65536)
         assert received.startswith(b"HTTP/1.1 408")
     assert service.get("/healthz").status_code == 200
+
+
+def test_the_longest_comment_may_be_written_in_any_way(service: httpx.Client) -> None:
+    number = service.post("/v1/score", files=files(PICTURE)).json()["results"][0]["id"]
+    said = {"id": number, "verdict": "miss", "comment": "\U0001f600" * 2000}
+    for plain in (False, True):
+        body = json.dumps(said, ensure_ascii=plain)
+        kind = {"Content-Type": "application/json"}
+        assert service.post("/v1/feedback", content=body, headers=kind).status_code == 201
+        assert service.get("/v1/inspections").json()["inspections"][0]["comment"] == said["comment"]
 
 
 def test_slow_feedback_is_given_up_too(service: httpx.Client) -> None:

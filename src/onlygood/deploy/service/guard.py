@@ -32,6 +32,12 @@ HEADERS = {
 PART = 65536
 """Bytes of an answer that are given to the network at a time."""
 
+PICTURES = ("/v1/score", "/v1/map")
+"""Take pictures, which are long. What else is sent is parsed where all requests are answered."""
+
+SHORT = 32768
+"""Bytes of any other request: a comment of 2000 characters, each written as two `\\uXXXX`, fits."""
+
 OPEN = ("/", "/healthz", "/readyz")
 """Need no token: the empty page, and whether the service lives."""
 
@@ -75,7 +81,7 @@ class Guard:
         leaving = _Leaving(self, scope, receive, send)
         try:
             headers = Headers(scope=scope)
-            refused = self._stranger(scope, headers) or self._too_much(headers)
+            refused = self._stranger(scope, headers) or self._too_much(scope, headers)
             if refused is None:
                 length = int(headers.get("content-length", 0))
                 await self._pass_on(scope, receive, leaving, length)
@@ -121,7 +127,7 @@ class Guard:
             WWW_Authenticate="Bearer",
         )
 
-    def _too_much(self, headers: Headers) -> JSONResponse | None:
+    def _too_much(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Uvicorn reads and drops the body of what is refused, so that clients hear of it."""
         if "transfer-encoding" in headers:
             return refusal(411, "say how long the request is (Content-Length), not in chunks")
@@ -133,6 +139,13 @@ class Guard:
                 413,
                 f"the request has {int(stated)} bytes, the limit is {self._settings.max_bytes} "
                 f"({self._settings.max_bytes / MIB:.0f} MiB); send fewer or smaller pictures",
+            )
+        # With a slash behind, they are told where to.
+        if int(stated) > SHORT and scope["path"].rstrip("/") not in PICTURES:
+            return refusal(
+                413,
+                f"the request has {int(stated)} bytes, the limit of all that is no picture is "
+                f"{SHORT}; say less",
             )
         if self._pending + int(stated) > self._settings.max_pending_bytes:
             return refusal(
