@@ -1,4 +1,5 @@
 import os
+import resource
 import sqlite3
 import threading
 import time
@@ -176,6 +177,48 @@ def test_all_who_wait_for_a_lock_are_told_at_the_same_time(
     log.look()
     assert not log.trouble
     write(log, "ours")
+
+
+@contextmanager
+def full(path: Path) -> Iterator[None]:
+    """A disk without space, for whatever would make the log longer."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = path.with_name(path.name + "-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_trouble_until_something_can_be_written(log: LogFile, path: Path) -> None:
+    with full(path):
+        with pytest.raises(LogError):
+            write(log, "lost")
+        with log.writing() as writer:
+            writer.execute("DELETE FROM words WHERE rowid < 0")  # there are none
+        assert "look at the disk's space" in log.trouble
+        with pytest.raises(LogError):
+            log.look()
+        assert log.trouble
+    log.look()
+    assert not log.trouble
+    write(log, "kept")
+    assert words(path) == ["kept"]
+
+
+def test_a_disk_that_is_full_from_the_beginning_is_trouble(log: LogFile, path: Path) -> None:
+    with full(path):
+        with pytest.raises(LogError, match="cannot be written"):
+            log.look()
+        assert log.trouble
+
+
+def test_space_is_tried_once_while_all_is_well(log: LogFile, path: Path) -> None:
+    log.look()
+    with full(path):
+        log.look()
+    assert not log.trouble
 
 
 @pytest.mark.parametrize("name", [":memory:", "folder", "pipe"])

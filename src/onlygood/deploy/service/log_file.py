@@ -22,6 +22,10 @@ PATIENCE_S = 10.0
 ENDS = ("", "-wal", "-shm")
 """Of the names of the files that are one database in WAL mode."""
 
+TRIED_BYTES = 65536
+"""That are written to see whether there is space: more than the rows of a request take."""
+TRIALS = "CREATE TABLE IF NOT EXISTS trials (id INTEGER PRIMARY KEY, content BLOB NOT NULL);"
+
 GONE = (
     "the inspection log was moved, removed, replaced or emptied while it was written; nothing is "
     "decided without it: put it back, or start the service anew, which begins a new one"
@@ -57,6 +61,8 @@ class LogFile:
         self._held_since: float | None = None
         """When the first began to wait for a lock that nobody has got since."""
         self._failure = ""
+        self._tried = False
+        """Whether the space was tried once: opening an old file takes none."""
         if path.name == ":memory:":
             raise ConfigError(
                 "a log in memory would be lost with the service; name a file for the inspection log"
@@ -83,9 +89,13 @@ class LogFile:
         Raises:
             LogError: it cannot be written.
         """
-        if self._gone() or self._writer is None or self._held_since is not None:
-            with self.writing():
-                pass
+        known = self._tried and not self._failure and self._held_since is None
+        if known and self._writer is not None and not self._gone():
+            return
+        self._tried = True
+        with self.writing() as writer:
+            # One row, written anew: a few bytes may find room where no decision does.
+            writer.execute(f"REPLACE INTO trials VALUES (1, randomblob({TRIED_BYTES}))")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -99,6 +109,7 @@ class LogFile:
             try:
                 writer = self._present()
                 self._begin(writer, began)
+                changed = writer.total_changes
                 try:
                     yield writer
                     writer.execute("COMMIT")
@@ -113,7 +124,9 @@ class LogFile:
                     f"it: {_advice(error)}"
                 )
                 raise LogError(self._failure) from error
-            self._failure = ""
+            # A transaction that changed nothing has written nothing, so it says nothing of space.
+            if writer.total_changes > changed:
+                self._failure = ""
 
     def read(self, question: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows, with a connection of their own: readers and the writer do not wait for each other.
@@ -233,7 +246,7 @@ class LogFile:
         _write_ahead(writer)
         writer.execute("PRAGMA synchronous = FULL")
         writer.executescript(
-            f"BEGIN IMMEDIATE; {self._tables} PRAGMA application_id = {self._mark}; "
+            f"BEGIN IMMEDIATE; {self._tables} {TRIALS} PRAGMA application_id = {self._mark}; "
             f"PRAGMA user_version = {self._version}; COMMIT;"
         )
 
