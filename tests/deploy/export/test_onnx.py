@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -97,6 +97,25 @@ def test_another_model_is_told_apart(scene: Scene) -> None:
     agreement = compare(other, scene.runtime, scene.folder)
     assert not agreement.agrees
     assert "they do NOT agree" in agreement.words
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("missing", [False, True])
+def test_maps_that_are_no_numbers_or_not_there_do_not_agree(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, place: int, missing: bool
+) -> None:
+    score = Runtime.score
+
+    def spoiling(self: Runtime, *pictures: Any) -> Any:
+        found = list(score(self, *pictures))
+        at = min(place, len(found) - 1)
+        like = found[at].map
+        heat = None if missing or like is None else np.full_like(like, np.nan)
+        found[at] = found[at]._replace(map=heat)
+        return found
+
+    monkeypatch.setattr(Runtime, "score", spoiling)
+    assert not compare(scene.detector, scene.runtime, scene.folder).agrees
 
 
 def test_any_onnx_runtime_can_use_it_with_pictures_of_any_size(scene: Scene) -> None:

@@ -149,9 +149,9 @@ def test_a_log_that_goes_is_said_and_nothing_is_decided(
         assert client.post("/v1/score", files=files(PICTURES[0])).status_code == 200
         settings.log.rename(aside) if how == "moved" else settings.log.unlink()
         assert client.get("/readyz").status_code == 503
-        for path in ("/v1/score", "/v1/score", "/v1/inspections"):
-            ask = client.get if path == "/v1/inspections" else client.post
-            sent = {} if path == "/v1/inspections" else {"files": files(PICTURES[1])}
+        for path in ("/v1/score", "/v1/score", "/v1/inspections", "/v1/inspections.csv"):
+            ask = client.post if path == "/v1/score" else client.get
+            sent = {"files": files(PICTURES[1])} if path == "/v1/score" else {}
             answer = ask(path, **sent)
             assert answer.status_code == 503
             assert "was moved, removed, replaced" in answer.json()["error"]

@@ -52,6 +52,7 @@ def test_a_token_is_not_shown() -> None:
         ({"queue": 4}, "would never have room in a queue of 4"),
         ({"max_pending_bytes": 1}, "would never have room in max_pending_bytes"),
         ({"keep_bytes": 1}, "keep_bytes must be"),
+        ({"models": (Path("b\udcff.onnx"),)}, "is no UTF-8"),
         ({"pins": ("1f0c",)}, "a pin is"),
         ({"pins": ("hexadecimal!",)}, "a pin is"),
     ],

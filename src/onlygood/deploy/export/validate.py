@@ -1,5 +1,6 @@
 """Whether an exported detector says what its original says, and how fast each of them is."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,6 +137,8 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
             scores.append(abs(a.score - b.score) / max(abs(a.score), abs(threshold), TINY))
             if a.map is not None and b.map is not None:
                 maps.append(float(np.abs(a.map - b.map).max() / max(1.0, a.map.max())))
+            elif a.map is not b.map:
+                maps.append(math.inf)
             if a.decision != b.decision:
                 on_it = abs(a.score - threshold) <= TOLERANCE * abs(threshold)
                 (tied if on_it else differ).append(a.name)
@@ -148,8 +151,9 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
     return Agreement(
         precision=runtime.precision,
         pictures=int(readable.sum()),
-        score_difference=max(scores),
-        map_difference=max(maps, default=None),
+        # Of numpy, which keeps what is no number.
+        score_difference=float(np.max(scores)),
+        map_difference=float(np.max(maps)) if maps else None,
         decisions_differ=differ,
         on_the_threshold=tied,
         auroc=_auroc(labels, ours.scores, readable),

@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -268,8 +269,11 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
     )
     def inspections_csv(model: ModelName = None, decision: Decision = None) -> StreamingResponse:
         """The whole log as CSV, newest first."""
+        lines = service.log.csv(model=model, decision=decision)
+        # A log that cannot be read is found with the first row, before the answer begins.
+        first = list(islice(lines, 2))
         return StreamingResponse(
-            service.log.csv(model=model, decision=decision),
+            chain(first, lines),
             media_type="text/csv",
             headers={"Content-Disposition": 'attachment; filename="inspections.csv"'},
         )

@@ -116,6 +116,9 @@ class ServiceSettings:
                 raise ConfigError(
                     f"{path} is no exported model (.onnx); make one: onlygood export {path}"
                 )
+            # It stands in answers, in the log and in metrics, which are text.
+            if any(0xD800 <= ord(character) <= 0xDFFF for character in path.name):
+                raise ConfigError(f"the name of {path!r} is no UTF-8; give the file another")
         stems = [path.stem for path in self.models]
         if twice := {stem for stem in stems if stems.count(stem) > 1}:
             raise ConfigError(
