@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from onlygood.core.settings import View
 from onlygood.data.align import Pose
 
+OVERHEAD = 500
+"""Bytes that objects take beside what they hold: most of all where pictures are tiny."""
+
 
 class Kept(NamedTuple):
     """A picture that was decided."""
@@ -30,7 +33,7 @@ class Kept(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return len(self.content) + (0 if self.heat is None else self.heat.nbytes)
+        return OVERHEAD + len(self.content) + (0 if self.heat is None else self.heat.nbytes)
 
 
 @final
