@@ -206,17 +206,19 @@ def list_tables(folder: Folder = None, json: Json = False) -> None:
     found: list[dict[str, Any]] = []
     for name, of_paper in TABLES.items():
         sets = sets_of(of_paper, folder)
-        lacking = [row.printed for row in of_paper.rows if not row.ways]
+        # Once, though data sets beside each other ask for other ways.
+        printed = {row.printed: row for row in of_paper.rows}
+        lacking = [name for name, row in printed.items() if not row.ways]
         found.append(
             {
                 "name": name,
                 "title": title_of(of_paper),
-                "rows": len(of_paper.rows),
-                "rows_with_a_method": len(of_paper.rows) - len(lacking),
+                "rows": len(printed),
+                "rows_with_a_method": len(printed) - len(lacking),
                 "data": [one for one, there in sets.items() if there],
                 "missing_data": [one for one, there in sets.items() if not there],
                 "weights": list(of_paper.weights),
-                "missing_methods": list(dict.fromkeys(lacking)),
+                "missing_methods": lacking,
             }
         )
     lists = ("data", "missing_data", "weights", "missing_methods")

@@ -386,9 +386,9 @@ def _is_pair(claim: Claim, names: set[str], better: Line, worse: Line) -> bool:
 @cache
 def _defaults(method: str) -> Mapping[str, Any]:
     """All settings of a method as they are without a preset, as records have them."""
-    from onlygood.registry import method_named  # with torch, which tables do without
+    from onlygood.methods import METHODS  # with torch, which tables do without
 
-    config = method_named(method).config_class
+    config = METHODS[method].config_class
     whole = {f.name: f.default for kind in (config, View, Training) for f in fields(kind)}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in whole.items()}
 
