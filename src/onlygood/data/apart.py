@@ -42,6 +42,8 @@ HEADER_SECONDS = 10.0
 """For a header; a sound one takes milliseconds."""
 SECONDS, SECONDS_PER_MEGAPIXEL = 10.0, 0.5
 """For the pixels: ten times what JPEG 2000, the slowest format, takes on one core."""
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+"""How libraries are told their number there: each takes address space, which has an end."""
 SPARE_BYTES = 128 * MIB
 """Of address space, beside twice what a picture should need."""
 
@@ -204,8 +206,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # libtiff writes there
-                # Each thread of a library takes address space, which has its end there.
-                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(THREADS, "1")},
             )
         except OSError as error:
             raise DataError(f"no process to decode it can be started ({error.strerror})") from error
@@ -318,9 +319,6 @@ if sys.platform != "win32":
 
 
 # The other side ---------------------------------------------------------------------------------
-
-
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def _main() -> None:

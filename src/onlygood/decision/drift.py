@@ -91,8 +91,8 @@ def verdict(ascending: np.ndarray, calibration: Calibration) -> Drift:
             smallest,
             f"the stream has left the calibration: {100 * share:.0f} % of the last {n} pictures "
             f"score higher than {100 - 100 * p:.0f} % of normal ones did, where {100 * p:.0f} % "
-            "should; look at light, "
-            "lens and lot, then calibrate again: the promised rate does not hold now",
+            "should; look at light, lens and lot, then calibrate again: the promised rate does not "
+            "hold now",
         )
     if lower > allowed and not calibration.grouped:
         return Drift(

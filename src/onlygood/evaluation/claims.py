@@ -364,13 +364,9 @@ def _is_pair(claim: Claim, names: set[str], better: Line, worse: Line) -> bool:
         return False
     if better["method"] != worse["method"]:
         seen = SEEN & better["resolved"].keys() & worse["resolved"].keys()
-        said = (
-            {name: value for name, value in line["settings"].items() if name not in OWN | SEEN}
-            for line in (better, worse)
-        )
         return (
             better["preset"] == worse["preset"]
-            and next(said) == next(said)
+            and _said(better) == _said(worse)
             and all(better["resolved"][f] == worse["resolved"][f] for f in seen)
         )
     if claim.better.part or claim.worse.part:  # of one training
@@ -379,8 +375,13 @@ def _is_pair(claim: Claim, names: set[str], better: Line, worse: Line) -> bool:
     if any(ours[f] != theirs[f] for f in ours.keys() & theirs.keys() - names):
         return False
     # A field that is newer than one of the records was then as it is by default.
-    newer = {f: v for f, v in {**ours, **theirs}.items() if not (f in ours and f in theirs)}
-    return all(v == _defaults(better["method"]).get(f) for f, v in newer.items() if f not in names)
+    newer, either = (ours.keys() ^ theirs.keys()) - names, {**ours, **theirs}
+    return all(either[f] == _defaults(better["method"]).get(f) for f in newer)
+
+
+def _said(line: Line) -> dict[str, Any]:
+    """What was said beyond the preset, but for what may differ or is compared whole."""
+    return {name: value for name, value in line["settings"].items() if name not in OWN | SEEN}
 
 
 @cache
