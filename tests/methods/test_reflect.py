@@ -50,16 +50,23 @@ def test_the_detail_sharpens_the_map_and_changes_no_score() -> None:
     assert detail.block == 4  # of the 16 pixels that two positions of `layers` take
 
 
-def test_statistics_of_what_is_not_aligned_are_one_for_all_positions() -> None:
+def test_what_is_not_aligned_has_kinds_of_ground_and_a_score_of_both_grids() -> None:
     draw = torch.Generator().manual_seed(0)
-    loose = Reflect(ReflectConfig(), InputShape(1, 128, 128))
+    loose = Reflect(ReflectConfig(kinds=3), InputShape(1, 128, 128))
+    x = torch.rand(2, 1, 128, 128, generator=draw)
     with torch.no_grad():
         loose.learn(loose.measure(iter(torch.rand(3, 10, 1, 128, 128, generator=draw)), 0))
+        scores = loose.score(x)
+        coarse, fine = loose.features(x)
+        assert loose.detail is not None
+        detail = loose.detail(fine)
+        both = (enlarged(loose.distances(coarse), 32, 32) * detail).sqrt()
+    torch.testing.assert_close(scores.total, both.flatten(1).topk(24).values.mean(1))
     tight = fitted(images(30))
-    for method, blocks in ((loose, 1), (tight, 3 * 2)):
+    for method, matrices, kinds in ((loose, 3, True), (tight, 3 * 2, False)):
         assert method.detail is not None
         for distances in (method.distances, method.detail):
-            assert len(distances.whitening.rows) == blocks
+            assert (len(distances.whitening.rows), distances.of_kinds) == (matrices, kinds)
 
 
 def test_features_are_averaged_over_neighbouring_positions() -> None:

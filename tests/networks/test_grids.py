@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood.networks.grids import Distances, Grid, aligned, blocked, unblocked
+from onlygood.networks import grids
+from onlygood.networks.grids import Distances, Grid, aligned, blocked, kinds_of, unblocked
 from onlygood.networks.patches import side_by_side
 
 HEIGHT, WIDTH = 5, 3
@@ -17,16 +18,16 @@ def features(n: int, seed: int = 0) -> list[Tensor]:
     """Noise with a pattern, and channels that go together."""
     draw = torch.Generator().manual_seed(seed)
     pattern = torch.Generator().manual_seed(9)
-    grids = []
+    found = []
     for form in FORMS:
         mixing = torch.randn(form[2], form[2], generator=pattern)
         rows = torch.randn(n, *form, generator=draw) @ mixing
-        grids.append(rows + 3 * torch.randn(form, generator=pattern))
-    return grids
+        found.append(rows + 3 * torch.randn(form, generator=pattern))
+    return found
 
 
 def distances(**settings: float) -> Distances:
-    usual = {"latent": 0, "block": 1, "prior": 0.0, "regularisation": 0.1}
+    usual = {"latent": 0, "block": 1, "kinds": 2, "prior": 0.0, "regularisation": 0.1}
     return Distances([Grid(FINE), Grid(COARSE)], **{**usual, **settings})  # type: ignore[arg-type]
 
 
@@ -57,7 +58,7 @@ def test_few_images_have_a_short_code_and_one_statistic_for_all_has_none() -> No
     loose = learnt(80, each=False, latent=5)
     assert [len(grid.axes.rows) for grid in loose.grids] == [0, 0]
     assert [len(grid.mean.rows) for grid in loose.grids] == [1, 1]
-    assert len(loose.whitening.rows) == 1
+    assert (len(loose.whitening.rows), loose.of_kinds) == (2, True)
 
 
 def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
@@ -70,6 +71,44 @@ def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:
         x = side_by_side(new)[:, i, j].double().numpy()
         expected = (x * np.linalg.solve(covariance, x.T).T).sum(1) ** 0.5
         np.testing.assert_allclose(found[:, i, j], expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_where_one_statistic_is_for_all_the_nearest_kind_of_ground_counts(
+    kinds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grids, "LEAN", 0)
+
+    def ground(n: int, seed: int = 0) -> list[Tensor]:
+        fine, coarse = features(n, seed)
+        fine[:, :, 0] += 100  # Another kind than the other two columns are of.
+        return [fine, coarse]
+
+    made = distances(kinds=kinds)
+    made.learn(torch.cat([grid.flatten(1) for grid in ground(300)], 1), FORMS, False)
+    known = side_by_side(made.standardised(ground(300)))
+    parts = [known[:, :, :1], known[:, :, 1:]] if kinds == 2 else [known]
+    new = made.standardised(ground(2, seed=1))
+    whole = side_by_side(new).double().numpy()
+    expected = []
+    for part in parts:
+        rows = part.flatten(0, 2).double().numpy()
+        covariance = np.cov(rows.T, bias=True) + 0.1 * np.eye(FINE + COARSE)
+        far = whole - rows.mean(0)
+        expected.append(np.einsum("...i,ij,...j", far, np.linalg.inv(covariance), far) ** 0.5)
+    np.testing.assert_allclose(made.mahalanobis(new), np.min(expected, 0), rtol=0.01)
+
+
+def test_a_rare_kind_leans_on_all_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grids, "LEAN", 1e12)
+    heavy = learnt(40, each=False)
+    torch.testing.assert_close(heavy.whitening.rows[0], heavy.whitening.rows[1])
+    assert not torch.equal(heavy.middles.rows[0], heavy.middles.rows[1])
+
+
+def test_there_are_no_more_kinds_than_rows_that_differ() -> None:
+    assert kinds_of(torch.zeros(5, 3), 8).tolist() == [0] * 5
+    assert len(kinds_of(torch.eye(3), 8).unique()) == 3
 
 
 def test_distances_are_told_in_what_is_usual_at_a_position() -> None:
@@ -87,7 +126,7 @@ def test_positions_of_a_block_share_the_mean_of_their_covariances() -> None:
     # The last row and column of blocks have positions in one place only.
     rest = torch.randn(30, HEIGHT, WIDTH, FINE, generator=torch.Generator().manual_seed(0))
     rest = rest - rest.mean(0)
-    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)], True)
+    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)])
     assert len(made.whitening.rows) == 3 * 2
     for block, (rows, columns) in ((0, ((0, 2), (0, 2))), (5, ((4, 5), (2, 3)))):
         of = rest[:, slice(*rows), slice(*columns)].flatten(1, 2).transpose(0, 1)
@@ -99,7 +138,7 @@ def test_positions_of_a_block_share_the_mean_of_their_covariances() -> None:
 def test_the_prior_counts_for_so_many_images_for_each_channel() -> None:
     made = distances(prior=0.5)
     rest = torch.randn(30, HEIGHT, WIDTH, FINE, generator=torch.Generator().manual_seed(0))
-    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)], True)
+    made.whiten([rest, torch.zeros(30, 3, 2, COARSE)])
     own = torch.einsum("nijc,nijd->ijcd", rest, rest).flatten(0, 1) / 29
     prior = (FINE + COARSE) / 2
     for covariance, found in zip(own, made.whitening.rows[:, :FINE, :FINE], strict=True):

@@ -37,7 +37,14 @@ from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.detector import model_file
-from onlygood.detector.learning import learn, new_network, settings_of, settled, surveyed
+from onlygood.detector.learning import (
+    learn,
+    new_network,
+    settings_of,
+    settled,
+    shrinking,
+    surveyed,
+)
 from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
 from onlygood.report.plots import training_curves
 from onlygood.result import Result, Results, judged
@@ -198,6 +205,8 @@ class Detector:
         resolved = resolved._replace(
             view=settled(resolved.view, source.subset(kept), registry.method_named(method))
         )
+        if hidden := shrinking(resolved.view, source.subset(kept)):
+            reporter.note(hidden)
         parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         learned = learn(
@@ -229,6 +238,7 @@ class Detector:
             "preset": preset,
             "seed": seed,
             "pictures": words,
+            **({"seen": hidden} if hidden else {}),
             "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -37,6 +38,11 @@ LOOK, SHAPES = 32, 9
 TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
 """Up to this side in pixels pictures are seen at the second one, else at the third: backbones were
 trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
+FEW, SHRUNK = 3, 2.0
+"""Pictures that tell how much smaller all are made, and from when on that is told."""
+SEEN = 10
+"""Pixels of the resized picture: what is less wide is found on smooth grounds alone
+(docs/frozen.md)."""
 
 
 class Learned(NamedTuple):
@@ -240,7 +246,29 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     )
 
 
-def _readable(pictures: Sequence[Picture]) -> Iterator[Pixels]:
+def shrinking(view: View, source: ImageSource) -> str:
+    """In words, how much smaller a settled view makes pictures and what that may hide.
+
+    Judged by the first few readable ones; empty where they are made less than `SHRUNK` times
+    smaller.
+    """
+    sides = [window(pixels.shape[:2], view) for pixels in islice(_readable(source), FEW)]
+    if not sides:
+        return ""
+    height = int(median(side.height for side in sides))
+    width = int(median(side.width for side in sides))
+    times = max(height, width) / view.size
+    if times < SHRUNK:
+        return ""
+    seen_height, seen_width = view.shape
+    return (
+        f"pictures of {width:,} x {height:,} pixels are seen at {seen_width} x {seen_height}, "
+        f"{times:.1f} times smaller: a defect less than some {SEEN * times:,.0f} pixels wide may "
+        f"not be found; size={2 * view.size} finds half as large ones, in about four times the time"
+    )
+
+
+def _readable(pictures: Iterable[Picture]) -> Iterator[Pixels]:
     for picture in pictures:
         with suppress(DataError):
             yield picture.load()

@@ -83,8 +83,11 @@ class ReflectConfig(Settings):
     """Pictures, for each channel, that the mean covariance of all positions counts for at each."""
     regularisation: float = number(0.01, Range("1e-5 or more", lambda v: v >= LEAST))
     """Added to the variances of standardised features (epsilon)."""
+    kinds: int = number(8, ONE_OR_MORE)
+    """Kinds of ground, each with its mean and covariance, where one statistic is for all."""
     worst: int = number(24, ONE_OR_MORE)
-    """Positions of the finest of `layers`, the most unusual ones, whose mean is the score."""
+    """Positions, the most unusual ones, whose mean is the score: of the finest of `layers`, or of
+    the finer map where one statistic is for all."""
 
 
 @final
@@ -131,14 +134,16 @@ class Reflect(Method):
         if self.evened:
             grids.append(Grid(2, finest=FAINT))
         leaning = {"prior": c.prior, "regularisation": c.regularisation}
-        self.distances = Distances(grids, latent=c.latent, block=c.block, **leaning)
+        self.distances = Distances(grids, latent=c.latent, block=c.block, kinds=c.kinds, **leaning)
         """What the score is made of."""
         self.detail: Distances | None = None
         """What sharpens the map: a code would be of the whole picture, so it has none."""
         if c.detail:
             # Squares of the same size on the picture.
             block = c.block * finest // strides[c.detail]
-            self.detail = Distances([Grid(channels[c.detail])], latent=0, block=block, **leaning)
+            self.detail = Distances(
+                [Grid(channels[c.detail])], latent=0, block=block, kinds=c.kinds, **leaning
+            )
         numbers = sum(
             math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels[name]
             for name, stride in strides.items()
@@ -212,13 +217,17 @@ class Reflect(Method):
     def score(self, x: Images) -> Scores:
         """Mean over the worst positions p of `||W_p (f - G(E(f)))_p|| / u_p`; f is standardised.
 
-        The map is of both grids, the geometric mean: what one of them finds usual is faint.
+        The map is of both grids, the geometric mean: what one of them finds usual is faint. Where
+        ground is of kinds the score is of that, too: there the finer grid knows small defects.
         """
         coarse, fine = self.features(x)
         distances = self.distances(coarse)
         found = enlarged(distances, *x.shape[2:])
         if self.detail:
-            found = (found * enlarged(self.detail(fine), *x.shape[2:])).sqrt()
+            detail = self.detail(fine)
+            found = (found * enlarged(detail, *x.shape[2:])).sqrt()
+            if self.distances.of_kinds:
+                distances = (enlarged(distances, *detail.shape[1:]) * detail).sqrt()
         return Scores.weighted(map=found, distance=(1.0, self.pooled(distances)))
 
     def pooled(self, distances: Positions) -> PerImage:

@@ -4,11 +4,15 @@ A short linear code gives back what it can; what is left is whitened, in blocks 
 its length told in units of what is usual where it lies. `onlygood.methods.reflect` says why.
 """
 
+import warnings
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +33,10 @@ PER_AXIS = 4
 """Training pictures for each entry of the code, at least."""
 PART = 16
 """Pictures that are whitened at a time."""
+LOOKED_AT = 20_000
+"""Positions that kinds of ground are found in, at most."""
+LEAN = 2_000
+"""Positions that the covariance of all counts for in that of a kind."""
 
 
 class Grid(NamedTuple):
@@ -49,6 +57,7 @@ class Distances(nn.Module):
         *,
         latent: int,
         block: int,
+        kinds: int,
         prior: float,
         regularisation: float,
     ) -> None:
@@ -58,6 +67,8 @@ class Distances(nn.Module):
             grids: What is side by side, finest first.
             latent: Entries k of the code; fewer of few images, none with one statistic for all.
             block: Side of the squares of positions that share a covariance.
+            kinds: Of ground that positions are parted into where one statistic is for all: each
+                has its own mean and covariance, and the nearest counts.
             prior: Images, for each channel, that the mean covariance of all positions counts for.
             regularisation: Added to the variances of standardised features (epsilon).
         """
@@ -66,9 +77,12 @@ class Distances(nn.Module):
         self.statistics = nn.ModuleList(self.grids)
         whole = sum(grid.channels for grid in grids)
         self.whitening = Memory(whole, whole, compact=True, triangular=True)
+        self.middles = Memory(whole)
+        """`W_k mu_k` of each kind; empty where statistics are of each position."""
         self.usual = Usual()
         self.latent = latent
         self.block = block
+        self.kinds = kinds
         self.regularisation = regularisation
         # The more channels, the more images a covariance needs to be worth more than the mean.
         self.weight = prior * whole
@@ -90,8 +104,16 @@ class Distances(nn.Module):
         for statistics, grid in zip(self.grids, grids, strict=True):
             statistics.standardise(grid, each)
         self.encode(flat, sizes, min(self.latent, len(flat) // PER_AXIS) if each else 0)
-        self.whiten(grids, each)
+        if each:
+            self.whiten(grids)
+        else:
+            self.whiten_kinds(grids)
         self.gauge(grids)
+
+    @property
+    def of_kinds(self) -> bool:
+        """Whether it has learnt kinds of ground, not what is normal at each position."""
+        return len(self.middles.rows) > 0
 
     def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
         """Choose V, the k leading axes of all grids together, and take off what they give back.
@@ -106,20 +128,52 @@ class Distances(nn.Module):
             grid.axes.store(part)
         flat.addmm_(flat @ axes.T, axes, alpha=-1)
 
-    def whiten(self, rest: Sequence[Patches], each: bool) -> None:
-        """Take the covariances of blocks of positions, leaning on their mean, or one of all."""
+    def whiten(self, rest: Sequence[Patches]) -> None:
+        """Take the covariances of blocks of positions, leaning on their mean."""
         n, height, width, _ = rest[0].shape
-        block = (self.block, self.block) if each else (height, width)
+        block = (self.block, self.block)
         counts = blocked(rest[0].new_ones(1, height, width, 1), block).sum((1, 2))
         squares = rest[0].new_zeros(len(counts), *self.whitening.rows.shape[1:])
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
             rows = blocked(side_by_side(part), block)
             squares.baddbmm_(rows.mT, rows)
-        # What is left has a mean of 0, at each position or over all.
-        freedom = n * counts - (counts if each else 1)
+        # What is left has a mean of 0 at each position.
+        freedom = (n - 1) * counts
         covariances = squares.div_(freedom[:, None, None])
         covariances.lerp_(covariances.mean(0, keepdim=True), self.weight / (self.weight + n))
         self.whitening.store(whitening(covariances, self.regularisation))
+
+    def whiten_kinds(self, rest: Sequence[Patches]) -> None:
+        """Part positions into kinds of ground, and take the mean and the covariance of each.
+
+        Kinds are found by k-means where all positions together are white; their covariances lean
+        on that of all, so that a rare kind is no narrower than it must be.
+        """
+        n, height, width, _ = rest[0].shape
+        total = n * height * width
+        squares = rest[0].new_zeros(self.whitening.rows.shape[1:])
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+        drawn = drawn[:LOOKED_AT].sort().values.to(squares.device)
+        sample, first = [], 0
+        for part in zip(*(grid.split(PART) for grid in rest), strict=True):
+            rows = side_by_side(part).flatten(0, 2)
+            squares.addmm_(rows.T, rows)
+            sample.append(rows[drawn[(drawn >= first) & (drawn < first + len(rows))] - first])
+            first += len(rows)
+        # What is left has a mean of 0 over all.
+        common = squares.div_(total - 1)
+        rows = torch.cat(sample)
+        kind = kinds_of(rows @ whitening(common[None], self.regularisation)[0].T, self.kinds)
+        middles, covariances = [], []
+        for one in kind.unique():
+            own = rows[kind == one]
+            middles.append(own.mean(0))
+            rest_of_own = own - middles[-1]
+            seen = len(own) / len(rows) * total
+            covariance = rest_of_own.T @ rest_of_own / len(own)
+            covariances.append(covariance.lerp(common, LEAN / (LEAN + seen)))
+        self.whitening.store(whitening(torch.stack(covariances), self.regularisation))
+        self.middles.store((self.whitening.rows @ torch.stack(middles)[:, :, None])[:, :, 0])
 
     def gauge(self, rest: Sequence[Patches]) -> None:
         """Take the distance that is usual at each position."""
@@ -153,11 +207,21 @@ class Distances(nn.Module):
         ]
 
     def mahalanobis(self, rest: Sequence[Patches]) -> Positions:
-        """`||W_p r_p||` of what is left, at each position of the finest grid."""
+        """`||W_p r_p||` of what is left, at each position of the finest grid.
+
+        Where ground is of kinds `||W_k (r_p - mu_k)||` of the nearest one.
+        """
         whole = side_by_side(rest)
         size = whole.shape[1:3]
         matrices = self.whitening.rows
-        block = (self.block, self.block) if len(matrices) > 1 else size
+        if self.of_kinds:
+            # One after the other: all at once would take so many times the memory.
+            squares = (
+                (whole @ matrix.T - middle).square().sum(3)
+                for matrix, middle in zip(matrices, self.middles.rows, strict=True)
+            )
+            return reduce(torch.minimum, squares).sqrt()
+        block = (self.block, self.block)
         white = matrices @ blocked(whole, block).mT
         return unblocked(white.square().sum(1), block, size).sqrt()
 
@@ -205,6 +269,15 @@ def principal_axes(flat: Tensor, k: int) -> Tensor:
         return flat.new_zeros(0, flat.shape[1])
     # Of such rows the right singular vectors are the principal axes.
     return torch.from_numpy(randomized_svd(flat.cpu().numpy(), k, random_state=0)[2]).to(flat)
+
+
+def kinds_of(rows: Float[Tensor, "n c"], kinds: int) -> Int[Tensor, " n"]:
+    """Which one of at most so many kinds each row is of, by k-means; the same for the same rows."""
+    means = KMeans(min(kinds, len(rows)), n_init=1, max_iter=30, random_state=0)
+    with warnings.catch_warnings():
+        # Of rows that are alike there are fewer kinds.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return torch.from_numpy(means.fit_predict(rows.cpu().numpy())).long().to(rows.device)
 
 
 def blocked(grid: Patches, block: Sequence[int]) -> Blocks:
