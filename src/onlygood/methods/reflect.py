@@ -86,8 +86,7 @@ class ReflectConfig(Settings):
     kinds: int = number(8, ONE_OR_MORE)
     """Kinds of ground, each with its mean and covariance, where one statistic is for all."""
     worst: int = number(24, ONE_OR_MORE)
-    """Positions, the most unusual ones, whose mean is the score: of the finest of `layers`, or of
-    the finer map where one statistic is for all."""
+    """Positions, the most unusual ones, whose mean is the score."""
 
 
 @final
