@@ -315,6 +315,22 @@ def some_unreadable(scene: Scene) -> Got:
     return done
 
 
+def some_unreadable_to_calibrate(scene: Scene) -> Got:
+    (scene.good / "005.png").write_bytes(b"no picture")
+    done = scene.run("calibrate", scene.model, scene.good, "--target-fpr=0.3")
+    assert done.answer["n_calibration"] == 11
+    return done
+
+
+def some_unreadable_to_evaluate(scene: Scene) -> Got:
+    scene.file("scratch/a.png", encoded(parts.scratched(1)[0]))
+    (scene.good / "005.png").write_bytes(b"no picture")
+    done = scene.run("evaluate", scene.model, scene.folder)
+    assert (done.answer["n_normal"], done.answer["n_unreadable"]) == (11, 1)
+    assert f"{scene.folder}: 12 normal pictures" in done.words
+    return done
+
+
 def all_unreadable(scene: Scene) -> Got:
     for path in scene.good.iterdir():
         path.write_bytes(b"")
@@ -597,7 +613,7 @@ CASES = [
     # Fitting
     Case("one normal picture only", one_picture, 1, "1 picture is too few"),
     Case("pictures that are all identical", identical),
-    Case("some unreadable pictures to learn from", some_unreadable),
+    Case("some unreadable pictures to learn from", some_unreadable, 0, "cannot be read: 1 of them"),
     Case("only unreadable pictures to learn from", all_unreadable, 1, "pictures can be read; the"),
     Case("an unknown method", on("fit", "pac", "GOOD", "-o", "m"), 1, 'did you mean "pca"?'),
     Case("an unknown preset", fit("--preset=papr"), 1, 'has no preset "papr"'),
@@ -631,6 +647,18 @@ CASES = [
     Case("a damaged mask", damaged_mask, 1, "000_mask.png: is no picture"),
     Case("a test set without anomalies", on("evaluate", "MODEL", "HERE"), 1, "no anomalous"),
     Case("a test set without labels", on("evaluate", "MODEL", "GOOD"), 1, "no labels; needs a"),
+    Case(
+        "some unreadable pictures to evaluate",
+        some_unreadable_to_evaluate,
+        0,
+        "cannot be read: 1 of them",
+    ),
+    Case(
+        "some unreadable pictures to calibrate on",
+        some_unreadable_to_calibrate,
+        0,
+        "cannot be read: 1 of them",
+    ),
     Case("too few pictures for the promise", too_few, 1, "needs 230 normal pictures; 12"),
     Case("an unknown table of a paper", on("bench", "table", "ama-9"), 1, 'did you mean "ama-2"?'),
     Case(

@@ -93,6 +93,8 @@ class FakeDetector:
 
 
 class FakeEvaluation:
+    results: ClassVar[list[Result]] = []
+
     def to_json(self) -> dict[str, Any]:
         return {
             "auroc": 0.9,
@@ -133,7 +135,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDetector]:
     monkeypatch.setattr(FakeDetector, "failure", None)
     for module in (
         _module("onlygood.detector", Detector=FakeDetector, Result=Result),
-        _module("onlygood.evaluation.evaluate", evaluate=lambda *_: FakeEvaluation()),
+        _module(
+            "onlygood.evaluation.evaluate",
+            evaluate=lambda *_: FakeEvaluation(),
+            labelled_pictures=lambda _: SimpleNamespace(
+                description="how the folder was understood"
+            ),
+        ),
         _module("onlygood.report.page", write_report=_write_report),
         _module(
             "onlygood.report.filling",

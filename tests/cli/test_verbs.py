@@ -15,6 +15,7 @@ def test_evaluate_json(run: Run, model: Path, good: Path) -> None:
     done = run("evaluate", model, good.parent, "--json")
     assert done.status == 0
     assert done.answer == FakeEvaluation().to_json()
+    assert done.err.startswith("how the folder was understood\n")
 
 
 def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:

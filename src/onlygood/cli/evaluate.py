@@ -38,6 +38,7 @@ def evaluate(
     """Score labelled pictures and say how well normal and anomalous ones are told apart."""
     from onlygood.cli.files import check_writable, open_model
     from onlygood.core.errors import ConfigError, DataError
+    from onlygood.core.text import left_out
 
     voice = Voice(json=json, quiet=quiet)
     if report is not None:
@@ -47,13 +48,17 @@ def evaluate(
 
     from onlygood.detector import Detector
     from onlygood.evaluation.evaluate import evaluate as run
+    from onlygood.evaluation.evaluate import labelled_pictures
 
     detector = open_model(model)
     if report is not None and not isinstance(detector, Detector):
         raise ConfigError(
             f"{model} has no training history for a report; give the model it was exported from"
         )
-    evaluation = run(detector, folder)
+    # How the folder is understood is told before minutes go into it.
+    pictures = labelled_pictures(folder)
+    voice.say(pictures.description)
+    evaluation = run(detector, pictures)
     if report is not None and isinstance(detector, Detector):
         from onlygood.report.filling import evaluation_report
         from onlygood.report.page import write_report
@@ -62,6 +67,7 @@ def evaluate(
 
     figures = evaluation.to_json()
     voice.show(table("measure", "value", rows=_rows(figures)))
+    voice.say(left_out([one.error for one in evaluation.results if one.error is not None]))
     promise = figures["promise"]
     voice.say(f"promised: {detector.calibration.guarantee}")
     voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])

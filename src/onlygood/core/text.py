@@ -1,6 +1,7 @@
 """Words of others, names of files above all, where they could be taken for commands."""
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def visible(text: str) -> str:
@@ -21,3 +22,10 @@ def visible(text: str) -> str:
 def cell(value: object) -> object:
     """A cell of a CSV file; text that a spreadsheet would take for a formula is marked as text."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def left_out(reasons: Sequence[str]) -> str:
+    """How many pictures cannot be read, and why the first cannot; nothing where all can."""
+    if not reasons:
+        return ""
+    return f"left out, as they cannot be read: {len(reasons)} of them; the first: {reasons[0]}"

@@ -26,6 +26,7 @@ from onlygood.core.errors import (
 from onlygood.core.method import Method
 from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import HIGHEST_SEED, Training, View
+from onlygood.core.text import left_out
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import Layout, is_csv, layout, unseen
@@ -223,6 +224,10 @@ class Detector:
         )
         scorer, history = learned.scorer, learned.history
         survey = surveyed(scorer, source.subset(parts.calibration))
+        unreadable = [*learned.unreadable, *survey.unreadable]
+        if unreadable:
+            # They may cost the promise that was asked for, see the note of the calibration.
+            reporter.note(left_out([one.reason for one in unreadable]))
         calibration = _calibration(
             survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
         )
@@ -245,7 +250,7 @@ class Detector:
             "n_anomalous": learned.n_anomalous,
             "n_calibration": len(survey.pictures),
             "training_pictures_sha256": learned.digest,
-            "unreadable": [p._asdict() for p in (*learned.unreadable, *survey.unreadable)],
+            "unreadable": [p._asdict() for p in unreadable],
             "steps": history.steps,
             "images": history.images,
             "training_seconds": round(history.seconds, 3),
@@ -306,7 +311,8 @@ class Detector:
                 strict_fpr=strict_fpr,
             )
             calibrated_on = CalibratedOn.of(survey)
-            provenance["calibration_pictures"] = words + _seen(survey, self.learnt_from)
+            told = (words, _seen(survey, self.learnt_from), _unread(survey))
+            provenance["calibration_pictures"] = "; ".join(filter(None, told))
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
                 *provenance["unreadable"],
@@ -570,7 +576,11 @@ def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
             f"{words} were learnt from, {one} for one, and what a model has seen promises nothing; "
             "give other normal pictures"
         )
-    return f"; {words} equal some that were learnt from, {one} for one"
+    return f"{words} equal some that were learnt from, {one} for one"
+
+
+def _unread(survey: Survey) -> str:
+    return left_out([one.reason for one in survey.unreadable])
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
