@@ -1,6 +1,7 @@
 """Names that a person wrote down find their pictures, or an error."""
 
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -39,6 +40,26 @@ def test_a_name_may_begin_as_a_remark_or_with_a_blank(tmp_path: Path) -> None:
     assert sorted(source.names) == [" 2.png", "#1.png", "3.png"]
     kept = remaining(source, ["#1.png", " 2.png", "#3.png"])
     assert [source.names[i] for i in kept] == ["3.png"]
+
+
+def test_an_umlaut_is_the_same_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("NFC", "NFD"):
+        (path,) = parts.write(parts.normal(1), tmp_path / kind)
+        path.rename(path.with_name(normalize(kind, "Prüfling.png")))
+        parts.write(parts.normal(1), tmp_path / kind, "z")
+        for other in ("NFC", "NFD"):
+            name = normalize(other, "Prüfling.png")
+            assert remaining(ImageSource.of(kind), [name]) == [1]
+            assert remaining(ImageSource.of(kind), [f"{kind}/{name}"]) == [1]
+    # Where both are there, each is itself.
+    (path,) = parts.write(parts.normal(1), tmp_path / "NFC")
+    path.rename(path.with_name(normalize("NFD", "Prüfling.png")))
+    both = ImageSource.of("NFC")
+    name = normalize("NFD", "Prüfling.png")
+    assert [both.names[i] for i in range(3) if i not in remaining(both, [name])] == [name]
 
 
 def test_a_name_that_means_nothing_is_refused(tmp_path: Path) -> None:

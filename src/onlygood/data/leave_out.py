@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import normalize
 
 from onlygood.core.errors import DataError, suggestion
 from onlygood.data.source import ImageSource, printable
@@ -28,7 +29,8 @@ def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> l
     """Positions of the pictures but those of these names or paths, ascending.
 
     Blanks around a name are not of it, unless there is such a picture; nor is one meant that begins
-    with `#`, which is a remark.
+    with `#`, which is a remark. Some systems write an umlaut as one sign, some as two: where no
+    picture is called exactly so, those are meant whose names look the same.
 
     Raises:
         DataError: no picture has one of the names, or none would be left.
@@ -43,12 +45,16 @@ def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> l
     named: dict[str, list[int]] = {}
     for position, name in enumerate(source.names):
         named.setdefault(name, []).append(position)
+    alike: dict[str, set[int]] = {}
+    for spelling, positions in (*named.items(), *((path, [at]) for path, at in known.items())):
+        alike.setdefault(normalize("NFC", spelling), set()).update(positions)
     out: set[int] = set()
     for line in wanted:
         name = line if line in named else line.strip()
-        found = named.get(name) or [
-            known[spelling] for spelling in (name, os.path.abspath(name)) if spelling in known
-        ]
+        spellings = (name, os.path.abspath(name))
+        found = named.get(name) or [known[spelling] for spelling in spellings if spelling in known]
+        for spelling in () if found else spellings:
+            found += alike.get(normalize("NFC", spelling), ())
         if not found:
             if name.startswith("#"):
                 continue
