@@ -67,6 +67,11 @@ def read(path: Path) -> ModelFile:
             # Copies: what is given lies in the file itself, and would change or go with it.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError) as error:
+        if path.suffix.lower() == ".onnx":
+            raise ModelFileError(
+                f"{path} is named like an exported model, which is for scoring alone; give the "
+                "model that it was exported from (.safetensors)"
+            ) from error
         # Only of what is no safetensors file: it begins with a length, any 8 bytes, then a brace.
         if start.startswith((b"PK", b"\x80")) and start[8:] not in (b"", b"{"):
             raise ModelFileError(

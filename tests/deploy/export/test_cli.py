@@ -119,6 +119,20 @@ def test_mistakes_are_told_before_any_work(run: Run, model: Path, tmp_path: Path
     assert "is cut off, or no file" in run("score", tmp_path / "there.onnx", tmp_path).err
 
 
+def test_a_model_where_its_export_is_asked_for_and_the_other_way_round(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    exported = tmp_path / "part.onnx"
+    assert run("export", model, "-o", exported).status == 0
+    for words in (
+        ("calibrate", exported, "--target-fpr", "0.2"),
+        ("export", exported, "-o", tmp_path / "again.onnx"),
+        ("validate", exported, model, tmp_path),
+    ):
+        assert "give the model that it was exported from (.safetensors)" in run(*words).err
+    assert f"make one: onlygood export {model}" in run("validate", model, model, tmp_path).err
+
+
 def test_eight_bits_have_thresholds_of_their_own(
     run: Run, model: Path, folder: Path, tmp_path: Path
 ) -> None:

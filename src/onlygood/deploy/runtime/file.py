@@ -72,6 +72,10 @@ def read(path: Path) -> Content:
     except MemoryError as error:
         raise ModelFileError(f"there is not enough memory to read the model {path}") from error
     if not whole.endswith(end) or len(end) < _LENGTH:
+        if path.suffix.lower() == ".safetensors":
+            raise ModelFileError(
+                f"{path} is no exported model (.onnx); make one: onlygood export {path}"
+            )
         raise ModelFileError(
             f"{path} is cut off, or no file that `onlygood export` has written; copy it again, or "
             "export the model anew"
