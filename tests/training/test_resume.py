@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from onlygood.core.errors import (
     ConfigError,
@@ -448,6 +449,67 @@ def test_runs_in_a_thread_too():
     thread.start()
     thread.join()
     assert done[0].steps == 4
+
+
+def test_runs_of_several_threads_leave_the_global_random_state():
+    """The one that begins first ends first, too."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def running(wait: Callable[[], object]) -> Callable[[], object]:
+        def term(batch: Batch) -> Tensor:
+            wait()
+            return toy.one.weight.expand(len(batch.normal))
+
+        toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one, term=term)])])
+        return lambda: fit(toy, steps=1)
+
+    def second() -> None:
+        begun.set()
+        ended.wait(30)
+
+    before = torch.random.get_rng_state()
+    other = threading.Thread(target=running(second))
+
+    def first() -> None:
+        other.start()
+        begun.wait(30)
+
+    running(first)()
+    ended.set()
+    other.join()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_drops_out_does_not_depend_on_other_threads():
+    def dropped(seed: int, meanwhile: Callable[[], object]) -> list[float]:
+        seen: list[Tensor] = []
+
+        def term(batch: Batch) -> Tensor:
+            meanwhile()
+            seen.append(toy.one.drop(torch.ones(32)))
+            return toy.one.weight.expand(len(batch.normal))
+
+        toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one, term=term)])])
+        toy.one.drop = nn.Dropout(0.5)
+        fit(toy, steps=1, seed=seed)
+        return seen[0].tolist()
+
+    seeded, ended = threading.Event(), threading.Event()
+
+    def second() -> None:
+        seeded.set()
+        ended.wait(30)
+
+    other = threading.Thread(target=dropped, args=(1, second))
+
+    def first() -> None:
+        other.start()
+        seeded.wait(0.5)  # In vain: it has to wait until this one has drawn.
+
+    alone, together = dropped(0, bool), dropped(0, first)
+    ended.set()
+    other.join()
+    assert together == alone
 
 
 # What is refused -------------------------------------------------------------------------------

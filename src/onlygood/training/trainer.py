@@ -10,14 +10,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from onlygood.core import randomness
 from onlygood.core.errors import (
@@ -244,6 +245,7 @@ class _Run:
         self.last_checkpoint = ""
         self.prepared: Tensor | None = None
         self.noise = (0, 0)
+        self.drops = any(isinstance(m, _DropoutNd) and m.p for m in method.modules())
 
     def _plan_for(self, images: TrainingImages, stream: int) -> Plan:
         return Plan(
@@ -488,7 +490,7 @@ class _Run:
         for parameter in mover.parameters:
             parameter.requires_grad_(True)
         batch = self._batch(mover.update, number, repetition)
-        with autocast(self.training, self.device):
+        with self._seeded(number, repetition), autocast(self.training, self.device):
             loss = mover.update.loss(batch)
         self._guard(mover, loss)
         mover.rule.backward(loss, step=self.at.step, repetition=repetition)
@@ -524,11 +526,23 @@ class _Run:
             world=distributed.world(),
             gather=distributed.whole,
         )
-        # Dropout and the like draw from the global state: tie it to the place in the run too.
-        _seed_globally(
-            seed_of(self.trainer.seed, 4, at.stage, at.step, number, repetition, distributed.rank())
-        )
         return self.current
+
+    @contextmanager
+    def _seeded(self, number: int, repetition: int) -> Iterator[None]:
+        """Dropout and the like draw from the global state: tie it to the place in the run too.
+
+        It is that of all threads. Where something drops out, none but this one seeds or draws
+        until the loss is there; other runs need not wait for each other.
+        """
+        at, rank = self.at, distributed.rank()
+        seed = seed_of(self.trainer.seed, 4, at.stage, at.step, number, repetition, rank)
+        with randomness.STATE:
+            _seed_globally(seed)
+            if self.drops:
+                yield
+                return
+        yield
 
     # Watching --------------------------------------------------------------------------------
 
@@ -728,25 +742,51 @@ def _falling(start: float, spent: float) -> float:
     return (1 - spent) / (1 - start) if spent > start else 1.0
 
 
+@final
+class _Fence:
+    """Puts the global random state back when all runs that change it are over.
+
+    Those of several threads need not end in the order in which they began.
+    """
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._before: AbstractContextManager[None] = nullcontext()
+
+    def enter(self) -> None:
+        with randomness.STATE:
+            if not self._runs:
+                devices: Sequence[int] = range(torch.cuda.device_count())
+                self._before = torch.random.fork_rng(devices)
+                self._before.__enter__()
+            self._runs += 1
+
+    def leave(self) -> None:
+        with randomness.STATE:
+            self._runs -= 1
+            if not self._runs:
+                self._before.__exit__(None, None, None)
+
+
+_FENCE = _Fence()
+
+
 @contextmanager
 def _seeded_globally(seed: int) -> Iterator[None]:
     """Fence the global random state: what the run does to it ends with the run."""
-    devices: Sequence[int] = range(torch.cuda.device_count())
-    fence = torch.random.fork_rng(devices)
-    with randomness.STATE:
-        fence.__enter__()
+    _FENCE.enter()
     try:
-        _seed_globally(seed_of(seed))
+        with randomness.STATE:  # Not while another thread draws.
+            _seed_globally(seed_of(seed))
         yield
     finally:
-        with randomness.STATE:
-            fence.__exit__(None, None, None)
+        _FENCE.leave()
 
 
 def _seed_globally(seed: int) -> None:
+    """For whoever holds `randomness.STATE`."""
     # Not `torch.manual_seed`: for each kind of device that has not started yet it keeps the call,
     # with a stack trace, for later; once an update that is slow, and a leak.
-    with randomness.STATE:  # Not while another thread draws its first weights.
-        torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
