@@ -3,7 +3,7 @@
 import copy
 import multiprocessing
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -44,3 +44,17 @@ def test_no_copy_is_made_of_a_file_that_changed(model: Path) -> None:
     another(model)
     with pytest.raises(ModelFileError, match="is not the model that was asked for"):
         copy.deepcopy(runtime)
+
+
+def test_frames_are_scored_as_they_come(model: Path) -> None:
+    taken: list[int] = []
+
+    def camera() -> Iterator[bytes]:
+        for i in range(300):  # perhaps without an end
+            taken.append(i)
+            yield PICTURES[i % 2]
+
+    results = Runtime.load(model, threads=1).stream(camera(), maps=False)
+    assert [next(results).name for _ in range(2)] == ["generator[0]", "generator[1]"]
+    results.close()
+    assert len(taken) <= 64 + 32

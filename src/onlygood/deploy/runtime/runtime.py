@@ -14,7 +14,7 @@ from onlygood.core.settings import View
 from onlygood.data.align import check_alignment
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.resize import counting
-from onlygood.data.source import ImageSource, Picture
+from onlygood.data.source import Picture, pictures_of
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.runtime import file
 from onlygood.result import Result, judged
@@ -146,9 +146,11 @@ class Runtime:
     ) -> Iterator[Result]:
         """The same, one result at a time and in order, in memory that does not grow.
 
-        With `keep` results have the decoded picture, too.
+        A generator of frames or another stream is gone through as results are asked for, 64 +
+        `batch_size` pictures ahead at most, so it need not end. With `keep` results have the
+        decoded picture, too.
         """
-        yield from self.each(ImageSource.of(pictures), maps=maps, keep=keep, batch_size=batch_size)
+        yield from self.each(pictures_of(pictures), maps=maps, keep=keep, batch_size=batch_size)
 
     def each(
         self,
