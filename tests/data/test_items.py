@@ -1,5 +1,6 @@
 """Pictures that somebody else holds: data sets, loaders, streams."""
 
+import io
 import itertools
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -137,6 +138,29 @@ def test_a_picture_of_a_stream_is_what_it_was_when_it_came() -> None:
 
     pictures = list(pictures_of(camera()))
     assert [int(picture.load()[0, 0, 0]) for picture in pictures] == [1, 2, 2]
+
+
+def test_an_image_of_a_stream_is_the_frame_that_it_was_though_its_file_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "frames.tif"
+    first, *more = (Image.new("L", (9, 8), value) for value in (1, 2, 3))
+    first.save(path, save_all=True, append_images=more)
+    whole = io.BytesIO()
+    first.save(whole, "PNG")
+    cut = Image.open(io.BytesIO(whole.getvalue()[:45]))
+
+    def frames() -> Iterator[Image.Image]:
+        with Image.open(path) as image:
+            for number in range(3):
+                image.seek(number)
+                yield image
+        yield cut
+
+    *pictures, last = pictures_of(frames())
+    assert [int(picture.load()[0, 0, 0]) for picture in pictures] == [1, 2, 3]
+    with pytest.raises(DataError, match=r"^generator\[3\]: is damaged or cut off"):
+        last.load()
 
 
 @pytest.mark.parametrize("hold", [Held, flow])

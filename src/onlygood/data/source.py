@@ -4,8 +4,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,10 +253,22 @@ def _as_they_come(stream: Iterable[Any]) -> Iterator[Picture]:
 
 
 def _kept(picture: Any) -> Any:
-    """The picture as it is now: a camera may fill the same memory again before it is looked at."""
+    """The picture as it is now: a camera may fill the same memory again before it is looked at.
+
+    An image of Pillow may be closed by then, or be another frame of its file.
+    """
     if isinstance(picture, np.ndarray):
         return picture.copy()
+    if isinstance(picture, Image.Image):
+        try:
+            return decode(picture)
+        except DataError as error:
+            return Deferred(partial(_refused, str(error)))
     return picture.clone() if is_tensor(picture) else picture
+
+
+def _refused(why: str) -> NoReturn:
+    raise DataError(why)
 
 
 def spooled(stream: Iterable[Any], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:
