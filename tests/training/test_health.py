@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from onlygood.core.errors import ModelFileError
 from onlygood.core.optimizers import Adam
 from onlygood.core.stage import Stage
 from onlygood.training.health import (
@@ -375,3 +376,18 @@ def test_without_a_folder_the_log_is_in_memory():
     log.add({"step": 1})
     log.close()
     assert log.records == [{"step": 1}]
+
+
+@pytest.mark.parametrize("place", ["file/log.jsonl", "full"])
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, place: str):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(ModelFileError, match=f"^cannot write the log {tmp_path / place}: "):
+        Log(tmp_path / place, [{"step": 1}])
+
+
+def test_a_full_disk_ends_a_run_by_its_log(tmp_path: Path):
+    (tmp_path / LOG).symlink_to("/dev/full")
+    toy = Toy(lambda t: [Stage(name="only", updates=[t.update("one", t.one)])])
+    with pytest.raises(ModelFileError, match="No space left on device; free some space or name"):
+        fit(toy, run_dir=tmp_path)

@@ -168,8 +168,8 @@ class Detector:
             CalibrationError: a rate or the confidence is out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
-            ModelFileError: the checkpoint to go on from is missing or damaged, or none can be
-                written.
+            ModelFileError: the checkpoint to go on from is missing or damaged, or nothing can be
+                written to `run_dir`.
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """

@@ -7,11 +7,14 @@ then `validation/TERM` (mean score part of held-out normal pictures).
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, variance
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+from onlygood.core.errors import ModelFileError
 
 Record = dict[str, int | float | str]
 
@@ -25,25 +28,52 @@ class Log:
     """Keeps records in memory, and as JSON lines on disk when there is a run folder."""
 
     def __init__(self, path: Path | None, records: Sequence[Record] = ()) -> None:
+        """Begin the file, in a folder that is made where it is missing.
+
+        Raises:
+            ModelFileError: it cannot be written.
+        """
         self.records: list[Record] = []
-        # Rewritten on resume: lines after the checkpoint belong to steps that are run again.
-        self._file = None if path is None else path.open("w", encoding="utf-8")
+        self._path = path
+        self._file: TextIO | None = None
+        if path is not None:
+            with self._writing():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Rewritten on resume: lines after the checkpoint are of steps that are run again.
+                self._file = path.open("w", encoding="utf-8")
         for record in records:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Append a record, without what is no number: it says nothing, and JSON has none."""
+        """Append a record, without what is no number: it says nothing, and JSON has none.
+
+        Raises:
+            ModelFileError: it cannot be written; the records in memory have it.
+        """
         kept = {k: v for k, v in record.items() if isinstance(v, str) or math.isfinite(v)}
         self.records.append(kept)
         if self._file is not None:
-            self._file.write(json.dumps(kept) + "\n")
-            self._file.flush()
+            with self._writing():
+                self._file.write(json.dumps(kept) + "\n")
+                self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # What could not be written was said so.
+                self._file.close()
             self._file = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise ModelFileError(
+                f"cannot write the log {self._path}: {error.strerror or error}; free some space or "
+                "name another folder with --run-dir"
+            ) from error
 
 
 class Verdict(NamedTuple):

@@ -167,8 +167,8 @@ class Trainer:
             TrainingDiverged: a loss became NaN or ran away, or weights are not finite at the end.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             KeyboardInterrupt: SIGINT came again, `IMPATIENCE` later; nothing is saved.
-            ModelFileError: the checkpoint is missing, damaged or of other networks, or cannot be
-                written.
+            ModelFileError: the checkpoint is missing, damaged or of other networks, or it or the
+                log cannot be written.
         """
         keep_freed_memory()
         distributed.start()
@@ -280,8 +280,6 @@ class _Run:
         distributed.broadcast(self.method.state_dict().values())
         # Only process 0 writes; the others have the same records.
         log_path = self._file(LOG) if distributed.rank() == 0 else None
-        if log_path is not None:
-            log_path.parent.mkdir(parents=True, exist_ok=True)
         self.log = health.Log(log_path, saved.facts["log"] if saved else ())
         for number in range(self.at.stage, len(stages)):
             stage = stages[number]
