@@ -71,3 +71,10 @@ def test_a_name_that_means_nothing_is_refused(tmp_path: Path) -> None:
         remaining(source, ["x"])
     with pytest.raises(DataError, match="all 2 pictures are to be left out"):
         remaining(source, source.names)
+
+
+def test_one_name_is_no_list_of_its_letters(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        parts.write(parts.normal(1), tmp_path)[0].rename(tmp_path / name)
+    with pytest.raises(DataError, match=r'takes a list of names, got "a.png"; write \["a.png"\]'):
+        remaining(ImageSource.of(tmp_path), "a.png")

@@ -33,8 +33,10 @@ def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> l
     picture is called exactly so, those are meant whose names look the same.
 
     Raises:
-        DataError: no picture has one of the names, or none would be left.
+        DataError: no picture has one of the names, none would be left, or it is a single name.
     """
+    if isinstance(names, str):  # else each of its letters would be a name
+        raise DataError(f'leave_out takes a list of names, got "{names}"; write ["{names}"]')
     wanted = {os.fspath(name) for name in names}
     known = {
         spelling: position
