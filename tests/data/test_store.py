@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.images import Pick, TrainingImages
 from onlygood.core.settings import View
 from onlygood.data.loading import READ_AHEAD, in_order, iterate
@@ -180,3 +180,10 @@ def test_an_endless_plan_can_be_streamed():
     batches = store.batches(endless())
     first, second = next(iter(batches)), next(iter(batches))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_batch_has_less_than_one_picture(size: int) -> None:
+    """Else it would have all of them, and of a stream that does not end there would be none."""
+    with pytest.raises(ConfigError, match=f"batch_size must be 1 or more, got {size}"):
+        next(iterate(ImageSource.of(np.zeros((8, 8))), View(size=16, channels=1), size))

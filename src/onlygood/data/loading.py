@@ -10,7 +10,7 @@ from typing import NamedTuple, ParamSpec, TypeVar, final
 import numpy as np
 from jaxtyping import UInt8
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
 from onlygood.data.align import Pose, pose_in
 from onlygood.data.apart import COMMON, HUGE, Budget, Decoded, decode_apart, opened
@@ -176,7 +176,12 @@ def iterate(
 
     Holds `batch_size + READ_AHEAD` preprocessed pictures at most. With `keep` also the pictures
     themselves: of a batch, which is smaller where they are large, and one for each thread.
+
+    Raises:
+        ConfigError: no batch has such a size.
     """
+    if not batch_size >= 1:
+        raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
     batch: list[Loaded] = []
     kept = 0
     ahead = threads + 1 if keep else READ_AHEAD
@@ -185,7 +190,7 @@ def iterate(
         for item in in_order(found, ahead):
             batch.append(item)
             kept += 0 if item.whole is None else item.whole.nbytes
-            if len(batch) == batch_size or kept >= KEPT_BYTES:
+            if len(batch) >= batch_size or kept >= KEPT_BYTES:
                 yield batch
                 batch, kept = [], 0
     if batch:
