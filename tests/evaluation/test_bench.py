@@ -274,6 +274,19 @@ def test_the_points_of_a_curve_are_runs_of_their_own_where_stages_share_the_budg
         assert torch.equal(second[name], whole[name])
 
 
+def test_the_budgets_of_a_curve_do_not_repeat_what_is_noted() -> None:
+    class Listening(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, words: str) -> None:
+            self.notes.append(words)
+
+    heard = Listening()
+    run_cell(network(decay_from=0.5), tasks().task("round"), curve=2, reporter=heard)
+    assert len(heard.notes) == 1
+
+
 def test_a_curve_over_epochs() -> None:
     epochs = TINY_NET | {"epochs": 2}
     line = run_cell(cell(method="autoencoder", settings=epochs), tasks().task("round"), curve=2)

@@ -54,7 +54,7 @@ from onlygood.networks.sharing import SharedFeatures, sharing
 from onlygood.tracking import Name, tracking
 from onlygood.training import distributed
 from onlygood.training.precision import uses_bf16
-from onlygood.training.reporting import Reporter, Silent
+from onlygood.training.reporting import Once, Reporter, Silent
 from onlygood.training.trainer import CHECKPOINT
 
 LIBRARIES = ("onlygood", "torch", "numpy", "pillow", "scikit-learn")
@@ -328,6 +328,8 @@ def run_cell(
     found: Line = {}
     points: list[Line] = []
     budget, total = _budget(cell)
+    # Every budget would say anew how many pictures there are.
+    reporter = Once(reporter or Silent())
     with TemporaryDirectory() as temporary:
         for part in range(1, curve + 1):
             shorter = replace(cell, settings=cell.settings | {budget: total * part // curve})

@@ -1,7 +1,7 @@
 """Who hears of a run's progress while it goes on."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -56,6 +56,37 @@ class Silent:
 
     def finish(self) -> None:
         """Nothing."""
+
+
+@final
+class Once:
+    """Passes on what it hears, the same note a single time."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._noted: set[str] = set()
+
+    def start(self, words: str) -> None:
+        """Passed on."""
+        self._reporter.start(words)
+
+    def advance(self, share: float, images_per_second: float, terms: Mapping[str, float]) -> None:
+        """Passed on."""
+        self._reporter.advance(share, images_per_second, terms)
+
+    def record(self, record: health.Record) -> None:
+        """Passed on."""
+        self._reporter.record(record)
+
+    def note(self, words: str) -> None:
+        """Passed on, if it is new."""
+        if words not in self._noted:
+            self._noted.add(words)
+            self._reporter.note(words)
+
+    def finish(self) -> None:
+        """Passed on."""
+        self._reporter.finish()
 
 
 class _Rate(ProgressColumn):
