@@ -80,6 +80,17 @@ def test_without_variance_nothing_is_known_of_a_difference() -> None:
     other = perfect[[1, 0, 2, 3, 4]]
     assert delong(LABELS, perfect, other) == (1, 1, None, None, None)
     assert delong(LABELS, perfect, blind) == (1, 0.5, None, None, None)
+    # Every component differs by a third, which is no third to the last digit.
+    turns = np.array([0, 1, 0, 1, 0, 1])
+    assert delong(turns, np.arange(6), [1, 0, 3, 2, 5, 4])[2:] == (None, None, None)
+
+
+def test_without_variance_nothing_is_known_of_precisions_either() -> None:
+    perfect, blind = np.arange(5), np.zeros(5)
+    assert bootstrapped_precision(LABELS, perfect, 2 * perfect)[2:] == (0, 0, None)
+    other = perfect[[1, 0, 2, 3, 4]]
+    assert bootstrapped_precision(LABELS, perfect, other) == (1, 1, None, None, None)
+    assert bootstrapped_precision(LABELS, perfect, blind) == (1, 0.4, None, None, None)
 
 
 def test_mcnemar_is_exact() -> None:

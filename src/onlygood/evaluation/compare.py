@@ -20,6 +20,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Of the bootstrap, drawn from `SEED`."""
 SEED = 0
+ROUNDING = 1e-28
+"""A smaller variance is none: equal shares, such as thirds, are equal to rounding alone."""
 
 
 class Difference(NamedTuple):
@@ -177,11 +179,10 @@ def delong(
     of_a, of_b = (_components(labels, scores) for scores in (a, b))
     area_a, area_b = (float(above.mean()) for above, _ in (of_a, of_b))
     variance = sum(float(np.var(x - y, ddof=1)) / len(x) for x, y in zip(of_a, of_b, strict=True))
-    if variance == 0:
+    if variance < ROUNDING:
         # Detectors that order all pictures alike do not differ; of others these pictures, which
         # both tell apart, say nothing.
-        alike = np.array_equal(stats.rankdata(a), stats.rankdata(b))
-        ends = (0.0, 0.0, 1.0) if alike else (None, None, None)
+        ends = (0.0, 0.0, 1.0) if _alike(a, b) else (None, None, None)
         return Difference(area_a, area_b, *ends)
     deviation = variance**0.5
     reach = float(stats.norm.isf((1 - confidence) / 2)) * deviation
@@ -217,7 +218,8 @@ def bootstrapped_precision(
     """Difference of the average precisions, with the interval of the paired percentile bootstrap.
 
     Normal and anomalous pictures are drawn apart, so that their shares stay: average precision
-    depends on these.
+    depends on these. Where every sample has the same difference, nothing can be said of it, unless
+    both order all pictures alike.
 
     Raises:
         DataError: a score is NaN, numbers differ, or there are not two pictures of each kind.
@@ -235,7 +237,13 @@ def bootstrapped_precision(
         differences[i] = precisions[0](weights) - precisions[1](weights)
     low, high = np.quantile(differences, ((1 - confidence) / 2, (1 + confidence) / 2))
     whole = [of(np.ones(len(anomalous))) for of in precisions]
+    if np.ptp(differences) ** 2 < ROUNDING and not _alike(a, b):
+        return Difference(whole[0], whole[1], None, None, None)
     return Difference(whole[0], whole[1], float(low), float(high), None)
+
+
+def _alike(a: ArrayLike, b: ArrayLike) -> bool:
+    return np.array_equal(stats.rankdata(a), stats.rankdata(b))
 
 
 def _weighted_precision(
