@@ -11,6 +11,7 @@ from onlygood.evaluation import protocols
 from onlygood.evaluation.protocols import (
     COIL_OBJECTS,
     PROTOCOLS,
+    TESTED_WHOLE,
     Task,
     attribute,
     choosing,
@@ -94,6 +95,12 @@ def test_choosing_sees_nothing_that_a_table_tests() -> None:
 def test_choosing_takes_what_there_is_of_a_set_without_an_official_split() -> None:
     task = choosing(LabelledSet("coil", NAMES, part("train", ()), part("test", (50, 50, 50))), 1)
     assert (len(task.train), len(task.test.source)) == (32, 16)
+
+
+def test_choosing_refuses_a_set_that_tables_test_whole() -> None:
+    for name in TESTED_WHOLE:
+        with pytest.raises(ConfigError, match=f"{name} has no training part and is tested whole"):
+            open_tasks("choose", name)
 
 
 def test_ood_draws_a_fifth() -> None:

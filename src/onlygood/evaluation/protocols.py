@@ -65,6 +65,8 @@ Module = Literal["mono", "poly"]
 CELLS: dict[str, Module] = {"elpv-mono": "mono", "elpv-poly": "poly"}
 """Module types of ELPV by the names of their data sets."""
 
+TESTED_WHOLE = ("imagenet", "mnist-5k")
+"""Data sets without a training part that are the other one of `ood` in tables."""
 
 Indices = NDArray[np.intp]
 
@@ -212,8 +214,7 @@ def choosing(data: LabelledSet, normal: int, seed: int = SPLIT_SEED) -> Task:
     """`gpnd` of pictures that no table tests: the place to choose settings on.
 
     What `gpnd` would train on of each class, as far as it is of the official training part (where
-    there is one), is parted once more. A set without such a part is tested whole where it is the
-    other one of `ood`: no settings of that are to be chosen on it.
+    there is one), is parted once more. For `TESTED_WHOLE` there is no such place.
     """
     pool = data.merged()
     kept = np.concatenate(_parted(data, pool, seed)[0])
@@ -419,6 +420,11 @@ def _to_report(made: str, name: str, folder: Path | None) -> Tasks:
 
 
 def _to_choose(name: str, folder: Path | None) -> Tasks:
+    if name in TESTED_WHOLE:
+        raise ConfigError(
+            f"{name} has no training part and is tested whole by ood: no picture of it is there to "
+            "choose on; take another data set, such as fashion-mnist"
+        )
     if name in CELLS:
         return _cells(solar_cells_to_choose, name, folder)
     if name in MADE:
@@ -523,7 +529,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "choose": Protocol(
         summary="pictures that no table tests, as in gpnd or of a half: settings are chosen here",
-        datasets="those of gpnd; elpv-mono, elpv-poly; parts, surfaces",
+        datasets="those of gpnd but mnist-5k; elpv-mono, elpv-poly; parts, surfaces",
         open=_to_choose,
     ),
 }
