@@ -15,6 +15,7 @@ from PIL import Image
 from onlygood.report import page
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import FAINT
+from onlygood.report.plots import training_curves
 
 DECISION = DecisionSummary(
     threshold=2.0,
@@ -111,6 +112,21 @@ def _full() -> ReportContent:
         provenance={"seed": 0},
         evaluation=EVALUATION,
     )
+
+
+def test_a_curve_of_one_point_is_a_dot() -> None:
+    for points, dots in ([(0, 1.0)], 1), ([(0, 1.0), (9, 1.0)], 0), ([(0, 1.0), (5, math.nan)], 1):
+        html = page.render(dataclasses.replace(BARE, curves={"loss": points}))
+        assert html.count('class="dot"') == dots
+    [line] = training_curves({"loss": [(0, 1.0)]}).axes[0].lines
+    assert line.get_marker() == "o"
+
+
+def test_no_mark_is_drawn_over_a_label() -> None:
+    decision = dataclasses.replace(DECISION, strict_threshold=2.1)
+    html = page.render(dataclasses.replace(BARE, decision=decision, calibration_scores=[0.0, 2.2]))
+    chart = html[html.index('<svg class="plot bars"') :]
+    assert chart.rindex('class="mark"') < chart.index('class="label over"')
 
 
 def test_bare_content_shows_the_decision_and_no_empty_section() -> None:

@@ -22,7 +22,8 @@ def training_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> "Figur
     for number, (name, points) in enumerate(curves.items(), 1):
         steps, values = zip(*points, strict=True)
         axes = figure.add_subplot(rows, min(COLUMNS, len(curves)), number)
-        axes.plot(steps, values, linewidth=1)
+        # A line needs two points to be seen.
+        axes.plot(steps, values, linewidth=1, marker="" if len(steps) > 1 else "o")
         axes.set_title(name, fontsize="small")
         if min(values) > 0 and max(values) > 100 * min(values):
             axes.set_yscale("log")
