@@ -36,6 +36,14 @@ def test_lines_come_back_and_the_newest_of_a_cell_counts(tmp_path: Path) -> None
     assert len(file.read_text().splitlines()) == 3
 
 
+def test_a_last_line_without_its_end_is_ended_first(tmp_path: Path) -> None:
+    file = tmp_path / "r"
+    file.write_text(json.dumps(LINE))
+    append(file, LINE | {"seed": 1})
+    append(file, LINE | {"seed": 2})
+    assert [line["seed"] for line in read(file)] == [0, 1, 2]
+
+
 def test_several_files_and_one_that_is_not_there(tmp_path: Path) -> None:
     append(tmp_path / "a", LINE)
     append(tmp_path / "b", LINE | {"class": "long"})

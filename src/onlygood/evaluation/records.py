@@ -88,6 +88,10 @@ def append(file: Path, line: Line) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            if os.fstat(handle).st_size:
+                # An editor may have left the last line without its end; two in one are lost.
+                os.lseek(handle, -1, os.SEEK_END)
+                content = content if os.read(handle, 1) == b"\n" else b"\n" + content
             written = os.write(handle, content)
             if written < len(content):
                 # A disk that fills up takes the first part, and says nothing.
