@@ -71,6 +71,17 @@ def test_settings_are_told_apart() -> None:
     ]
 
 
+def test_seeds_before_and_after_a_default_changed_are_no_mean() -> None:
+    """The hash is of what is not at its default, and so the same on both sides."""
+    before, after = (line(0.5, resolved={"size": size}) for size in (32, 64))
+    newer = line(0.7, seed=1, resolved={"size": 64, "lately": 1})
+    found = overall([before | {"seed": 2}, after, newer])
+    assert [(row["settings"], row["AUROC"]) for row in found] == [
+        ("small, size=64", "0.600 ± 0.141"),
+        ("small, size=32", "0.500"),
+    ]
+
+
 def test_settings_are_the_same_in_any_order() -> None:
     said = {"steps": "9", "lr": "0.1"}
     turned = dict(reversed(said.items()))

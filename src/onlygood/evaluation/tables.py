@@ -229,21 +229,45 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
     """Lines by method, words on settings, and schedule.
 
     In whatever order settings were said, they are the same. Equal words can stand for other
-    settings, where a preset has changed between the runs; such groups are told apart by their hash.
+    settings, where a preset has changed between the runs; such groups are told apart by their hash,
+    or by the settings themselves where it was a default, of which the hash knows nothing.
     """
-    found: dict[tuple[object, ...], dict[str, list[Line]]] = {}
+    found: dict[tuple[object, ...], list[list[Line]]] = {}
     order = sorted(lines, key=lambda line: (line["method"], line["preset"], line["seed"]))
     for line in order:
         said = frozenset(line["settings"].items())
-        key = (line["method"], line["preset"], said, line["schedule"])
-        found.setdefault(key, {}).setdefault(line["config_hash"], []).append(line)
+        versions = found.setdefault((line["method"], line["preset"], said, line["schedule"]), [])
+        same = next(
+            (
+                version
+                for version in versions
+                if version[0]["config_hash"] == line["config_hash"]
+                and not _changed(version[0], line)
+            ),
+            None,
+        )
+        if same is None:
+            versions.append(same := [])
+        same.append(line)
     groups = []
     for versions in found.values():
-        for config_hash, same in versions.items():
-            more = f" ({config_hash})" if len(versions) > 1 else ""
-            name = (same[0]["method"], in_words(same[0]) + more, same[0]["schedule"])
-            groups.append(_Group(name, same))
+        for same in versions:
+            first = same[0]
+            alike = [v[0] for v in versions if v[0]["config_hash"] == first["config_hash"]]
+            changed = merged(_changed(first, other) for other in alike)
+            more = "".join(f", {field}={first['resolved'][field]}" for field in changed)
+            if len(alike) < len(versions):
+                more += f" ({first['config_hash']})"
+            groups.append(
+                _Group((first["method"], in_words(first) + more, first["schedule"]), same)
+            )
     return groups
+
+
+def _changed(one: Line, other: Line) -> list[str]:
+    """Settings that both name, with other values; what is newer than one of them is not."""
+    ours, theirs = one["resolved"], other["resolved"]
+    return [field for field in ours if theirs.get(field, ours[field]) != ours[field]]
 
 
 def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> Sheet:
