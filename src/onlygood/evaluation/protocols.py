@@ -435,6 +435,11 @@ def _to_choose(name: str, folder: Path | None) -> Tasks:
 def _own(name: str, folder: Path | None) -> Tasks:
     if folder is None:
         raise ConfigError(f'own data (called "{name}" in records) need --folder: {FORMS}')
+    if {"/", "\\"} & set(name):
+        raise ConfigError(
+            f'a name of own data is no path, got "{name}"; records lie in a file of that name: say '
+            f"--dataset {folder.stem or 'mine'}"
+        )
     splits = own_splits(folder) or {WHOLE: own(folder)}
     names = tuple(splits)
     return Tasks(

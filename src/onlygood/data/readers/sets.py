@@ -101,8 +101,16 @@ def known_split(
     Raises:
         DataError: a part is empty.
     """
-    if not len(train) or not len(normal) or not anomalous:
-        raise DataError(f"{title}: a part is empty; the files are not the original ones")
+    counts = {
+        "training": len(train),
+        "normal test": len(normal),
+        "anomalous test": len(anomalous),
+    }
+    if empty := [words for words, count in counts.items() if not count]:
+        raise DataError(
+            f"{title}: a part is empty: there are no {empty[0]} pictures; give the original files, "
+            "or take a protocol such as gpnd where the data set has no official split"
+        )
     parts = [("good", normal), *anomalous]
     kinds = [kind for kind, source in parts for _ in source]
     labels = np.array([kind != "good" for kind in kinds], dtype=bool)
