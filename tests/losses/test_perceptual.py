@@ -74,3 +74,17 @@ def test_enlarged_maps():
     same = torch.rand(2, 3, 5)
     torch.testing.assert_close(enlarged(same, 3, 5), same)
     torch.testing.assert_close(enlarged(same, 12, 20).mean((1, 2)), same.mean((1, 2)))
+
+
+def test_enlarged_maps_of_sides_that_are_no_multiple_of_the_stride():
+    positions = torch.tensor([[[0.0, 4.0]]])
+    whole = torch.tensor([0.0, 1.0, 3.0, 4.0])
+    # Two positions, two pixels apart, and three pixels: one of four lies outside.
+    assert torch.equal(enlarged(positions, 1, 3, stride=2)[0, 0], whole[:3])
+    assert torch.equal(enlarged(positions.mT, 3, 1, stride=2, before=True)[0, :, 0], whole[1:])
+    # A fifth pixel, of which the network has dropped what it saw.
+    assert torch.equal(
+        enlarged(positions, 1, 5, stride=2)[0, 0], torch.tensor([0.0, 1.0, 3.0, 4.0, 4.0])
+    )
+    # Not the grid of this stride: stretched.
+    assert torch.equal(enlarged(positions, 1, 8, stride=2), enlarged(positions, 1, 8))

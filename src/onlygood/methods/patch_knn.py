@@ -115,7 +115,8 @@ class PatchKNN(Method):
         features = self.features(x)
         nearest = self.memory.nearest(features.flatten(0, 2), 1)
         distances = self.usual(nearest.view(features.shape[:3]))
+        net, size = self.features.backbone, x.shape[2:]
         return Scores.weighted(
-            map=enlarged(distances, *x.shape[2:]),
+            map=enlarged(distances, *size, stride=net.strides[0], before=net.pads_before),
             distance=(1.0, top_mean(distances, self.config.top)),
         )

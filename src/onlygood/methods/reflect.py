@@ -120,7 +120,7 @@ class Reflect(Method):
         strides = dict(zip(self.backbone.layers, self.backbone.strides, strict=True))
         channels = dict(zip(self.backbone.layers, self.backbone.channels, strict=True))
         layers = [name for name in self.backbone.layers if name in c.layers]
-        finest = strides[layers[0]]
+        finest = self.stride = strides[layers[0]]
         if c.detail and strides[c.detail] >= finest:
             raise ConfigError(
                 f'detail must be finer than layers, got "{c.detail}" beside "{layers[0]}"; name '
@@ -221,12 +221,15 @@ class Reflect(Method):
         """
         coarse, fine = self.features(x)
         distances = self.distances(coarse)
-        found = enlarged(distances, *x.shape[2:])
+        size, before, finest = x.shape[2:], self.backbone.pads_before, self.backbone.strides[0]
+        found = enlarged(distances, *size, stride=self.stride, before=before)
         if self.detail:
             detail = self.detail(fine)
-            found = (found * enlarged(detail, *x.shape[2:])).sqrt()
+            found = (found * enlarged(detail, *size, stride=finest, before=before)).sqrt()
             if self.distances.of_kinds:
-                distances = (enlarged(distances, *detail.shape[1:]) * detail).sqrt()
+                step = self.stride // finest
+                on_fine = enlarged(distances, *detail.shape[1:], stride=step, before=before)
+                distances = (on_fine * detail).sqrt()
         return Scores.weighted(map=found, distance=(1.0, self.pooled(distances)))
 
     def pooled(self, distances: Positions) -> PerImage:

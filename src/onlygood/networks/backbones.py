@@ -76,6 +76,8 @@ class Backbone(nn.Module):
         network: nn.Module,
         layers: Mapping[str, Layer],
         normalisation: tuple[Sequence[float], Sequence[float]] = IMAGENET,
+        *,
+        pads_before: bool = False,
     ) -> None:
         """Freeze `network`; `backbone` is how to get one by name.
 
@@ -85,6 +87,7 @@ class Backbone(nn.Module):
             layers: By name, finest first.
             normalisation: Mean and standard deviation that the network wants subtracted and
                 divided by, for each of three channels.
+            pads_before: See the attribute.
         """
         super().__init__()
         self.name = name
@@ -95,6 +98,9 @@ class Backbone(nn.Module):
         """Channels of each layer's map."""
         self.strides = tuple(layer.stride for layer in layers.values())
         """Pixels of the image from one position to the next, of each layer's map."""
+        self.pads_before = pads_before
+        """Whether images of odd sides get their padding above and on the left ("SAME" of
+        TensorFlow): positions then end where the image does, and begin before it."""
         self.sha256 = _digest(network.state_dict())
         """Checksum of the weights up to the deepest layer."""
         _freeze(network)
@@ -244,7 +250,13 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
         network = _Rows(architecture.rows()[: taps[-1] + 1], taps)
     path = path or architecture.file()
     _fill(network, _read(name, path), architecture.key, f"{path} holds no weights of {name}")
-    return Backbone(name, network, chosen, architecture.normalisation)
+    return Backbone(
+        name,
+        network,
+        chosen,
+        architecture.normalisation,
+        pads_before=architecture.pads_before,
+    )
 
 
 def trained_statistics(found: Backbone) -> tuple[Tensor, Tensor]:
@@ -325,6 +337,7 @@ class _Architecture(NamedTuple):
     key: Callable[[str], str]
     """The name in the file of one of our tensors."""
     normalisation: tuple[Sequence[float], Sequence[float]]
+    pads_before: bool = False
 
 
 class _Rows(nn.Module):
@@ -489,6 +502,7 @@ _ARCHITECTURES = {
         # Unlike most: the weights were converted from TensorFlow, where 127 and 128 of 255 were
         # used, and the running variances of the first layer agree with that alone.
         normalisation=_TENSORFLOW,
+        pads_before=True,
     ),
     "vgg19": _Architecture(
         rows=_vgg19_rows,
@@ -556,7 +570,9 @@ def _from_timm(name: str, model: str, layers: Sequence[str], weights: Path | Non
     if str(network.output_fmt.value) == "NHWC":
         network = _ChannelsFirst(network)
     config = timm.get_pretrained_cfg(model)
-    return Backbone(name, network, chosen, (config.mean, config.std))
+    # How timm calls layers that pad as TensorFlow does.
+    same = any("Same" in type(module).__name__ for module in network.modules())
+    return Backbone(name, network, chosen, (config.mean, config.std), pads_before=same)
 
 
 def _timm_layers(outputs: Iterable[Mapping[str, Any]]) -> dict[str, Layer]:
