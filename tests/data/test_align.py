@@ -97,6 +97,15 @@ def test_what_is_like_nothing_stays_as_it_lies() -> None:
     assert pose(part(), reference_text(even)) == UNMOVED
 
 
+def test_noise_on_a_plain_surface_turns_nothing() -> None:
+    def plain(seed: int) -> Pixels:
+        draw = np.random.default_rng(seed)
+        return np.clip(draw.normal(0, 4, (200, 300, 1)), 0, 255).astype(np.uint8)
+
+    reference = reference_text(plain(0))
+    assert [pose(plain(seed), reference) for seed in (1, 2, 4)] == [UNMOVED] * 3
+
+
 def test_a_view_that_aligns() -> None:
     at = Pose(6.0, -0.04, 0.03)
     picture = part(1, opposite(at))

@@ -33,6 +33,8 @@ LIKE = 1.03
 """Ratio of width to height, at most, by which picture and reference may differ."""
 STEPS, LEAST_GAIN = 60, 1e-5
 """Of the search at one size: steps at most, and gain of correlation under which it ends."""
+LEAST_LIKENESS = 0.2
+"""Correlation below which the part was not found: noise on a plain surface reaches a tenth."""
 BLUR = 5
 """Pixels that are averaged before two pictures are compared, so that there is a slope to climb."""
 
@@ -92,7 +94,7 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
 
     Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation Coefficient
     Maximization, PAMI 30(10): brightness and contrast do not matter. Where no turn and shift within
-    the limits is better than none, it is `UNMOVED`.
+    the limits is better than none, or all are as unlike as noise is, it is `UNMOVED`.
 
     Args:
         picture: As decoded.
@@ -113,7 +115,7 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
             f"is {width} x {height}, and cannot be aligned to a reference of the shape "
             f"{whole.shape[1]} x {whole.shape[0]}; leave it out, or fit with another reference"
         )
-    found = UNMOVED
+    found, likeness = UNMOVED, 0.0
     for side in SIDES:
         target = _blurred(whole[..., None], side)
         seen = _blurred(picture, side, target.shape)
@@ -121,11 +123,12 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
         first = side == SIDES[0]
         starts = [Pose(float(angle), 0.0, 0.0) for angle in STARTS] if first else [found]
         tried = [UNMOVED, *starts, *(_improved(target, seen, start, counts) for start in starts)]
-        found = max(
-            filter(_within_limits, tried),
-            key=lambda one: _likeness(target, seen, one, counts),
-        )
-    return found
+        likenesses = {
+            one: _likeness(target, seen, one, counts) for one in filter(_within_limits, tried)
+        }
+        found = max(likenesses, key=likenesses.__getitem__)
+        likeness = likenesses[found]
+    return found if likeness >= LEAST_LIKENESS else UNMOVED
 
 
 def check_alignment(view: View) -> None:
