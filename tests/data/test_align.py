@@ -173,6 +173,19 @@ def test_what_cannot_be_aligned_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         pose(part(), reference)
 
 
+def test_a_picture_that_opencv_finds_too_wide_is_an_error_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import cv2
+
+    def refuse(*_: object, **__: object) -> None:
+        raise cv2.error("(-215:Assertion failed) dst.cols < SHRT_MAX")
+
+    monkeypatch.setattr(cv2, "warpAffine", refuse)
+    with pytest.raises(DataError, match=r"is 150 x 90, and cannot be .*SHRT_MAX.* scale it down"):
+        aligned(part(), Pose(1.0, 0.0, 0.0))
+
+
 def test_cores_of_the_machine_take_no_memory_from_a_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

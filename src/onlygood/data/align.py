@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.errors import ConfigError, DataError, in_a_line
 from onlygood.core.settings import View
 from onlygood.data.decode import Pixels, as_text, of_text
 from onlygood.data.mask import mask_of
@@ -148,7 +148,11 @@ def pose_in(picture: Pixels, view: View) -> Pose | None:
 
 
 def aligned(picture: Pixels, at: Pose) -> Pixels:
-    """The picture, turned and shifted to lie as the reference; its edges are repeated outwards."""
+    """The picture, turned and shifted to lie as the reference; its edges are repeated outwards.
+
+    Raises:
+        DataError: OpenCV cannot do it; older ones take no side of 32,767 pixels or more.
+    """
     return _warped(picture, at, inverse=True, border="BORDER_REPLICATE")
 
 
@@ -250,7 +254,13 @@ def _warped(values: Any, at: Pose, *, inverse: bool, border: str) -> Any:
     height, width = values.shape[:2]
     flags = cv2.INTER_LINEAR | (cv2.WARP_INVERSE_MAP if inverse else 0)
     matrix, mode = at.matrix((height, width)), getattr(cv2, border)
-    found = cv2.warpAffine(values, matrix, (width, height), flags=flags, borderMode=mode)
+    try:
+        found = cv2.warpAffine(values, matrix, (width, height), flags=flags, borderMode=mode)
+    except cv2.error as error:  # Before version 5 a side may have 32,766 pixels.
+        raise DataError(
+            f"is {width} x {height}, and cannot be aligned by OpenCV {cv2.__version__} "
+            f"({in_a_line(error)}); install opencv-python-headless 5, or scale it down"
+        ) from error
     return found.reshape(values.shape)
 
 
