@@ -294,18 +294,24 @@ def test_links_in_a_tar_are_read_or_told(exported: Path, tmp_path: Path) -> None
         add("b.png", tarfile.LNKTYPE, "a.png")
         add("c.png", tarfile.LNKTYPE, "./b.png")
         add("later.png", tarfile.LNKTYPE, "none.png")
-        add("symbolic.png", tarfile.SYMTYPE, "a.png")
+        add("symbolic.png", tarfile.SYMTYPE, "a\udcff.png")
+        add("pipe.png", tarfile.FIFOTYPE)
         add("last.png")
     score(exported, tmp_path / "links.tar", tmp_path / "out")
     found = rows(tmp_path / "out")
     assert [(row["uri"].rpartition("#")[2], row["error"] is None) for row in found] == [
         *[(name, True) for name in ("./a.png", "b.png", "c.png")],
-        *[(name, False) for name in ("later.png", "symbolic.png")],
+        *[(name, False) for name in ("later.png", "symbolic.png", "pipe.png")],
         ("last.png", True),
     ]
     assert len({row["score"] for row in found}) == 2  # of all that are read one, and none
-    words = "is a link or no file; store the file itself (tar --dereference)"
-    assert all(row["error"] is None or row["error"].endswith(words) for row in found)
+    reasons = [row["error"].partition("png: ")[2] for row in found if row["error"]]
+    assert [reason.partition(";")[0] for reason in reasons] == [
+        "is a hard link to none.png, which is not stored before it",
+        "is a symbolic link to a\ufffd.png, which a tar that is gone through once cannot follow",
+        "is no file",
+    ]
+    assert all(reason.endswith("; store the file itself (tar --dereference)") for reason in reasons)
 
 
 def test_a_tar_without_pictures_fails_its_unit(exported: Path, tmp_path: Path) -> None:

@@ -205,13 +205,26 @@ def _elsewhere(item: Input, file: tarfile.TarInfo) -> bytes | Deferred:
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Deferred:
     try:
         if not member.isfile():
-            raise DataError("is a link or no file; store the file itself (tar --dereference)")
+            raise DataError(_not_a_file(member))
         check_bytes(member.size)
     except DataError as error:
         return _refusing(error)
     file = archive.extractfile(member)
     assert file is not None, "it is a file"
     return file.read()
+
+
+def _not_a_file(member: tarfile.TarInfo) -> str:
+    if member.issym():
+        what = f"is a symbolic link to {member.linkname}, which a tar that is gone through once"
+        what += " cannot follow"
+    elif member.islnk():
+        what = f"is a hard link to {member.linkname}, which is not stored before it"
+    else:
+        what = "is no file"
+    # A name in it need not be valid text, and tables are UTF-8.
+    words = f"{what}; store the file itself (tar --dereference)"
+    return words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _cells(item: Input) -> Iterator[Picture]:
