@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +65,12 @@ def _require_columns(path: Path, names: Sequence[str], head: str) -> None:
                 f'{printable(path)}: has no column "{needed}"; the first line names the columns, '
                 f"path,label and where wanted split,mask; it is: {head[:100]}"
             )
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise DataError(
+                f'{printable(path)}: has {names.count(name)} columns "{name}"; name one of them '
+                f"otherwise; the first line is: {head[:100]}"
+            )
 
 
 def _entries(path: Path, rows: "csv.DictReader[str]") -> Iterator[Entry]:
@@ -77,12 +84,16 @@ def _entries(path: Path, rows: "csv.DictReader[str]") -> Iterator[Entry]:
         for needed in COLUMNS[:2]:
             if not cells[needed]:
                 raise DataError(f"{where}: has no {needed}; every line needs path and label")
-        name = cells["path"]
-        if name in seen:
-            raise DataError(f"{where}: {name} is in line {seen[name]} already; name it once")
-        seen[name] = rows.line_num
+        picture = _file(path, cells, "path", where)
+        # However it is spelt: what trains must not be what is tested.
+        file = os.path.abspath(path.parent / cells["path"])
+        if file in seen:
+            raise DataError(
+                f"{where}: {cells['path']} is in line {seen[file]} already; name it once"
+            )
+        seen[file] = rows.line_num
         yield Entry(
-            _file(path, cells, "path", where),
+            picture,
             cells["label"].lower(),
             part == "train",
             _file(path, cells, "mask", where) if cells["mask"] else None,
@@ -91,7 +102,8 @@ def _entries(path: Path, rows: "csv.DictReader[str]") -> Iterator[Entry]:
 
 def _file(path: Path, cells: Mapping[str, str], column: str, where: str) -> Picture:
     found = path.parent / cells[column]
-    if not found.is_file():
+    # Not that of `Path`, which raises for a name that is too long.
+    if not os.path.isfile(found):
         raise DataError(
             f"{where}: there is no file {printable(found)}; paths start in the folder of the CSV "
             "file"
