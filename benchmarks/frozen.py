@@ -6,8 +6,9 @@ pictures over seeds, which draw the pictures. `promise`: false alarms of the fir
 random splits of all normal pictures. `bad`: what bad pictures among the good ones do to the first
 method (with `--made`), and what is left of it after those are left out that its report shows and
 that are bad indeed. `masks`: generated cloth with defects of four kinds, whose
-places are known; presets `texture`. `many`: cost alone, on mirrored, turned and brightened copies,
-in a process of its own for each method. How fast they score is told by `deploy.py`.
+places are known; presets `texture`. `specks`: how small a spot the first method finds, at two sizes
+(with `--made`). `many`: cost alone, on mirrored, turned and brightened copies, in a process of its
+own for each method. How fast they score is told by `deploy.py`.
 
     python benchmarks/frozen.py --json frozen.json
     python benchmarks/frozen.py --made surfaces --folder unpacked --parts few promise
@@ -35,6 +36,7 @@ from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
+from onlygood.data.source import Picture
 from onlygood.deploy.export import export
 from onlygood.detector.learning import learn, settings_of
 from onlygood.detector.raw_scores import RawScorer
@@ -55,6 +57,9 @@ PLACED: Mapping[str, Mapping[str, object]] = {
     "patch_knn": {},
 }
 """Compared where places are known."""
+SPECKS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.12)
+"""Diameters of round spots, as shares of a picture's side."""
+SIZES = (224, 448)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,16 @@ class Masks(NamedTuple):
     """Of all pixels, at the best threshold."""
     area: float
     """Of what is outlined in units of the defect's: median over pictures where it is touched."""
+
+
+class Speck(NamedTuple):
+    """How well the first method finds a round spot; means over tasks."""
+
+    size: int
+    """At which pictures are seen."""
+    diameter: float
+    """Of the spot, as a share of the picture's side."""
+    auroc: float
 
 
 class Bad(NamedTuple):
@@ -292,6 +307,54 @@ def masks(
     return rows
 
 
+def specks(tasks: Mapping[str, Task], sizes: Sequence[int]) -> list[Speck]:
+    """AUROC of normal test pictures against the same with one round spot, by its diameter.
+
+    The spot is darker or brighter than what is around it, by 2.5 standard deviations of the
+    picture and by 45 of 255 at least.
+    """
+    rows = []
+    for size in sizes:
+        aurocs = []
+        for task in tasks.values():
+            detector = Detector.fit(COMPARED[0], task.train, settings={"size": size})
+            normal = task.test.source.subset(np.flatnonzero(task.test.labels == 0))
+            pictures = [picture.load() for picture in normal]
+            plain = scores(detector, pictures)
+            draw = np.random.default_rng(0)
+            spotted = [[speckled(p, share, draw) for p in pictures] for share in SPECKS]
+            labels = np.repeat([0, 1], len(pictures))
+            aurocs.append(
+                [roc_auc_score(labels, plain + scores(detector, part)) for part in spotted]
+            )
+        for share, auroc in zip(SPECKS, np.mean(aurocs, 0), strict=True):
+            rows.append(Speck(size, share, round(float(auroc), 4)))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def scores(detector: Detector, pictures: Sequence[NDArray[np.uint8]]) -> list[float]:
+    """Of pictures in memory."""
+    source = ImageSource([Picture(str(i), pixels) for i, pixels in enumerate(pictures)])
+    return [result.score for result in detector.stream(source)]
+
+
+def speckled(
+    pixels: NDArray[np.uint8], share: float, draw: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The picture with a spot somewhere."""
+    height, width = pixels.shape[:2]
+    radius = share * max(height, width) / 2
+    row, column = draw.uniform(0.1, 0.9, 2) * (height, width)
+    y, x = np.mgrid[:height, :width] + 0.5
+    apart = np.hypot(y - row, x - column)
+    around = pixels[apart < 6 * radius + 4]
+    far = np.maximum(2.5 * pixels.std((0, 1)), 45) * draw.choice([-1, 1])
+    inside = np.clip(radius - apart + 0.5, 0, 1)[..., None]
+    spot = np.clip(around.mean(0) + far, 0, 255)
+    return np.clip(pixels + (spot - pixels) * inside, 0, 255).astype(np.uint8)
+
+
 def placed(detector: Detector, test: Labelled) -> tuple[float, float, float]:
     """Average precision and best F1 of pixels, and how large what is outlined is."""
     maps, truths, areas = [], [], []
@@ -396,6 +459,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures["masks"] = [row._asdict() for row in found]
     if "promise" in options.parts:
         figures["promise"] = promise(tasks, options.splits)
+    if "specks" in options.parts:
+        figures["specks"] = [row._asdict() for row in specks(tasks, SIZES)]
     if "bad" in options.parts:
         mixed = bad(tasks, options.bad, options.seeds)
         figures["bad"] = [row._asdict() for row in mixed]
