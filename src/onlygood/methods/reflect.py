@@ -5,7 +5,8 @@ what is seen and a code, here between the features f of an image and the code, a
 consistency: of all linear pairs the one that gives f back best, E = V and G = V^T with orthonormal
 rows in V, has E(G(z)) = z for every code z, and G(E(f)) = f for all f that G can make. What is left
 of f is compared as PIAD does, standardised, but with the correlations between channels taken into
-account: Mahalanobis' distance at each position.
+account: Mahalanobis' distance at each position. Where parts are not aligned, positions are of kinds
+of ground instead, and the nearest kind counts.
 
 Sources: Baldi and Hornik 1989, Neural Networks and Principal Component Analysis, Neural Networks
 2(1) (V is the optimum of linear autoencoders); Defard et al. 2021, arXiv:2011.08785 (a Gaussian of
@@ -68,7 +69,7 @@ class ReflectConfig(Settings):
     layers: tuple[str, ...] = ("stride8", "stride16a")
     """Where its features are taken; those of one stride are taken together, as one grid."""
     detail: str = "stride4"
-    """A finer layer that sharpens the map, and counts in no score; empty: none."""
+    """A finer layer that sharpens the map; empty: none."""
     averaged: bool = True
     """Replace features by their mean over 3 x 3 positions (at edges, over those that are there)."""
     positions: Literal["auto", "each", "all"] = "auto"
