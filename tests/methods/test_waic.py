@@ -42,3 +42,12 @@ def test_the_score_is_minus_the_mean_of_likelihoods_and_their_variance(weight: f
     torch.testing.assert_close(scores.terms["variance"], variance.float())
     torch.testing.assert_close(scores.total, (weight * variance - mean).float())
     assert (variance > 0.1).all()
+
+
+@torch.no_grad()
+def test_models_that_are_sure_of_something_else_give_a_finite_score() -> None:
+    method = waic()
+    method.flows[0].top[:, method.flows[0].top.shape[1] // 2 :] = -50.0
+    scores = method.score(images())
+    assert (scores.terms["variance"] >= 1e30).all()
+    assert torch.isfinite(scores.total).all()

@@ -127,3 +127,13 @@ def test_what_is_black_in_all_images_settles_too() -> None:
 def test_sides_that_cannot_be_halved_are_refused() -> None:
     with pytest.raises(ShapeError, match="multiples of 8, got 28 x 32"):
         GlowNetwork(InputShape(1, 28, 32), GlowSettings(levels=3, depth=1, width=1))
+
+
+@torch.no_grad()
+def test_what_is_nothing_like_the_rest_is_as_unlikely_as_a_number_can_say() -> None:
+    flow = GlowNetwork(InputShape(1, 4, 8), GlowSettings(levels=1, depth=1, width=2))
+    x, middle = torch.rand(2, 1, 4, 8), torch.full((2, 1, 4, 8), 0.5)
+    flow.top[:, 4:] = -50.0  # So sure that squares leave float32: exp(50) is 5e21.
+    log_p = flow.log_likelihood(x, middle)
+    assert torch.isfinite(log_p).all()
+    assert (log_p < -1e30).all()

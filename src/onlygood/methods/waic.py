@@ -41,7 +41,7 @@ from onlygood.core.settings import (
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
-from onlygood.networks.glow import GlowNetwork, GlowSettings, bits_per_number
+from onlygood.networks.glow import LARGEST, GlowNetwork, GlowSettings, bits_per_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,8 @@ class WAIC(Method):
         middle = torch.full_like(x, 0.5)
         # Differences of large numbers that are nearly equal.
         log_p = torch.stack([member.log_likelihood(x, middle).double() for member in self.flows])
+        variance = log_p.var(0, correction=0).clamp_max(LARGEST)
         return Scores.weighted(
             likelihood=(1.0, -log_p.mean(0).float()),
-            variance=(self.config.score_variance, log_p.var(0, correction=0).float()),
+            variance=(self.config.score_variance, variance.float()),
         )

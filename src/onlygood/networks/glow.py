@@ -26,6 +26,9 @@ LEVELS = 256
 """Values of a pixel."""
 LEAST = 1e-6
 """Spread of a channel that is counted for one that is constant."""
+LARGEST = 1e30
+"""Square of a number of the noise, and variance of likelihoods: of pictures that are nothing like
+those of training they would be infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +265,7 @@ def _silent(inputs: int, outputs: int) -> nn.Conv2d:
 def _log_normal(z: FeatureMaps, told: Float[Tensor, "_ _ _ _"]) -> PerImage:
     """Under normal distributions, whose means and logarithms of spreads are told."""
     mean, log_spread = told.chunk(2, 1)
-    squares = ((z - mean) * (-log_spread).exp()).square()
+    squares = ((z - mean) * (-log_spread).exp()).square().clamp_max(LARGEST)
     return -(0.5 * (squares + math.log(2 * math.pi)) + log_spread).flatten(1).sum(1)
 
 
