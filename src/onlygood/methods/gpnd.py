@@ -50,7 +50,7 @@ from onlygood.core.shapes import Batches, Images, Latents, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import l2_map, l2_sum, relative_spread, spread
+from onlygood.losses.distances import l2_map, l2_mean, l2_sum, relative_spread, spread
 from onlygood.networks.convolutional import (
     Encoder,
     Generator,
@@ -186,13 +186,16 @@ class GPND(Method):
         x = batch.normal
         z = self.encoder(x)
         logits = self.generator(z)
+        x_hat = torch.sigmoid(logits)
         error = F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).mean(1)
         return Loss.weighted(
-            reconstruction=(self.config.reconstruction, error),
+            cross_entropy=(self.config.reconstruction, error),
             adversarial=(1.0, GAME.generator(self.latent_critic(z).value)),
         ).watching(
+            # Cross-entropy of grey pixels hardly falls, however well they are given back.
+            reconstruction=l2_mean(x, x_hat),
             code_spread=relative_spread(z),
-            reconstruction_spread=relative_spread(torch.sigmoid(logits), x),
+            reconstruction_spread=relative_spread(x_hat, x),
         )
 
     def stages(self) -> Sequence[Stage]:
