@@ -103,3 +103,11 @@ def test_images_that_its_blocks_are_not_for_are_refused() -> None:
         deep_svdd(InputShape(1, 30, 30))
     with pytest.raises(ShapeError, match="2 blocks are for images of 4 to 32 px, got 64"):
         deep_svdd(InputShape(1, 64, 64))
+
+
+@pytest.mark.parametrize(("side", "blocks"), [(8, 4), (64, 2), (128, 3), (256, 3), (260, 4)])
+def test_the_widths_that_a_refusal_names_are_taken(side: int, blocks: int) -> None:
+    with pytest.raises(ShapeError) as error:
+        deep_svdd(InputShape(1, side, side), widths=(2,) * blocks)
+    named = str(error.value).rpartition("widths=")[2].split(",")
+    deep_svdd(InputShape(1, side, side), widths=(2,) * len(named))

@@ -311,7 +311,9 @@ def _check(shape: InputShape, blocks: int) -> None:
             f"{side} x {shape.width}; set size=32 or size=64"
         )
     if not 2**blocks <= side <= SIDE * 2 ** (blocks + 1):
+        enough = max(1, math.ceil(math.log2(side / SIDE)) - 1)
+        example = ",".join(str(32 * min(2**i, 4)) for i in range(enough))
         raise ShapeError(
             f"{blocks} blocks are for images of {2**blocks} to {SIDE * 2 ** (blocks + 1)} px, got "
-            f"{side}; name more or fewer widths, for example widths=32,64,128,128"
+            f"{side}; name more or fewer widths, for example widths={example}"
         )
