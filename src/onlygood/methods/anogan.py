@@ -16,7 +16,10 @@ Departures from the authors' code: none known; none was published. Of others' co
 - networks of EGBAD's authors for MNIST are smaller (D of 64 and 64 channels with slope 0.1, its
   features a dense layer of 1,024, and two dense layers in G); `mnist` has DCGAN's, so that its
   features are 4,096 and weigh more in their sum;
-- both normalise with 1e-3 beside the variance and averages of 0.99, here PyTorch's 1e-5 and 0.9;
+- their search starts from a normal distribution that is cut off at two standard deviations, `mnist`
+  from a whole one, as its codes in training are drawn;
+- they and ALAD's normalise with 1e-3 beside the variance and averages of 0.99, here PyTorch's 1e-5
+  and 0.9;
 - one port takes two steps of G for each of D; `paper` takes one, and the paper's 500 of the search;
 - ALAD's authors weigh the features with 0.9 and the pixels with 0.1: `score_features=0.9`;
 - PyOD trains the networks on while it searches, and does not search at all for new data. Here they

@@ -17,7 +17,7 @@ Departures from the authors' code:
   here both gradients are taken first.
 - Skips and the innermost maps meet the leaky ReLU of the way inwards alone, where the code puts a
   ReLU behind it: a fifth of what is negative passes.
-- First, innermost and last layers have a bias, which there G's last one alone has.
+- First, innermost and last layers and that of D's features have a bias, there G's last one alone.
 - Nothing is added to the pictures; the code adds a tensor that nothing has filled, in training.
 - Scales of normalisation start at 1 exactly; pixels are in [-1, 1], the range of its tanh; scores
   are not scaled by those of a test set; the last weights count, not those with the best AUROC.
