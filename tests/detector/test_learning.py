@@ -11,7 +11,7 @@ from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.data.source import ImageSource
 from onlygood.detector import Detector, learning
-from onlygood.detector.learning import learn, new_network, settings_of, settled
+from onlygood.detector.learning import learn, new_network, settings_of, settled, shrinking
 from onlygood.methods import METHODS
 from onlygood.training.trainer import _seeded_globally
 from tests import parts
@@ -33,6 +33,20 @@ def test_the_size_is_settled_by_the_longer_sides(sizes: tuple[int, ...], expecte
 def test_channels_are_settled_by_the_pictures(channels: int, expected: int) -> None:
     view = settled(View(size=32), pictures(28, channels=channels), METHODS["pca"])
     assert (view.size, view.channels) == (32, expected)
+
+
+def test_pictures_that_are_made_much_smaller_are_spoken_of() -> None:
+    view = View(size=224, channels=1, aspect=4 / 3, pad="none")
+    large = ImageSource.of([np.zeros((1500, 2000), np.uint8)] * 2 + [b"none"])
+    assert shrinking(view, large) == (
+        "pictures of 2,000 x 1,500 pixels are seen at 224 x 168, 8.9 times smaller: a defect less "
+        "than some 89 pixels wide may not be found; size=448 finds half as large ones, in about "
+        "four times the time"
+    )
+    assert shrinking(view, pictures(100, 438)) == ""
+    assert shrinking(view, ImageSource.of([b"none"])) == ""
+    middle = View(size=224, channels=1, aspect=4 / 3, pad="none", roi=(0.4, 0.4, 0.6, 0.6))
+    assert shrinking(middle, large) == ""
 
 
 def test_what_is_said_stays() -> None:
