@@ -78,6 +78,15 @@ def test_a_method_that_searches_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_no_file_may_have_is_refused_at_once(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onlygood.deploy.export.onnx.SIDES", range(4, 16))
+    with pytest.raises(ConfigError, match="sees pictures of size 16, and an exported file at most"):
+        export(scene.detector, tmp_path / "it.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:
     agreement = compare(scene.detector, scene.runtime, scene.folder)
     assert agreement.agrees

@@ -11,7 +11,7 @@ import pytest
 
 from onlygood.core.errors import ModelFileError
 from onlygood.deploy.runtime import Runtime
-from tests.deploy.stream import anomalous, another, normal
+from tests.deploy.stream import altered, anomalous, another, normal
 
 pytestmark = pytest.mark.slow
 
@@ -58,3 +58,11 @@ def test_frames_are_scored_as_they_come(model: Path) -> None:
     assert [next(results).name for _ in range(2)] == ["generator[0]", "generator[1]"]
     results.close()
     assert len(taken) <= 64 + 32
+
+
+def test_what_is_cut_out_may_be_larger_than_what_is_seen(model: Path) -> None:
+    view = Runtime.load(model).facts["view"]
+    altered(model, view={**view, "crop": 5000, "aspect": 1.0})
+    (result,) = Runtime.load(model, threads=1).score([normal(1)])
+    assert result.decision == "error"
+    assert "too small for the 5000 x 5000 pixels" in str(result.error)

@@ -14,7 +14,7 @@ from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export.quantise import quantised
 from onlygood.deploy.export.translate import translated
-from onlygood.deploy.runtime import file
+from onlygood.deploy.runtime import SIDES, file
 from onlygood.detector import Detector
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
             since scores change. None: float32.
 
     Raises:
-        ConfigError: the extra `onnx` is not installed, or the method does what no file can.
+        ConfigError: the extra `onnx` is not installed, the method does what no file can, or it
+            sees pictures larger than a file may have them.
         DataError: too few pictures for 8 bits, or some that cannot be read.
         ModelFileError: the file would be too large, or cannot be written.
     """
@@ -49,6 +50,11 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
         raise ConfigError(
             f'method "{detector.method}" {inexpressible}, which no exported file can; score with '
             "the model file, or export another method"
+        )
+    if detector.view.size not in SIDES:
+        raise ConfigError(
+            f"the model sees pictures of size {detector.view.size}, and an exported file at most "
+            f"{SIDES.stop - 1}; score with the model file, or fit with a smaller size"
         )
     facts: dict[str, Any] = {"precision": "float32"}
     calibration = detector.calibration

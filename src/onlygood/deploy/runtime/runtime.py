@@ -22,7 +22,8 @@ from onlygood.result import Result, judged
 BATCH = 32
 """Pictures that are scored at a time."""
 SIDES = range(4, 4097)
-"""Of what a method sees; the memory of a network grows with the square of it."""
+"""Of what a method sees; the memory of a network grows with the square of it. What is cut out first
+(`crop`) can be larger: that takes no memory."""
 MOST_TERMS = 100
 """Parts of a score."""
 
@@ -205,9 +206,10 @@ def _loaded(path: Path, threads: int, spin: bool, sha256: str) -> Runtime:
 
 
 def _check_sizes(view: View, terms: int) -> None:
-    for name, side in (("size", view.size), ("crop", view.crop)):
-        if side not in SIDES and (name, side) != ("crop", 0):
-            raise ValueError(f"{name} is {side}, and may be {SIDES.start} to {SIDES.stop - 1}")
+    if view.size not in SIDES:
+        raise ValueError(f"size is {view.size}, and may be {SIDES.start} to {SIDES.stop - 1}")
+    if view.crop and view.crop < SIDES.start:
+        raise ValueError(f"crop is {view.crop}, and may be 0, or {SIDES.start} or more")
     counting(view)  # Refuses a mask that is none.
     check_alignment(view)
     if view.channels not in (1, 3):
