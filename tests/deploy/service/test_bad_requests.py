@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.responses import Response
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from onlygood.deploy.service import listening
 from onlygood.deploy.service.guard import PART, Guard
@@ -540,6 +540,37 @@ def test_an_answer_leaves_in_parts_and_whole(settings: ServiceSettings) -> None:
             False,
         ]
         assert guard._unread == 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(("fails", "status"), [(True, 500), (False, 503)])
+def test_what_fails_or_is_stopped_is_answered_once(
+    settings: ServiceSettings, fails: bool, begun: bool, status: int
+) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        if fails:
+            raise RuntimeError("what nobody expected")
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        guard = Guard(app, settings, count=lambda path, status: None)
+        scope = {"type": "http", "path": "/", "headers": [(b"host", b"localhost")]}
+        task = asyncio.create_task(guard(scope, lambda: asyncio.Future(), send))
+        await asyncio.sleep(0)
+        task.cancel()  # as uvicorn does when it has waited long enough
+        await task
+        assert guard._pending == guard._unread == 0
+
+    asyncio.run(ask())
+    assert [message.get("status") for message in sent] == ([200] if begun else [status, None])
+    assert begun or "error" in json.loads(sent[-1]["body"])
 
 
 def test_bodies_in_hand_are_bounded(settings: ServiceSettings) -> None:

@@ -88,10 +88,14 @@ class Guard:
             else:
                 self._count("refused", refused.status_code)
                 await refused(scope, receive, send)
+        except asyncio.CancelledError:  # by uvicorn alone, which was told to stop and has waited
+            stopping = "the service is stopping, and this takes longer than it may wait"
+            await leaving.fail(
+                refusal(503, f"{stopping}; ask again when it is back", Retry_After="10")
+            )
         except Exception:  # whatever it is, the client hears of it and the connection stays
             logger.exception("a request to %r failed", scope["path"])
-            failed = refusal(500, "this failed; what the service printed says more")
-            await failed(scope, receive, leaving.send)
+            await leaving.fail(refusal(500, "this failed; what the service printed says more"))
 
     async def _pass_on(
         self, scope: Scope, receive: Receive, leaving: "_Leaving", length: int
@@ -184,7 +188,7 @@ class _Leaving:
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
-        self._refused = False
+        self._begun = self._refused = False
         self.held = 0
         """Bytes that are in memory until it has left."""
 
@@ -202,7 +206,13 @@ class _Leaving:
             await self._send({**message, "body": part, "more_body": True})
         await self._send({**message, "body": body[place:]})
 
+    async def fail(self, answer: JSONResponse) -> None:
+        """Answer that it failed; what has begun already is cut off, which tells it, too."""
+        if not self._begun:
+            await answer(self._scope, self._receive, self.send)
+
     async def _begin(self, message: Message) -> None:
+        self._begun = True
         guard, headers = self._guard, MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)

@@ -90,7 +90,7 @@ def configured(app: FastAPI, **options: Any) -> uvicorn.Config:
 
 
 def listen(app: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM; what was asked before is answered."""
+    """Serve until SIGINT or SIGTERM; what was asked before is answered, within `GRACE_SECONDS`."""
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("onlygood").setLevel(logging.INFO)
     # What has shut it down well is given to the caller by uvicorn, too.

@@ -75,7 +75,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         415: "no multipart form",
         422: "no picture could be read, or a setting is out of its range",
         429: "over capacity; Retry-After says when to come again",
-        503: "the inspection log cannot be written, or a network failed",
+        503: "the inspection log cannot be written, a network failed, or the service is stopping",
     }.items()
 }
 
