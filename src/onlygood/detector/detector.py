@@ -72,6 +72,10 @@ LEARNT_FROM = 1 / 3
 count once, as empty pictures of separate lots are equal. Of what `fit` was given it is 0.45 or
 more: half at most is kept aside, and a twentieth watches training."""
 
+ROUNDINGS, ROUNDED = 16, 1e-3
+"""Room above the score of a calibration of one picture alone: times what batches of two sizes
+differ by, where exported files were seen to differ by up to 3 times that, and share of itself."""
+
 
 @final
 class Detector:
@@ -229,7 +233,12 @@ class Detector:
             # They may cost the promise that was asked for, see the note of the calibration.
             reporter.note(left_out([one.reason for one in unreadable]))
         calibration = _calibration(
-            survey, group_by, target_fpr=target_fpr, confidence=confidence, infeasible="best"
+            survey,
+            scorer,
+            group_by,
+            target_fpr=target_fpr,
+            confidence=confidence,
+            infeasible="best",
         )
         provenance = {
             **_circumstances(where),
@@ -305,6 +314,7 @@ class Detector:
             survey = self.scorer.survey(source)
             calibration = _calibration(
                 survey,
+                self.scorer,
                 self.group_by,
                 target_fpr=target_fpr,
                 confidence=confidence,
@@ -548,14 +558,31 @@ def _method_of(facts: Mapping[str, Any]) -> type[Method]:
         ) from error
 
 
-def _calibration(survey: Survey, group_by: str | None, **promise: Any) -> Calibration:
+def _calibration(
+    survey: Survey, scorer: RawScorer, group_by: str | None, **promise: Any
+) -> Calibration:
+    totals, pixel_maxima = survey.totals, survey.pixel_maxima
+    if len(survey.digests) > 1 and len(set(survey.digests)) == 1:
+        # One picture again and again: its score is the threshold, and would be above that in
+        # another batch, or in an exported file, which round otherwise.
+        again = scorer.survey(survey.pictures.subset([0] * (BATCH + 1)))
+        totals = _raised(totals, again.totals)
+        if pixel_maxima is not None and again.pixel_maxima is not None:
+            pixel_maxima = _raised(pixel_maxima, again.pixel_maxima)
     return Calibration.fit(
-        survey.totals,
-        pixel_maxima=survey.pixel_maxima,
+        totals,
+        pixel_maxima=pixel_maxima,
         pixel_median=survey.pixel_median,
         groups=group_names(survey.pictures.names, group_by) if group_by else None,
         **promise,
     )
+
+
+def _raised(values: NDArray[np.float64], again: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values that are one but for rounding, above all that it may become by that."""
+    seen = np.concatenate([values, again])
+    highest = seen.max()
+    return np.full_like(values, highest + ROUNDINGS * np.ptp(seen) + ROUNDED * abs(highest))
 
 
 def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:

@@ -228,6 +228,19 @@ def test_the_runtime_scores_without_torch(scene: Scene, tmp_path: Path) -> None:
     assert len(list((tmp_path / "maps").glob("*.png"))) == 32
 
 
+def test_one_picture_again_and_again_is_normal_whoever_rounds(
+    tmp_path: Path, without_shape_checks: None
+) -> None:
+    same = [np.asarray(stripes(1))] * 40
+    detector = Detector.fit("kde", same, settings={"size": 16})
+    export(detector, tmp_path / "it.onnx")
+    runtime = Runtime.load(tmp_path / "it.onnx", threads=1)
+    for scorer in (detector, runtime):
+        for pictures in (same[:1], same):
+            assert {result.decision for result in scorer.score(pictures)} == {"normal"}
+        assert scorer.score([np.asarray(stripes(1, True))])[0].decision == "anomalous"
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_means_of_large_pictures_keep_their_digits(without_shape_checks: None) -> None:
     # ONNX Runtime adds up one number after the other: of a large picture with an error by which
