@@ -80,7 +80,10 @@ def serving(settings: ServiceSettings, **options: Any) -> Iterator[httpx.Client]
     try:
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        # A connection that the service is about to close as idle must not be used once more.
+        idle = httpx.Limits(keepalive_expiry=1.0)
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, timeout=120, limits=idle) as client:
             yield client
     finally:
         server.should_exit = True
@@ -132,7 +135,7 @@ class Process:
             self.kill()
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"

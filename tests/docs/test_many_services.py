@@ -111,7 +111,7 @@ def test_a_killed_service_costs_no_request(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_pictures_are_found_where_they_were_judged(nginx: str, services: list[Process]) -> None:
-    with httpx.Client(base_url=nginx) as client:
+    with httpx.Client(base_url=nginx, timeout=30) as client:
         ids = [
             client.post("/v1/score", files=files(normal(i))).json()["results"][0]["id"]
             for i in range(6)

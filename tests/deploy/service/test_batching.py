@@ -30,10 +30,10 @@ def doubling() -> Doubling:
 
 @pytest.fixture
 def batches(doubling: Doubling) -> Iterator[Batches[int, int]]:
-    made: Batches[int, int] = Batches(doubling, name="test", size=4, limit=6, wait_s=5.0)
+    made: Batches[int, int] = Batches(doubling, name="test", size=4, limit=6, wait_s=600.0)
     yield made
     doubling.go.set()
-    made.close(timeout_s=10.0)
+    made.close(timeout_s=60.0)
 
 
 def test_what_has_room_is_waited_for_and_done_together(
@@ -44,24 +44,20 @@ def test_what_has_room_is_waited_for_and_done_together(
         time.sleep(0.05)
         assert not futures[0].done()
         futures += [room.submit(2), room.submit(3)]
-        assert [future.result(10) for future in futures] == [2, 4, 6]
+        assert [future.result(60) for future in futures] == [2, 4, 6]
     assert doubling.batches == [[1, 2, 3]]
 
 
 def test_nobody_waits_where_nobody_is_coming(batches: Batches[int, int]) -> None:
-    began = time.monotonic()
     with batches.room(1) as room:
-        assert room.submit(1).result(10) == 2
-    assert time.monotonic() - began < 2.5  # of the 5 that a batch may wait
+        assert room.submit(1).result(60) == 2  # of the 600 that a batch may wait
 
 
 def test_who_leaves_without_coming_is_not_waited_for(batches: Batches[int, int]) -> None:
-    began = time.monotonic()
     with batches.room(1) as room:
         with batches.room(2):
             future = room.submit(1)
-        assert future.result(10) == 2
-    assert time.monotonic() - began < 2.5
+        assert future.result(60) == 2
 
 
 def test_batches_have_a_size(batches: Batches[int, int], doubling: Doubling) -> None:
@@ -69,7 +65,7 @@ def test_batches_have_a_size(batches: Batches[int, int], doubling: Doubling) -> 
         doubling.go.clear()
         futures = [room.submit(i) for i in range(6)]
         doubling.go.set()
-        assert [future.result(10) for future in futures] == [0, 2, 4, 6, 8, 10]
+        assert [future.result(60) for future in futures] == [0, 2, 4, 6, 8, 10]
     assert [len(batch) for batch in doubling.batches] == [4, 2]
 
 
@@ -90,9 +86,9 @@ def test_a_failure_is_told_to_those_it_concerns(batches: Batches[int, int]) -> N
         futures = [room.submit(1), room.submit(13)]
         for future in futures:
             with pytest.raises(ValueError, match="thirteen"):
-                future.result(10)
+                future.result(60)
     with batches.room(1) as room:
-        assert room.submit(4).result(10) == 8
+        assert room.submit(4).result(60) == 8
 
 
 def test_what_nobody_waits_for_is_not_done(batches: Batches[int, int], doubling: Doubling) -> None:
@@ -105,7 +101,7 @@ def test_what_nobody_waits_for_is_not_done(batches: Batches[int, int], doubling:
         assert second.cancel()
         third = batches.submit(3)
         doubling.go.set()
-        assert third.result(10) == 6
+        assert third.result(60) == 6
     assert [2] not in doubling.batches and [2, 3] not in doubling.batches
 
 
@@ -114,7 +110,7 @@ def test_closing_answers_what_has_room_and_then_ends(doubling: Doubling) -> None
     room = batches.room(2)
     batches.close()
     with room:
-        assert room.submit(1).result(10) == 2
-        assert room.submit(2).result(10) == 4
-    batches.close(timeout_s=10.0)
+        assert room.submit(1).result(60) == 2
+        assert room.submit(2).result(60) == 4
+    batches.close(timeout_s=60.0)
     assert not batches._thread.is_alive()

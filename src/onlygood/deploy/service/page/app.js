@@ -326,7 +326,7 @@ async function poll() {
   const { model } = page;
   const done = await attempt(async () => {
     const inspections = await service.inspections(model.name, REQUESTED, page.newest);
-    if (page.model !== model) return;
+    if (page.model !== model || !watching()) return; // what comes late is asked for again
     const before = page.live.length;
     receive(inspections);
     if (polls++ % MODELS_EVERY === 0) await refreshModels();
