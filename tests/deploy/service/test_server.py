@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -165,6 +166,19 @@ def test_a_load_balancer_may_ask_for_the_head_alone(service: httpx.Client) -> No
     for path in ("/", "/healthz", "/readyz"):
         answer = service.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_slash_too_many_leads_on_behind_a_proxy_too(service: httpx.Client) -> None:
+    for path, to in (
+        ("/v1/models/", "/v1/models"),
+        ("/v1/inspections/?model=nut&limit=1", "/v1/inspections?model=nut&limit=1"),
+        ("/static", "/static/"),
+    ):
+        answer = service.get(path, headers={"Host": "localhost"})
+        assert answer.status_code == 307
+        asked = f"https://line3.example/inspect{path}"
+        assert urljoin(asked, answer.headers["location"]) == f"https://line3.example/inspect{to}"
+        assert service.get(to).status_code in (200, 404)
 
 
 def test_the_interface_describes_itself_and_loads_nothing(service: httpx.Client) -> None:

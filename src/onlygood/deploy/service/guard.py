@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from typing import final
+from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -216,6 +217,8 @@ class _Leaving:
         guard, headers = self._guard, MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
+        if "location" in headers:
+            headers["location"] = _from_here(headers["location"], self._scope["path"])
         route = self._scope.get("route")
         # Not the path that was asked for: anybody can make up as many as they like.
         known = route.path if isinstance(route, Route) else "other"
@@ -233,3 +236,15 @@ class _Leaving:
         guard._unread += held
         guard._count(known, message["status"])
         await self._send(message)
+
+
+def _from_here(location: str, path: str) -> str:
+    """Where a path leads that has slashes behind it, or lacks one, as seen from there.
+
+    A proxy in front may have TLS and a prefix, of which an address of our own would know nothing.
+    """
+    to = urlsplit(location)
+    name = to.path.rstrip("/").rpartition("/")[2]
+    slashes = len(path) - len(path.rstrip("/"))
+    place = f"{'../' * slashes}{name}" if slashes else f"./{name}/"
+    return f"{place}?{to.query}" if to.query else place
