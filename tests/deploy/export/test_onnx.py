@@ -81,7 +81,7 @@ def test_a_method_that_searches_is_refused_at_once(
 def test_what_no_file_may_have_is_refused_at_once(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onlygood.deploy.export.onnx.SIDES", range(4, 16))
+    monkeypatch.setattr(file, "SIDES", range(4, 16))
     with pytest.raises(ConfigError, match="sees pictures of size 16, and an exported file at most"):
         export(scene.detector, tmp_path / "it.onnx")
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export.quantise import quantised
 from onlygood.deploy.export.translate import translated
-from onlygood.deploy.runtime import SIDES, file
+from onlygood.deploy.runtime import file
 from onlygood.detector import Detector
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
             f'method "{detector.method}" {inexpressible}, which no exported file can; score with '
             "the model file, or export another method"
         )
-    if detector.view.size not in SIDES:
+    if detector.view.size not in file.SIDES:
         raise ConfigError(
             f"the model sees pictures of size {detector.view.size}, and an exported file at most "
-            f"{SIDES.stop - 1}; score with the model file, or fit with a smaller size"
+            f"{file.SIDES.stop - 1}; score with the model file, or fit with a smaller size"
         )
     facts: dict[str, Any] = {"precision": "float32"}
     calibration = detector.calibration

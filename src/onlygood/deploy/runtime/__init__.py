@@ -9,6 +9,6 @@ for result in runtime.score("line/2026-11-21"):
 ```
 """
 
-from onlygood.deploy.runtime.runtime import BATCH, SIDES, Raw, Runtime
+from onlygood.deploy.runtime.runtime import BATCH, Raw, Runtime
 
-__all__ = ["BATCH", "SIDES", "Raw", "Runtime"]
+__all__ = ["BATCH", "Raw", "Runtime"]

@@ -22,6 +22,10 @@ FORMAT = 1
 LARGEST = 2**31 - 1
 """Bytes that one ONNX file can have."""
 
+SIDES = range(4, 4097)
+"""Of what a method sees; the memory of a network grows with the square of it. What is cut out first
+(`crop`) can be larger: that takes no memory."""
+
 # A last entry of `ModelProto.metadata_props` (field 14): appended bytes add to a repeated field,
 # so the model is the same with and without it.
 _HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"

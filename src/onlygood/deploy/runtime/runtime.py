@@ -21,9 +21,6 @@ from onlygood.result import Result, judged
 
 BATCH = 32
 """Pictures that are scored at a time."""
-SIDES = range(4, 4097)
-"""Of what a method sees; the memory of a network grows with the square of it. What is cut out first
-(`crop`) can be larger: that takes no memory."""
 MOST_TERMS = 100
 """Parts of a score."""
 
@@ -206,10 +203,12 @@ def _loaded(path: Path, threads: int, spin: bool, sha256: str) -> Runtime:
 
 
 def _check_sizes(view: View, terms: int) -> None:
-    if view.size not in SIDES:
-        raise ValueError(f"size is {view.size}, and may be {SIDES.start} to {SIDES.stop - 1}")
-    if view.crop and view.crop < SIDES.start:
-        raise ValueError(f"crop is {view.crop}, and may be 0, or {SIDES.start} or more")
+    if view.size not in file.SIDES:
+        raise ValueError(
+            f"size is {view.size}, and may be {file.SIDES.start} to {file.SIDES.stop - 1}"
+        )
+    if view.crop and view.crop < file.SIDES.start:
+        raise ValueError(f"crop is {view.crop}, and may be 0, or {file.SIDES.start} or more")
     counting(view)  # Refuses a mask that is none.
     check_alignment(view)
     if view.channels not in (1, 3):
