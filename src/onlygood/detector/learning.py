@@ -40,7 +40,7 @@ TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
 trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
 FEW, SHRUNK = 3, 2.0
 """Pictures that tell how much smaller all are made, and from when on that is told."""
-SEEN = 10
+SEEN = 12
 """Pixels of the resized picture: what is less wide is found on smooth grounds alone
 (docs/frozen.md)."""
 
