@@ -273,7 +273,7 @@ def auroc(
         score = method.pooled(nearest.view(new.shape[:3]))
         return float(roc_auc_score(labels, score.numpy())), seconds
     if variant.order == "whiten, code":
-        method.distances.whiten(data["train"], True)
+        method.distances.whiten(data["train"])
         data = {part: [whitened(method, own)] for part, own in data.items()}
     train = data["train"]
     k = min(method.config.latent, len(train[0]) // PER_AXIS)
@@ -291,7 +291,7 @@ def auroc(
     seconds = time.perf_counter() - start
     score = {}
     if variant.order == "code, whiten":
-        method.distances.whiten(rest["train"], True)
+        method.distances.whiten(rest["train"])
         method.distances.gauge(rest["train"])
         for part, own in rest.items():
             found = method.distances.mahalanobis(own)
