@@ -40,8 +40,8 @@ def test_pictures_that_are_made_much_smaller_are_spoken_of() -> None:
     large = ImageSource.of([np.zeros((1500, 2000), np.uint8)] * 2 + [b"none"])
     assert shrinking(view, large) == (
         "pictures of 2,000 x 1,500 pixels are seen at 224 x 168, 8.9 times smaller: a defect less "
-        "than some 107 pixels wide may not be found; size=448 sees twice as finely, in about "
-        "four times the time"
+        "than some 107 pixels wide may not be found; size=448 sees twice as finely, and takes "
+        "longer"
     )
     assert shrinking(view, pictures(100, 438)) == ""
     assert shrinking(view, ImageSource.of([b"none"])) == ""

@@ -264,7 +264,7 @@ def shrinking(view: View, source: ImageSource) -> str:
     return (
         f"pictures of {width:,} x {height:,} pixels are seen at {seen_width} x {seen_height}, "
         f"{times:.1f} times smaller: a defect less than some {SEEN * times:,.0f} pixels wide may "
-        f"not be found; size={2 * view.size} sees twice as finely, in about four times the time"
+        f"not be found; size={2 * view.size} sees twice as finely, and takes longer"
     )
 
 
