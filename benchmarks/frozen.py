@@ -36,7 +36,6 @@ from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
-from onlygood.data.source import Picture
 from onlygood.deploy.export import export
 from onlygood.detector.learning import learn, settings_of
 from onlygood.detector.raw_scores import RawScorer
@@ -335,8 +334,7 @@ def specks(tasks: Mapping[str, Task], sizes: Sequence[int]) -> list[Speck]:
 
 def scores(detector: Detector, pictures: Sequence[NDArray[np.uint8]]) -> list[float]:
     """Of pictures in memory."""
-    source = ImageSource([Picture(str(i), pixels) for i, pixels in enumerate(pictures)])
-    return [result.score for result in detector.stream(source)]
+    return [result.score for result in detector.score(pictures)]
 
 
 def speckled(
