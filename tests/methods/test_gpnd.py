@@ -123,6 +123,12 @@ def test_few_codes_leave_neither_a_spike_nor_a_wall() -> None:
             assert gennorm.logpdf(codes, *other).sum() <= best + 1e-3
 
 
+def test_of_equal_codes_rounding_does_not_decide() -> None:
+    for code, narrowest in ((0.3, 1e-5), (-20.0, 2e-4)):
+        _, centre, scale = likeliest(np.full(30, code))
+        assert math.isclose(centre, code) and math.isclose(scale, narrowest)
+
+
 def test_codes_that_say_their_exponent_are_fitted_freely() -> None:
     codes = np.random.default_rng(0).normal(size=2000)
     assert likeliest(codes) == gennorm.fit(codes)

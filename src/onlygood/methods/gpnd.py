@@ -16,8 +16,9 @@ Departures from the authors' code:
   the logits.
 - Densities far from all training images are followed in logarithms, not cut off at -1000; that of
   distances has the constant of a sphere's surface, there another, which moves all scores alike.
-- Exponents of the generalised Gaussians are kept between 1 and 10: few codes, fitted freely, may
-  leave a spike or a wall, where rounding decides the score.
+- Exponents of the generalised Gaussians are kept between 1 and 10, and their scales at 1e-5 of the
+  codes or more: few codes or equal ones, fitted freely, may leave a spike or a wall, where rounding
+  decides the score.
 """
 
 import math
@@ -70,6 +71,10 @@ RAREST = 1e-308
 
 EXPONENTS = (1.0, 10.0)
 """Least and largest of a generalised Gaussian: a Laplace distribution, and nearly a uniform one."""
+
+NARROWEST = 1e-5
+"""Scale of a generalised Gaussian, in units of its centre where that is larger than 1: float32
+rounds codes by some 1e-7, in batches of two sizes differently."""
 
 LARGEST = 1e30
 """Power of a code's entry: far beyond codes that hardly differ it would be infinite."""
@@ -283,8 +288,15 @@ class GPND(Method):
 
 
 def likeliest(entries: np.ndarray) -> tuple[float, float, float]:
-    """Exponent, centre and scale of the generalised Gaussian under which entries are likeliest."""
+    """Exponent, centre and scale of the generalised Gaussian under which entries are likeliest.
 
+    The scale is `NARROWEST` at least.
+    """
+    exponent, centre, scale = _fitted(entries)
+    return exponent, centre, max(scale, NARROWEST * max(1.0, abs(centre)))
+
+
+def _fitted(entries: np.ndarray) -> tuple[float, float, float]:
     def with_exponent(exponent: float) -> tuple[float, float, float]:
         return gennorm.fit(entries, f0=exponent)
 
