@@ -1,7 +1,8 @@
 """Gradient descent at test time: for codes, images or weights that suit each picture of a batch.
 
-Nothing couples the pictures of a batch, so that one has the same result alone. Networks should be
-in eval mode, and stay as they are. A method whose `score` does this says so by `Method.searches`.
+Nothing couples the pictures of a batch, so that one has the same result alone, but for rounding,
+which steps may enlarge: a batch of another size is rounded differently. Networks should be in eval
+mode, and stay as they are. A method whose `score` does this says so by `Method.searches`.
 """
 
 from collections.abc import Callable, Sequence
