@@ -10,8 +10,9 @@ Departures from the paper:
 
 Departures from the authors' code:
 - It normalises test batches by their own statistics, and tests normal pictures first and anomalous
-  ones after them, so that the statistics know which is which; here the running ones are used. A
-  rerun with them, in AMA's paper, is near 0.5 on MNIST.
+  ones after them, so that the statistics know which is which; here the running ones are used, which
+  meet each batch twice, once for each update, where the code runs G once. A rerun with running
+  ones, in AMA's paper, is near 0.5 on MNIST.
 - It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
 - D takes its step after that of G, on a reconstruction from before it, which PyTorch refuses today:
   here both gradients are taken first.
