@@ -1,8 +1,10 @@
 """From pictures to decisions in one object; on pictures that need no training."""
 
+import copy
 import dataclasses
 import io
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +44,20 @@ def detector() -> Detector:
 
 def numbers(detector: Detector, *names: str) -> list[Any]:
     return [detector.provenance[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_are_as_files_are(copied: Callable[[Detector], Detector]) -> None:
+    # A stream lies in a temporary file, and torch pickles no weights with a spectral norm.
+    settings = {"size": 32, "width": 2, "steps": 1}
+    fitted = Detector.fit("ama", iter(parts.normal(20)), settings=settings, device="cpu")
+    again = copied(fitted)
+    scores = [[r.score for r in d.score(parts.normal(5))] for d in (fitted, again)]
+    assert scores[0] == scores[1]
+    assert (again.device, again.provenance) == (fitted.device, fitted.provenance)
+    assert again.calibrated_on.pictures is None
 
 
 # Fitting -------------------------------------------------------------------------------------

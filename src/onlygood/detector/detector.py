@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, final
 
 import numpy as np
@@ -462,6 +463,17 @@ class Detector:
 
     # Keeping ---------------------------------------------------------------------------------
 
+    def __reduce__(self) -> tuple[Callable[..., "Detector"], tuple[bytes, str]]:
+        """For copies and pickles: what `save` writes, and where it computes.
+
+        Not what it is made of: torch pickles no network whose weights are normalised, and a
+        stream that was fitted lies in a temporary file.
+        """
+        with TemporaryDirectory(prefix="onlygood-") as folder:
+            path = Path(folder, "model.safetensors")
+            self.save(path)
+            return _copied, (path.read_bytes(), str(self.device))
+
     def save(self, path: str | Path) -> None:
         """Write everything to one file, atomically.
 
@@ -537,6 +549,13 @@ class Detector:
                 f"{path} is whole, but not what this onlygood writes ({what}); load it with "
                 f"onlygood {writer} or fit anew"
             ) from error
+
+
+def _copied(content: bytes, device: str) -> Detector:
+    with TemporaryDirectory(prefix="onlygood-") as folder:
+        path = Path(folder, "model.safetensors")
+        path.write_bytes(content)
+        return Detector.load(path, device=device)
 
 
 def _method_of(facts: Mapping[str, Any]) -> type[Method]:
