@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from onlygood.core.errors import ConfigError, TrainingDiverged
+from onlygood.core.errors import ConfigError, TrainingDiverged, TrainingInterrupted
+from onlygood.core.gradients import Balance
 from onlygood.core.method import InputShape
 from onlygood.core.optimizers import SGD
 from onlygood.core.settings import Training, View
@@ -29,7 +30,7 @@ from onlygood.methods.deep_svdd import DeepSVDD, DeepSVDDConfig
 from onlygood.methods.gaussian import Gaussian, GaussianConfig
 from onlygood.methods.reflect import Reflect, ReflectConfig
 from onlygood.training import History, Trainer, distributed
-from tests.training.toys import Toy, fit, textures
+from tests.training.toys import Moment, Small, Toy, fit, stop, textures
 
 
 def fitted(batch_size: int) -> tuple[CBiGAN, History]:
@@ -76,6 +77,51 @@ def of_the_whole_batch() -> tuple[Toy, History]:
 
     toy = Toy(build)
     return toy, fit(toy, steps=5, log_every=1)
+
+
+def balanced() -> tuple[Toy, History]:
+    """Two parts of a loss, whose gradients are sized up before they are added."""
+
+    def build(t: Toy) -> list[Stage]:
+        def loss(batch: Batch) -> Loss:
+            grey = batch.normal.mean((1, 2, 3))
+            game = (t.one.weight * grey - t.two.weight).square()
+            error = (t.two.weight * grey.square() - t.one.weight * batch.uniforms()).square()
+            return Loss.weighted(game=(1.0, game)).balancing(error=(1.0, error))
+
+        modules = {"one": t.one, "two": t.two}
+        rule = Balance(modules=modules, every=2, window=2, smoothing=0.5, size="l2")
+        sgd = SGD(lr=1e-2, momentum=0.5)
+        update = Update(
+            name="balanced", trains=(t.one, t.two), loss=loss, optimizer=sgd, gradients=rule
+        )
+        return [Stage(name="only", updates=[update])]
+
+    toy = Toy(build)
+    return toy, fit(toy, steps=6, log_every=1)
+
+
+def broken_off(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """A run without a break, one that went on from a checkpoint, and what the break said."""
+
+    def train(method: Small, **resumed: object) -> None:
+        settings = Training(steps=8, batch_size=4, precision="float32")
+        trainer = Trainer(settings, device="cpu", run_dir=folder / "run", fingerprint="small")
+        known = textures(2, 4, 2, seed=2)
+        trainer.fit(method, textures(7, 4, 2, draws=2), anomalous=known, **resumed)
+
+    def at_moment(moment: Moment) -> None:
+        # Process 0 alone hears of it, and tells the others.
+        if moment == ("critic", 2) and distributed.rank() == 0:
+            stop()
+
+    broken, unbroken, resumed = Small(), Small(), Small(seed=distributed.rank())
+    train(unbroken)
+    broken.at_moment = at_moment
+    words = said(TrainingInterrupted, lambda: train(broken))
+    train(resumed, resume=True)
+    runs = {"unbroken": unbroken, "resumed": resumed}
+    return {f"{n}.{k}": v for n, run in runs.items() for k, v in run.state_dict().items()}, words
 
 
 def of_statistics() -> dict[str, Tensor]:
@@ -132,11 +178,14 @@ def main(folder: Path) -> None:
         words["diverged"] = said(TrainingDiverged, diverging)
     method, history = fitted(batch_size=4)
     toy, other = of_the_whole_batch()
-    records = [*history.records, *other.records]
+    third, of_parts = balanced()
+    records = [*history.records, *other.records, *of_parts.records]
     words["curves"] = json.dumps([{k: v for k, v in r.items() if "/" in k} for r in records])
     trained = {**method.state_dict(), **toy.state_dict(prefix="toy."), **of_statistics()}
+    trained |= third.state_dict(prefix="balanced.")
     if distributed.world() > 1:
-        trained |= measured()
+        runs, words["interrupted"] = broken_off(folder)
+        trained |= measured() | runs
     tensors = {name: tensor.contiguous() for name, tensor in trained.items()}
     save_file(tensors, folder / f"{distributed.rank()}-of-{distributed.world()}", words)
     if dist.is_initialized():

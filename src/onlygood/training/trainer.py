@@ -674,8 +674,15 @@ class _Run:
 
     def _checkpoint(self) -> None:
         path = self._file(CHECKPOINT)
-        if path is None or distributed.rank() != 0:
+        if path is None:
             return
+        written = distributed.rank() == 0 and self._written(path)
+        # The others know of it, and none ends before it is there: that would end all of them.
+        if distributed.agreed(written):
+            self.last_checkpoint = str(path)
+
+    def _written(self, path: Path) -> bool:
+        """Write a checkpoint, unless it holds what is no number."""
         tensors = checkpoints.method_tensors(self.method)
         for mover in self.movers:
             tensors |= checkpoints.optimizer_tensors(mover.update.name, mover.optimizer)
@@ -683,7 +690,7 @@ class _Run:
             tensors |= {f"ema.{name}": t for name, t in self.averager.state().items()}
         if not _finite(tensors.values()):
             # The last good one must survive; the next loss, or the end, will stop the run.
-            return
+            return False
         facts = {
             "fingerprint": self.trainer.fingerprint,
             "budget": asdict(self.training.budget),
@@ -693,7 +700,7 @@ class _Run:
             "log": self.log.records,
         }
         checkpoints.save(path, checkpoints.Checkpoint(tensors, facts))
-        self.last_checkpoint = str(path)
+        return True
 
     def _file(self, name: str) -> Path | None:
         return self.trainer.run_dir / name if self.trainer.run_dir is not None else None
