@@ -43,7 +43,10 @@ def test_sound():
 
 
 def test_sound_without_reconstruction():
-    assert verdict(run(g__loss=FLAT)) == (True, "training looks sound: all losses finite")
+    assert verdict(run(g__loss=FLAT)) == (
+        True,
+        "training looks sound: all losses are finite; whether anything was learnt is not judged",
+    )
 
 
 @pytest.mark.parametrize("curve", [FLAT, FALLING[::-1], [10.0] * 8 + [9.5, 9.5]])
@@ -80,6 +83,13 @@ def test_collapsed(entry: str, says: str):
     assert not healthy
     assert says in words
     assert "did not fall" not in words
+    assert "collapsed; take a lower learning rate" in words or "comes through; take a l" in words
+    # Nothing has changed: that rates are too high is one of the things that it may be.
+    healthy, words = verdict(run(g__consistency_x=FLAT, **{f"g__{entry}": [0.001] * 10}))
+    assert not healthy
+    assert says.replace(")", ", as at first)") in words
+    assert "or nothing is learnt yet; train longer, or take another learning rate" in words
+    assert "lower learning rate" not in words
     assert verdict(
         run(g__consistency_x=FALLING, **{f"g__{entry}": [0.001] * 7 + [0.2] * 3})
     ).healthy

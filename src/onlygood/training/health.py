@@ -83,6 +83,7 @@ class Verdict(NamedTuple):
     words: str
 
 
+FINITE = "all losses are finite; whether anything was learnt is not judged"
 WITHOUT_STEPS = "learnt from the pictures directly, without training steps that could go wrong"
 
 
@@ -106,7 +107,7 @@ def verdict(records: Sequence[Record]) -> Verdict:
         complaints += [where + complaint for complaint in found]
     if complaints:
         return Verdict(False, "; ".join(complaints))
-    return Verdict(True, "training looks sound: " + (_progress(stages[-1]) or "all losses finite"))
+    return Verdict(True, "training looks sound: " + (_progress(stages[-1]) or FINITE))
 
 
 def curves(records: Sequence[Record]) -> dict[str, list[tuple[int, float]]]:
@@ -194,8 +195,13 @@ def _collapsed(records: Sequence[Record]) -> list[str]:
         ends = _ends(records, name)
         for entry, (least, seen, meaning) in ALIKE.items():
             if name.endswith("/" + entry) and ends and ends[1] < least:
+                when, change = "", "take a lower"
+                if ends[0] < least:
+                    # Rates may be too low as well, or steps too few.
+                    when, change = ", as at first", "train longer, or take another"
+                    meaning += ", or nothing is learnt yet"
                 complaints.append(
-                    f"{seen} ({name} is {ends[1]:.2g}): {meaning}; take a lower learning rate, "
+                    f"{seen} ({name} is {ends[1]:.2g}{when}): {meaning}; {change} learning rate, "
                     "other first weights or, in a game, a stronger penalty or more weight on "
                     "consistency"
                 )

@@ -43,7 +43,7 @@ from onlygood.training.ema import Averager
 from onlygood.training.gradients import Backward, rule_of
 from onlygood.training.optimizers import Place, built, lay_out_gradients, set_rates
 from onlygood.training.plan import Plan, generator_at, seed_of
-from onlygood.training.precision import autocast
+from onlygood.training.precision import autocast, uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -559,10 +559,12 @@ class _Run:
 
     def _diverged(self, what: str) -> NoReturn:
         at = self.last_checkpoint
+        rounded = uses_bf16(self.training.precision, self.device)
         raise TrainingDiverged(
             f"{what} at step {self.at.step}; "
             + (f"last good checkpoint: {at}; " if at else "no checkpoint was written; ")
-            + "try --set precision=float32, a lower learning rate or, in a game, a stronger penalty"
+            + f"try {'--set precision=float32, ' if rounded else ''}a lower learning rate or, in a "
+            "game, a stronger penalty"
         )
 
     def _log(self, record: health.Record) -> None:
