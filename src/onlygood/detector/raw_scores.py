@@ -122,7 +122,8 @@ class RawScorer:
         if not np.isfinite(totals).all():
             raise OnlygoodError(
                 f"{names[int(np.argmin(np.isfinite(totals)))]}: the score is not finite; the "
-                "model is damaged or its training diverged, fit anew"
+                "model is damaged or its training diverged; fit anew, at a lower learning rate if "
+                "it was a fit that ended so"
             )
         parts = {name: values.double().cpu().numpy() for name, values in scores.terms.items()}
         heat = None
