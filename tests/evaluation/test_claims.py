@@ -53,6 +53,30 @@ def test_each_pair_of_settings_is_a_finding() -> None:
     assert len(found(lines)["consistency beats none, projection discriminator"]) == 2
 
 
+def test_seeds_before_and_after_a_default_changed_are_no_finding_of_both() -> None:
+    """The hash is of what is not at its default, and so the same on both sides."""
+    pairs = [
+        side | {"resolved": side["resolved"] | {"width": width}}
+        for seed, width in ((0, 32), (1, 64))
+        for side in (setting(0.8, seed, alpha=0.9), setting(0.7, seed, alpha=0.0))
+    ]
+    two = found(pairs)["consistency beats none, projection discriminator"]
+    assert [(f.settings, list(f.pairs)) for f in two] == [
+        ("small, alpha=0.9, width=32", [0]),
+        ("small, alpha=0.9, width=64", [1]),
+    ]
+    egbad = [
+        line(0.7, method="egbad", seed=seed, resolved={"lr": rate})
+        for seed, rate in ((0, 1.0), (1, 2.0))
+    ]
+    alad = [line(0.8, method="alad", seed=seed, resolved={"lr": 3.0}) for seed in (0, 1)]
+    two = found([*alad, *egbad])["three critics beat one of pairs"]
+    assert [f.settings for f in two] == [
+        "small, against small, lr=1.0",
+        "small, against small, lr=2.0",
+    ]
+
+
 def test_both_sides_may_be_named() -> None:
     lines = [setting(0.8), setting(0.7, discriminator="concatenate")]
     [finding] = found(lines)["projection beats concatenation"]

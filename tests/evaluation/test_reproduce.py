@@ -153,6 +153,7 @@ def recorded(found: Plan, values: dict[tuple[str, int], float]) -> list[Line]:
             **p.cell.identity,
             settings={k: str(v) for k, v in p.cell.settings.items()},
             preset=p.cell.preset,
+            resolved={},
             max_balanced_accuracy_by_kind=0.3,
         )
         for p in found.planned
@@ -189,6 +190,13 @@ def test_ours_stand_beside_what_is_printed() -> None:
     assert (ours["remark"], ours["schedule"]) == ("another", "10 steps of 4 images")
     assert (floor["row"], floor["run as"]) == ("mean picture", "mean_picture:small")
     assert [row["mean"] for row in rows([absent])] == ["0.995", "1.000"]
+
+
+def test_a_record_of_another_default_is_not_ours() -> None:
+    found = plan(TABLE, seeds=[0, 1])
+    before = [x | {"resolved": {"size": 1}} for x in recorded(found, VALUES) if x["seed"] == 1]
+    here, _ = sheets(TABLE, found, [*recorded(plan(TABLE), VALUES), *before])
+    assert [(row["seeds"], row["round"]) for row in rows([here])[2:]] == [("1", "0.400")] * 2
 
 
 def test_a_part_of_the_score_or_another_metric_may_count() -> None:

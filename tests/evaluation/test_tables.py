@@ -82,6 +82,15 @@ def test_seeds_before_and_after_a_default_changed_are_no_mean() -> None:
     ]
 
 
+def test_a_record_without_settings_joins_no_two_that_have_changed() -> None:
+    lines = [
+        line(0.5, seed=seed, resolved=resolved)
+        for seed, resolved in enumerate(({}, {"size": 32}, {"size": 64}))
+    ]
+    found = [(row["settings"], row["seeds"]) for row in overall(lines)]
+    assert found == [("small, size=32", "2"), ("small, size=64", "1")]
+
+
 def test_settings_are_the_same_in_any_order() -> None:
     said = {"steps": "9", "lr": "0.1"}
     turned = dict(reversed(said.items()))

@@ -266,7 +266,7 @@ def due(
 
     def is_there(cell: Cell, points: int) -> bool:
         line = done.get(cell.key)
-        return line is not None and (not points or "curve" in line) and _is_of(cell, line)
+        return line is not None and (not points or "curve" in line) and is_of(cell, line)
 
     done = _lines(results)
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
@@ -360,7 +360,7 @@ def _line(cell: Cell, task: Task, found: Line) -> Line:
     }
 
 
-def _is_of(cell: Cell, line: Line) -> bool:
+def is_of(cell: Cell, line: Line) -> bool:
     """Whether a line of this key has its settings still: a default may have changed since."""
     complete = cell.complete
     return all(complete.get(name, value) == value for name, value in line["resolved"].items())

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from onlygood.core.settings import Training, View
-from onlygood.evaluation.records import Line, in_words
+from onlygood.evaluation.records import Line, in_words, parted
 
 EQUAL = 0.01
 """AUROCs that differ by no more are called equal."""
@@ -301,7 +301,7 @@ def _found(
     claim: Claim, lines: Sequence[Line], floors: Mapping[tuple[str, str], Mapping[str, float]]
 ) -> Iterator[Finding]:
     names = {*claim.better.settings, *claim.worse.settings, *claim.idle}
-    found: dict[tuple[str, str, str, str], Finding] = {}
+    found: dict[tuple[str, str, str, str], list[_Cells]] = {}
     ours_to_be, theirs_to_be = (
         [line for line in lines if line["method"] == (side.method or claim.method)]
         for side in (claim.better, claim.worse)
@@ -322,26 +322,51 @@ def _found(
                 *(better["dataset"], better["protocol"]),
                 *(better["config_hash"], worse["config_hash"]),
             )
-            where = key[0], key[1]
-            told = in_words(better)
-            if better["method"] != worse["method"]:
-                told = f"{told}, against {in_words(worse)}"
-            finding = found.setdefault(key, Finding(claim, *where, told, {}, floors.get(where, {})))
-            seeds = dict(finding.pairs)
-            seeds[better["seed"]] = {
-                **seeds.get(better["seed"], {}),
-                better["class"]: Pair(ours, theirs),
-            }
-            cell = {(better["seed"], better["class"])}
-            two = better.get("device") != worse.get("device")
-            apart = finding.apart | cell if two else finding.apart - cell
-            found[key] = finding._replace(pairs=seeds, apart=apart)
-    # Equal words can stand for other settings, as in the tables.
-    words = Counter((f.dataset, f.protocol, f.settings) for f in found.values())
-    for (*_, ours_hash, theirs_hash), f in found.items():
-        more = f" ({ours_hash}, {theirs_hash})"
-        twice = words[f.dataset, f.protocol, f.settings] > 1
-        yield f._replace(settings=f.settings + more) if twice else f
+            found.setdefault(key, []).append(_Cells(better, worse, Pair(ours, theirs)))
+    # Equal words can stand for other settings, as in the tables; equal hashes, too.
+    told = {
+        key: [(cells, _words(cells[0], changed)) for cells, changed in parted(equal, _resolved)]
+        for key, equal in found.items()
+    }
+    words = Counter((*key[:2], said) for key, parts in told.items() for _, said in parts)
+    for (dataset, protocol, *hashes), parts in told.items():
+        for cells, said in parts:
+            pairs: dict[int, dict[str, Pair]] = {}
+            for better, _, figures in cells:
+                pairs.setdefault(better["seed"], {})[better["class"]] = figures
+            apart = frozenset(
+                (better["seed"], better["class"])
+                for better, worse, _ in cells
+                if better.get("device") != worse.get("device")
+            )
+            twice = words[dataset, protocol, said] > 1
+            settings = f"{said} ({', '.join(hashes)})" if twice else said
+            floor = floors.get((dataset, protocol), {})
+            yield Finding(claim, dataset, protocol, settings, pairs, floor, apart)
+
+
+class _Cells(NamedTuple):
+    """Two cells that differ in a claim alone."""
+
+    better: Line
+    worse: Line
+    figures: Pair
+
+
+def _resolved(cells: _Cells) -> dict[tuple[bool, str], Any]:
+    """The settings of both, those of the worse one marked."""
+    sides = ((False, cells.better), (True, cells.worse))
+    return {(mark, f): v for mark, line in sides for f, v in line["resolved"].items()}
+
+
+def _words(cells: _Cells, changed: Mapping[tuple[bool, str], Any]) -> str:
+    """What was said of both, and what has changed without being said."""
+    ours, theirs = (
+        ", ".join([in_words(line), *(f"{f}={v}" for (of, f), v in changed.items() if of == mark)])
+        for mark, line in ((False, cells.better), (True, cells.worse))
+    )
+    two = cells.better["method"] != cells.worse["method"]
+    return f"{ours}, against {theirs}" if two else ours
 
 
 def _matches(line: Line, settings: Mapping[str, Value]) -> bool:

@@ -8,15 +8,17 @@ was said beyond the preset) with what. `resolved` is every setting, wherever it 
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.settings import Training
 
 Line = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
+Item = TypeVar("Item")
+Field = TypeVar("Field")
 
 WHOLE = "all"
 """The one class of a data set that is taken whole."""
@@ -42,6 +44,36 @@ def key_of(line: Line) -> Key:
 def in_words(line: Line) -> str:
     """The preset of a record, and the settings that were said beside it."""
     return ", ".join([line["preset"], *map("=".join, line["settings"].items())])
+
+
+def parted(
+    items: Iterable[Item], resolved: Callable[[Item], Mapping[Field, Any]]
+) -> list[tuple[list[Item], dict[Field, Any]]]:
+    """Parts of what is equal in words and hash, and the settings that tell a part from the others.
+
+    A default that has changed between two runs is in neither. What one of two does not name is
+    newer than it, and no change.
+    """
+    parts: list[tuple[list[Item], dict[Field, Any]]] = []
+    for item in items:
+        settings = resolved(item)
+        same = next((part for part in parts if not _changed(part[1], settings)), None)
+        if same is None:
+            parts.append(same := ([], {}))
+        same[0].append(item)
+        same[1].update(settings)
+    changed = {
+        field
+        for number, (_, one) in enumerate(parts)
+        for _, other in parts[:number]
+        for field in _changed(one, other)
+    }
+    return [(own, {f: v for f, v in all_of.items() if f in changed}) for own, all_of in parts]
+
+
+def _changed(one: Mapping[Field, Any], other: Mapping[Field, Any]) -> list[Field]:
+    """Settings that both name, with other values."""
+    return [field for field, value in one.items() if other.get(field, value) != value]
 
 
 def read(*files: Path) -> list[Line]:

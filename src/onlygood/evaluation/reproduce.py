@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, alternatives
 from onlygood.core.settings import Training, View
-from onlygood.evaluation.bench import Cell
+from onlygood.evaluation.bench import Cell, is_of
 from onlygood.evaluation.paper_tables import (
     FLOOR,
     OBJECTS,
@@ -389,7 +389,9 @@ def _ours(
     metric: str,
 ) -> Iterator[tuple[str, ...]]:
     """The row as it is here; nothing where no cell of it has a record."""
-    found = [(p, lines[p.cell.key]) for p in mine if p.cell.key in lines]
+    there = [(p, lines[p.cell.key]) for p in mine if p.cell.key in lines]
+    # One with another default is about to be run again, by another process.
+    found = [(p, line) for p, line in there if is_of(p.cell, line)]
     if not found:
         return
     by_seed: dict[int, dict[Column, float]] = {}

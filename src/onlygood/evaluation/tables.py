@@ -9,7 +9,7 @@ from typing import NamedTuple
 from onlygood.core.text import cell
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
-from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words
+from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words, parted
 
 MANY = 20
 """Classes from which on there is no table by class."""
@@ -232,42 +232,21 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
     settings, where a preset has changed between the runs; such groups are told apart by their hash,
     or by the settings themselves where it was a default, of which the hash knows nothing.
     """
-    found: dict[tuple[object, ...], list[list[Line]]] = {}
+    found: dict[tuple[object, ...], dict[str, list[Line]]] = {}
     order = sorted(lines, key=lambda line: (line["method"], line["preset"], line["seed"]))
     for line in order:
         said = frozenset(line["settings"].items())
-        versions = found.setdefault((line["method"], line["preset"], said, line["schedule"]), [])
-        same = next(
-            (
-                version
-                for version in versions
-                if version[0]["config_hash"] == line["config_hash"]
-                and not _changed(version[0], line)
-            ),
-            None,
-        )
-        if same is None:
-            versions.append(same := [])
-        same.append(line)
+        hashes = found.setdefault((line["method"], line["preset"], said, line["schedule"]), {})
+        hashes.setdefault(line["config_hash"], []).append(line)
     groups = []
-    for versions in found.values():
-        for same in versions:
-            first = same[0]
-            alike = [v[0] for v in versions if v[0]["config_hash"] == first["config_hash"]]
-            changed = merged(_changed(first, other) for other in alike)
-            more = "".join(f", {field}={first['resolved'][field]}" for field in changed)
-            if len(alike) < len(versions):
-                more += f" ({first['config_hash']})"
-            groups.append(
-                _Group((first["method"], in_words(first) + more, first["schedule"]), same)
-            )
+    for hashes in found.values():
+        for config_hash, equal in hashes.items():
+            for same, changed in parted(equal, lambda line: line["resolved"]):
+                words = in_words(same[0]) + "".join(f", {f}={v}" for f, v in changed.items())
+                if len(hashes) > 1:
+                    words += f" ({config_hash})"
+                groups.append(_Group((same[0]["method"], words, same[0]["schedule"]), same))
     return groups
-
-
-def _changed(one: Line, other: Line) -> list[str]:
-    """Settings that both name, with other values; what is newer than one of them is not."""
-    ours, theirs = one["resolved"], other["resolved"]
-    return [field for field in ours if theirs.get(field, ours[field]) != ours[field]]
 
 
 def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> Sheet:
