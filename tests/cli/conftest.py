@@ -104,7 +104,7 @@ class FakeEvaluation:
             "true_positive_rate": 0.7,
             "threshold": 194.0,
             "promise": {
-                "promised": 0.05,
+                "promised": 0.02771,
                 "broken": False,
                 "words": "that agrees with the promise",
                 "advice": "",

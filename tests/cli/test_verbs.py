@@ -213,6 +213,7 @@ def test_demo_compares_and_says_who_wins(
     done = run("demo", tmp_path / "demo", *words)
     assert done.status == 0, done.err
     assert "cbigan wins here" in done.out
+    assert "at most 2.78 %" in done.out
     fits = [options for name, options in fake.asked if name == "fit"]
     assert [options["method"] for options in fits] == ["reflect", "pca", "cbigan"]
     assert [options["preset"] for options in fits] == ["default", "default", "small"]

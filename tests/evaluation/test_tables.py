@@ -2,6 +2,8 @@ import csv
 import subprocess
 import sys
 
+import pytest
+
 from onlygood.evaluation.records import Line
 from onlygood.evaluation.tables import (
     Sheet,
@@ -111,6 +113,14 @@ def test_promises_are_shown_where_they_were_made() -> None:
     few = line(**promised | {"promised_fpr": 0.25, "class": "few"})
     [both] = overall([line(**promised), few])
     assert both["false alarms, promised"] == "at most 0.250"
+
+
+@pytest.mark.parametrize(
+    ("promised", "said"), [(0.0644, "0.065"), (0.0001, "0.001"), (1 - 0.95, "0.050")]
+)
+def test_a_promise_is_never_rounded_down(promised: float, said: str) -> None:
+    [row] = overall([line(promised_fpr=promised)])
+    assert row["false alarms, promised"] == f"at most {said}"
 
 
 def test_pixels_count_in_the_classes_that_have_masks() -> None:

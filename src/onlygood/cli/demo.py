@@ -110,6 +110,8 @@ def _winner(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _show(voice: Voice, figures: Mapping[str, Mapping[str, Any]]) -> None:
     """What was found of each method, side by side."""
+    from onlygood.decision.calibration import percent
+
     counts = figures[_winner(figures)]
     voice.show(
         f"{counts['n_normal']} sound and {counts['n_anomalous']} defective solar cells, "
@@ -126,7 +128,7 @@ def _show(voice: Voice, figures: Mapping[str, Mapping[str, Any]]) -> None:
                     method,
                     f"{f['auroc']:.3f}",
                     f"{f['images_per_second']:.0f}",
-                    f"at most {100 * f['promise']['promised']:.3g} %",
+                    f"at most {percent(f['promise']['promised'])}",
                     f"{100 * f['false_positive_rate']:.1f} %",
                     f"{100 * f['true_positive_rate']:.1f} %",
                 )
