@@ -191,6 +191,18 @@ def test_results_writes_the_page(run: Run, tmp_path: Path) -> None:
     assert "## toy, gpnd\n" in (tmp_path / "docs" / "page.md").read_text()
 
 
+def test_a_page_is_not_replaced_by_an_empty_one(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "results.md"
+    page.parent.mkdir()
+    page.write_text("all of it")
+    done = run("bench", "results")
+    assert done.status == 1
+    assert done.err.startswith("error: there are no such records in results, and nothing is")
+    append(tmp_path / "results" / "a.jsonl", line())
+    assert run("bench", "results", "--dataset", "other").status == 1
+    assert page.read_text() == "all of it"
+
+
 def test_results_for_a_paper_and_for_programs(run: Run, tmp_path: Path) -> None:
     append(tmp_path / "results" / "a.jsonl", line(settings={"steps": "9"}))
     append(tmp_path / "results" / "a.jsonl", line(seed=1, dataset="other"))

@@ -340,11 +340,17 @@ def write_results(
 ) -> None:
     """Write all results, with what the papers claim and whether it holds, or tables for a paper."""
     from onlygood.cli.files import writing
+    from onlygood.core.errors import DataError
     from onlygood.core.files import replacing
     from onlygood.evaluation.tables import as_csv, as_latex, page
 
     voice = Voice(json=json)
     lines = _lines(results, _words(dataset), _words(protocol))
+    if not lines:  # In a wrong folder an empty page would take the place of one that is not.
+        raise DataError(
+            f"there are no such records in {', '.join(map(str, results or [RESULTS]))}, and "
+            "nothing is written; go to the folder that holds them, or name files with --results"
+        )
     text = {"md": page, "csv": as_csv, "latex": as_latex}[format](lines)
     file = output or (PAGE if format == "md" else None)
     if file is None:
