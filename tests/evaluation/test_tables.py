@@ -193,6 +193,8 @@ def test_the_page_has_every_data_set_and_the_claims() -> None:
 
 def test_markdown() -> None:
     assert Sheet("t", ("a", "b"), [("1", "2")]).markdown() == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    # Names of classes and data sets are those of folders.
+    assert Sheet("t", ("a|b",), [("1\n2",)]).markdown() == "| a\\|b |\n| --- |\n| 1 2 |"
 
 
 def test_tables_need_no_torch() -> None:
@@ -202,7 +204,7 @@ def test_tables_need_no_torch() -> None:
 
 
 def test_latex_is_what_booktabs_takes() -> None:
-    sheet = Sheet("a_b:", ("50 %", "x"), [("0.9 ± 0.1", "$\\{")])
+    sheet = Sheet("a_b:", ("50 %", "x"), [("0.9 ± 0.1", "$\\{<|")])
     assert sheet.latex().splitlines() == [
         r"\begin{table}",
         r"\caption{a\_b:}",
@@ -210,7 +212,7 @@ def test_latex_is_what_booktabs_takes() -> None:
         r"\toprule",
         r"50 \% & x \\",
         r"\midrule",
-        r"0.9 $\pm$ 0.1 & \$\textbackslash \{ \\",
+        r"0.9 $\pm$ 0.1 & \$\textbackslash \{\textless \textbar  \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

@@ -35,7 +35,7 @@ class Sheet(NamedTuple):
     def markdown(self) -> str:
         """As Markdown, without the title."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return "\n".join(f"| {' | '.join(map(_in_markdown, cells))} |" for cells in lines)
 
     def latex(self) -> str:
         """As a `table` of LaTeX with the rules of the package booktabs."""
@@ -427,6 +427,11 @@ def _difference(finding: Finding) -> tuple[str, ...]:
     )
 
 
+def _in_markdown(text: str) -> str:
+    """A cell; its own bars and line ends would make several of it."""
+    return " ".join(text.split("\n")).replace("|", "\\|")
+
+
 def _in_latex(text: str) -> str:
     for plain, escaped in _LATEX.items():
         text = text.replace(plain, escaped)
@@ -437,6 +442,7 @@ _LATEX = {
     "\\": r"\textbackslash ",
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"~": r"\textasciitilde ", "^": r"\textasciicircum ", "±": r"$\pm$"},
+    **{"|": r"\textbar ", "<": r"\textless ", ">": r"\textgreater "},
 }
 """What LaTeX takes for commands; the backslash comes first, before there are others."""
 
