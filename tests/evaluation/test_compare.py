@@ -142,6 +142,15 @@ def test_two_detectors_on_the_same_pictures(labelled: tuple[ImageSource, list[in
     assert compare(good, good, iter(pictures)).words.startswith("these 20 normal and 10 anomalous")
 
 
+def test_few_pictures_are_said_to_be_few(labelled: tuple[ImageSource, list[int]]) -> None:
+    one = evaluate(parts.fit(), labelled[0], labels=labelled[1])
+    assert compared(one, one).note == ""
+    fewer = replace(one, results=one.results[:23], labels=one.labels[:23])
+    found = compared(fewer, fewer)
+    assert found.note.startswith("with 3 anomalous pictures intervals are too narrow")
+    assert found.to_json()["note"] == found.note
+
+
 def test_a_picture_that_one_cannot_read_counts_for_neither(
     labelled: tuple[ImageSource, list[int]],
 ) -> None:

@@ -79,7 +79,7 @@ def compare(
     voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
     if found.n_unreadable:
         voice.say(f"{found.n_unreadable} pictures left out, as one of the two cannot read them")
-    voice.show(found.words)
+    voice.show(*filter(None, (found.words, found.note)))
     voice.answer({"a": a, "b": b, **found.to_json()})
 
 

@@ -20,6 +20,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Of the bootstrap, drawn from `SEED`."""
 SEED = 0
+ENOUGH = 10
+"""Pictures of each kind from which on intervals and p-values hold about what they say."""
 ROUNDING = 1e-28
 """A smaller variance is none: equal shares, such as thirds, are equal to rounding alone."""
 
@@ -96,11 +98,24 @@ class Comparison:
         better = "A" if difference > 0 else "B"
         return f"{better} tells normal from anomalous better on these {on} (AUROC, {chance})"
 
+    @property
+    def note(self) -> str:
+        """Why intervals and p-value are not to be taken at their word; empty where they are."""
+        fewest = min(self.n_normal, self.n_anomalous)
+        if fewest >= ENOUGH:
+            return ""
+        return (
+            f"with {fewest} {'normal' if self.n_normal == fewest else 'anomalous'} pictures "
+            "intervals are too narrow, and the p-value of AUROC is too small: with three, an "
+            f"interval of {100 * CONFIDENCE:g} % has held the true difference in about 80 % of "
+            f"cases; {ENOUGH} of each kind are needed"
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """All figures, and what can be concluded."""
+        """All figures, what can be concluded, and how far."""
         inner = (Difference, Disagreement)
         figures = {k: v.to_json() if isinstance(v, inner) else v for k, v in vars(self).items()}
-        return {**figures, "words": self.words}
+        return {**figures, "words": self.words, "note": self.note}
 
 
 def compare(a: Judge, b: Judge, pictures: Any) -> Comparison:
