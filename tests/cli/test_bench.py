@@ -178,6 +178,14 @@ def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:
     assert record == line(dataset="other")
 
 
+def test_names_with_brackets_are_shown(run: Run, tmp_path: Path) -> None:
+    for name in ("screw [m4]", "long"):
+        of_class = line(dataset="nuts [old]", **{"class": name})
+        append(tmp_path / "results" / "a.jsonl", of_class)
+    shown = run("bench", "show").out
+    assert "nuts [old], gpnd. Over" in shown and "screw [m4]" in shown
+
+
 def test_to_show_nothing_is_said(run: Run) -> None:
     assert run("bench", "show").err == "there are no such records\n"
     done = run("bench", "show", "--results", "none.jsonl")

@@ -189,12 +189,14 @@ def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = N
     from rich import box
     from rich.table import Table
 
-    sheet = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    # As text: a name with brackets would be taken for a style, and not shown.
+    head = None if title is None else _plain(title)
+    sheet = Table(box=box.SIMPLE_HEAD, title=head, title_justify="left", pad_edge=False)
     for column, cells in zip(
         columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True
     ):
         numbers = all(isinstance(cell, int | float) for cell in cells)
-        sheet.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        sheet.add_column(_plain(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         sheet.add_row(*(_plain(cell) for cell in row))
     return sheet
