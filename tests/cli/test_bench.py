@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def test_run_again_runs_nothing(run: Run, tmp_path: Path) -> None:
     assert run(*words, "--json").answer == {"results": "r", "cells": 1, "run": 1}
     assert run(*words, "--json").answer == {"results": "r", "cells": 1, "run": 0}
     assert len((tmp_path / "r").read_text().splitlines()) == 1
+
+
+def test_a_protected_file_is_refused_before_anything_is_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path / "r.jsonl", line())
+    allowed = os.access  # Of root no file is protected.
+
+    def access(file: Path, mode: int) -> bool:
+        return (Path(file).name, mode) != ("r.jsonl", os.W_OK) and allowed(file, mode)
+
+    monkeypatch.setattr(os, "access", access)
+    done = run("bench", "run", *WORDS, "--methods", "pca", "--results", "r.jsonl")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert done.err.startswith("error: r.jsonl is write-protected")
 
 
 def test_nodes_share_no_features(run: Run) -> None:

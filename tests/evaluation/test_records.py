@@ -1,5 +1,6 @@
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,30 @@ def test_a_last_line_without_its_end_is_ended_first(tmp_path: Path) -> None:
     append(file, LINE | {"seed": 1})
     append(file, LINE | {"seed": 2})
     assert [line["seed"] for line in read(file)] == [0, 1, 2]
+
+
+def test_other_line_ends_and_empty_lines_are_no_lines(tmp_path: Path) -> None:
+    row = json.dumps(LINE).encode()
+    (tmp_path / "r").write_bytes(row + b"\r\n\r\n" + row + b"\r\n \r\n")
+    append(tmp_path / "r", LINE | {"seed": 9})
+    assert read(tmp_path / "r") == [LINE, LINE | {"seed": 9}]
+
+
+def test_a_line_that_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    append(tmp_path / "r", LINE)
+    other = json.dumps(LINE | {"seed": 9}) + "\n"
+    with ThreadPoolExecutor() as pool, (tmp_path / "r").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(other[:20])
+        file.flush()
+        found = pool.submit(read, tmp_path / "r")
+        with pytest.raises(TimeoutError):
+            found.result(timeout=0.2)
+        file.write(other[20:])
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert len(found.result(timeout=30)) == 2
 
 
 def test_several_files_and_one_that_is_not_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`onlygood bench`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -441,9 +442,12 @@ def _show_sheet(voice: Voice, sheet: "Sheet", title: str, markdown: bool) -> Non
 def _file(results: Path | None, protocol: str, dataset: str) -> Path:
     """The file of records, which can be written."""
     from onlygood.cli.files import check_writable
+    from onlygood.core.errors import ConfigError
 
     file = results or RESULTS / f"{dataset}-{protocol}.jsonl"
     check_writable(file)
+    if file.exists() and not os.access(file, os.W_OK):  # What is added to must not be protected.
+        raise ConfigError(f"{file} is write-protected; allow writing, or name another --results")
     return file
 
 

@@ -8,7 +8,9 @@ was said beyond the preset) with what. `resolved` is every setting, wherever it 
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,13 +87,15 @@ def read(*files: Path) -> list[Line]:
     found: dict[Key, Line] = {}
     for file in files:
         try:
-            text = file.read_text("utf-8") if file.exists() else ""
+            text = _content(file).decode() if file.exists() else ""
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file}: is no file of the bench, or is damaged ({error}); name another, or take "
                 "the lines that are not text out"
             ) from error
         for number, row in enumerate(text.splitlines(), 1):
+            if not row.strip():  # An editor has left it, as it may have left other line ends.
+                continue
             try:
                 # The first lines had neither.
                 line = {"class": WHOLE, "resolved": {}, **json.loads(row)}
@@ -120,6 +124,7 @@ def append(file: Path, line: Line) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            _lock(handle, alone=True)
             if os.fstat(handle).st_size:
                 # An editor may have left the last line without its end; two in one are lost.
                 os.lseek(handle, -1, os.SEEK_END)
@@ -132,10 +137,31 @@ def append(file: Path, line: Line) -> None:
         finally:
             os.close(handle)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space" if full else "make it a file that can be written"
         raise OnlygoodError(
-            f"cannot write {file}: {error.strerror or error}; free some space and repeat the "
-            "command, which goes on from the cell's checkpoint"
+            f"cannot write {file}: {error.strerror or error}; {advice} and repeat the command, "
+            "which goes on from the cell's checkpoint"
         ) from error
+
+
+def _content(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        _lock(opened.fileno(), alone=False)
+        return opened.read()
+
+
+def _lock(handle: int, *, alone: bool) -> None:
+    """Wait for who is at the file; while a line is written, others would see a part of it.
+
+    It ends with the handle. Where the file system knows of no locks nothing is waited for.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
 
 def schedule(training: Training) -> str:
