@@ -197,6 +197,16 @@ def test_nothing_is_judged_where_a_class_has_no_mean_picture() -> None:
     assert holds(one._replace(pairs=pairs)) == "no mean picture on these cells"
 
 
+def test_rounding_decides_nothing() -> None:
+    """In numbers of a computer these classes differ by 1e-16, and these by more than 0.01."""
+    cancelling = {0: {"a": Pair(0.8, 0.7), "b": Pair(0.5, 0.6)}}
+    one = finding(0.1)._replace(pairs=cancelling, floors={"a": 0.1, "b": 0.1})
+    assert one.differences[0] > 0
+    assert holds(one) == "one seed only: no"
+    equal = finding(0.1, equal=True)._replace(pairs={0: {"a": Pair(0.51, 0.5)}}, floors={"a": 0.1})
+    assert holds(equal) == "one seed only: yes"
+
+
 def test_a_seed_counts_with_the_mean_over_its_classes() -> None:
     pairs = {
         1: {"a": Pair(0.8, 0.7)},

@@ -20,6 +20,8 @@ from onlygood.evaluation.records import Line, in_words, parted
 
 EQUAL = 0.01
 """AUROCs that differ by no more are called equal."""
+ROUNDING = 1e-9
+"""Means that differ by less are the same: 0.8 - 0.7 and 0.5 - 0.6 add up to more than nothing."""
 FLOOR = "mean_picture"
 """The method that both sides must be above."""
 SEEN = {f.name for f in fields(View)}
@@ -273,10 +275,12 @@ def holds(finding: Finding) -> str:
     """
     if finding.floor is None:
         return "no mean picture on these cells"
-    if min(finding.sides) <= finding.floor:
+    if min(finding.sides) <= finding.floor + ROUNDING:
         return "below the mean picture"
     means = finding.differences
-    agreeing = sum(abs(m) <= EQUAL if finding.claim.equal else m > 0 for m in means)
+    agreeing = sum(
+        abs(m) <= EQUAL + ROUNDING if finding.claim.equal else m > ROUNDING for m in means
+    )
     if len(means) == 1:
         return "one seed only: yes" if agreeing else "one seed only: no"
     if agreeing == len(means):
