@@ -72,6 +72,11 @@ def test_what_is_there_to_fit_on_does_not_calibrate(mvtec: Path):
     assert unseen(mvtec / "test/good").kind == "flat"
 
 
+def test_a_picture_with_too_long_a_name_for_its_mask_has_none(mvtec: Path):
+    write(mvtec / "test/scratch" / f"{'n' * 251}.png")
+    assert sum(mask is not None for mask in labelled(mvtec).masks) == 2
+
+
 @pytest.mark.parametrize("name", ["good", "OK", "Normal"])
 def test_a_labelled_folder(name: str, tmp_path: Path):
     for file in (f"{name}/a.png", f"{name}/deep/b.png", "crack/c.png", "hole/d.png", "loose.png"):
@@ -127,6 +132,9 @@ def test_a_flat_folder_is_all_normal(tmp_path: Path):
 def test_folders_without_what_is_needed_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="does not exist"):
         layout(tmp_path / "gone")
+    for too_long in ("n" * 300, "n" * 300 + ".csv"):
+        with pytest.raises(DataError, match="does not exist"):
+            layout(too_long)
     with pytest.raises(DataError, match="is a file; give a folder"):
         labelled(write(tmp_path / "a.png"))
     with pytest.raises(DataError, match=r"no labels; needs a subfolder good or .*found none"):

@@ -176,6 +176,7 @@ def test_doubtful_shapes_are_refused(
         (None, "cannot take pictures from NoneType"),
         ([[1, 2]], "cannot take pictures from int"),
         ("no/such/folder", "no/such/folder: there is no such file or folder"),
+        ("n" * 300, "n: there is no such file or folder"),
     ],
 )
 def test_nothing_is_refused(nothing: object, message: str):

@@ -381,6 +381,7 @@ def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -
     ("source", "words"),
     [
         ("none", "there is no .*none; name pictures, folders of pictures, or lists"),
+        ("n" * 300, "there is no .*nnn; name pictures"),
         ("empty", "there are no pictures in .*empty; looked for .bmp"),
         ("*.tar", r"there are no pictures in .*\*.tar"),
         ("labels.parquet", "has no column of encoded pictures: looked for image, .* among label"),

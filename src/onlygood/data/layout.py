@@ -136,7 +136,8 @@ def labelled(folder: str | Path) -> Labelled:
             pictures.append(Picture(printable(path.relative_to(root)), path))
             kinds.append(kind)
             mask = truth / path.relative_to(test).with_name(f"{path.stem}_mask.png")
-            known = kind not in normal and mask.is_file()
+            # Its name may be too long for the file system, where that of the picture is not.
+            known = kind not in normal and os.path.isfile(mask)
             masks.append(Picture(printable(mask), mask) if known else None)
     labels = np.array([kind not in normal for kind in kinds], dtype=bool)
     if labels.all() or not labels.any():
@@ -254,7 +255,7 @@ def read_mask(mask: Picture, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
 
 def is_csv(path: str | os.PathLike[str]) -> bool:
     """Whether it is a CSV file, by its name."""
-    return Path(path).suffix.lower() == ".csv" and Path(path).is_file()
+    return Path(path).suffix.lower() == ".csv" and os.path.isfile(path)
 
 
 def _normal_of_csv(path: Path, *, trains: bool) -> Layout:
@@ -297,8 +298,8 @@ def _labelled_of_csv(path: Path) -> Labelled:
 
 def _folder(folder: str | Path) -> Path:
     path = Path(folder)
-    if not path.is_dir():
-        problem = "is a file" if path.is_file() else "does not exist"
+    if not os.path.isdir(path):
+        problem = "is a file" if os.path.isfile(path) else "does not exist"
         raise DataError(f"{printable(path)}: {problem}; give a folder of pictures")
     return path
 

@@ -317,7 +317,8 @@ def _collect(anything: Any, max_pixels: int, whole_paths: bool = False) -> Itera
 
 
 def _from_path(path: Path, whole_paths: bool) -> Iterator[_Found]:
-    if not path.is_dir():
+    # Of os.path: pathlib raises where a name is too long for the file system.
+    if not os.path.isdir(path):
         if not os.path.lexists(path):
             raise DataError(f"{printable(path)}: there is no such file or folder; check the path")
         yield _Found(printable(path), "", path)

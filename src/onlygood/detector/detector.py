@@ -644,7 +644,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
 
 def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tuple[ImageSource, str]:
     """Normal pictures, and how that was understood, in words."""
-    if isinstance(pictures, str | os.PathLike) and (Path(pictures).is_dir() or is_csv(pictures)):
+    if isinstance(pictures, str | os.PathLike) and (os.path.isdir(pictures) or is_csv(pictures)):
         found = in_folder(Path(pictures))
         return found.normal, found.description
     source = ImageSource.of(pictures)

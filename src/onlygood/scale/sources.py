@@ -91,7 +91,7 @@ def _of(named: str) -> Iterator[Input]:
     path = local_path(uri)
     if path is None:
         yield from _remote(uri)
-    elif path.is_dir():
+    elif os.path.isdir(path):  # Of os.path: pathlib raises where a name is too long.
         yield from _described(_within(path))
     elif os.path.lexists(path):
         yield from _file(uri)
@@ -158,7 +158,7 @@ def _files_of(uris: Iterable[str]) -> Iterator[str]:
     for uri in uris:
         # Most of a long list are files by their names, and need not be looked at.
         folder = None if _suffix(uri) in SUFFIXES else local_path(uri)
-        if folder is None or not folder.is_dir():
+        if folder is None or not os.path.isdir(folder):
             yield uri
         else:
             yield from _within(folder)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def own_splits(place: Path) -> dict[str, KnownSplit] | None:
     Raises:
         DataError: as `own`.
     """
-    if is_csv(place) or not place.is_dir() or (place / "train").is_dir():
+    if is_csv(place) or not os.path.isdir(place) or (place / "train").is_dir():
         return None
     inner = sorted(path for path in place.iterdir() if (path / "train").is_dir())
     return {path.name: own(path) for path in inner} or None
