@@ -21,6 +21,18 @@ def test_a_folder_is_searched_at_any_depth_and_sorted(tmp_path: Path):
     assert ImageSource.of(str(tmp_path)).names == source.names
 
 
+def test_masks_of_an_mvtec_layout_are_no_pictures_of_its_folder(tmp_path: Path):
+    expected = ["c_mask.png", "ground_truth/b.png", "test/cut/a.png"]
+    for name in [*expected, "ground_truth/cut/a_mask.png"]:
+        write(tmp_path / "nuts" / name)
+    assert ImageSource.of(tmp_path / "nuts").names == expected
+    assert ImageSource.of(tmp_path).names == [f"nuts/{name}" for name in expected]
+    assert ImageSource.of(tmp_path / "nuts/ground_truth/cut").names == ["a_mask.png"]
+    write(tmp_path / "lone/ground_truth/cut/a_mask.png")
+    with pytest.raises(DataError, match="found 1 masks in ground_truth in it"):
+        ImageSource.of(tmp_path / "lone")
+
+
 def test_links_are_followed_and_loops_end(tmp_path: Path):
     write(tmp_path / "real/a.png")
     (tmp_path / "real/loop").symlink_to(tmp_path)

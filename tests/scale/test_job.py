@@ -358,6 +358,15 @@ def test_what_several_sources_name_is_one_input(line: Path, tmp_path: Path) -> N
     ]
 
 
+def test_masks_of_a_data_set_are_no_inputs(tmp_path: Path) -> None:
+    picture, mask = tmp_path / "test/hole/a.png", tmp_path / "ground_truth/hole/a_mask.png"
+    for path in (picture, mask):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert [item.uri for item in inputs_of([tmp_path])] == [picture.as_uri()]
+    assert [item.uri for item in inputs_of([mask.parent])] == [mask.as_uri()]
+
+
 def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     score(exported, line, out)

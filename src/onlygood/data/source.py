@@ -91,8 +91,9 @@ class ImageSource:
     ) -> "ImageSource":
         """Take pictures in any of these forms.
 
-        - a folder: its picture files at any depth, sorted; hidden files and folders and other
-          suffixes are passed over, symbolic links followed, every folder visited once;
+        - a folder: its picture files at any depth, sorted; hidden files and folders, other
+          suffixes and masks of an MVTec layout (`ground_truth/KIND/NAME_mask.png`) are passed
+          over, symbolic links followed, every folder visited once;
         - a file, or the bytes of one;
         - a PIL image;
         - a numpy array: `(H, W)` and `(H, W, C)` are one picture, `(N, H, W)` and `(N, H, W, C)`
@@ -169,7 +170,7 @@ class Listing(NamedTuple):
     pictures: list[Path]
     """Picture files at any depth, sorted by their path in the folder."""
     others: Counter[str]
-    """Suffixes of the remaining files that are not hidden, with counts."""
+    """Suffixes of the remaining files that are not hidden, with counts; masks by that word."""
     folders: int
     """Number of subfolders at any depth."""
 
@@ -186,13 +187,20 @@ def listing(folder: Path) -> Listing:
     for root, files in walked(folder):
         folders += 1
         for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in SUFFIXES:
-                pictures.append(Path(root, name))
+            path, suffix = Path(root, name), os.path.splitext(name)[1].lower()
+            if is_mask(path.relative_to(folder).as_posix()):
+                others["masks in ground_truth"] += 1
+            elif suffix in SUFFIXES:
+                pictures.append(path)
             else:
                 others[suffix or "without suffix"] += 1
     pictures.sort(key=lambda path: path.relative_to(folder).parts)
     return Listing(pictures, others, folders)
+
+
+def is_mask(name: str) -> bool:
+    """Whether a path in a folder is that of a mask in an MVTec layout, which nobody scores."""
+    return name.endswith("_mask.png") and "ground_truth" in name.split("/")[:-1]
 
 
 def walked(folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -13,7 +13,7 @@ from typing import Any
 from onlygood.core.errors import DataError, in_a_line
 from onlygood.data.decode import SUFFIXES
 from onlygood.data.items import PICTURE_KEYS
-from onlygood.data.source import walked
+from onlygood.data.source import is_mask, walked
 from onlygood.scale.places import (
     file_system,
     is_remote,
@@ -132,6 +132,7 @@ def _remote(uri: str) -> Iterator[Input]:
             for info in found
             if info.is_file
             and _suffix(info.path) in SUFFIXES
+            and not is_mask(info.path[len(base) :])
             and not any(part.startswith(".") for part in info.path[len(base) :].split("/"))
         ]
     for info in sorted(wanted, key=lambda info: info.path):
@@ -166,7 +167,9 @@ def _files_of(uris: Iterable[str]) -> Iterator[str]:
 
 def _within(folder: Path) -> Iterator[str]:
     for root, names in walked(folder):
-        yield from (Path(root, name).as_uri() for name in names if _suffix(name) in SUFFIXES)
+        for path in (Path(root, name) for name in names if _suffix(name) in SUFFIXES):
+            if not is_mask(path.relative_to(folder).as_posix()):
+                yield path.as_uri()
 
 
 def _described(uris: Iterable[str]) -> Iterator[Input]:
