@@ -10,8 +10,11 @@ from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
 from onlygood.data import apart
 from onlygood.data.align import (
+    FAR,
     UNMOVED,
     Pose,
+    _blurred,
+    _held,
     aligned,
     most_usual,
     moved,
@@ -104,6 +107,42 @@ def test_noise_on_a_plain_surface_turns_nothing() -> None:
 
     reference = reference_text(plain(0))
     assert [pose(plain(seed), reference) for seed in (1, 2, 4)] == [UNMOVED] * 3
+
+
+def bar(noise: float, at: Pose = UNMOVED) -> Pixels:
+    """A bar from side to side, however it is turned."""
+    clean = np.full((400, 480, 1), 60, np.uint8)
+    clean[170:230] = 180
+    there = aligned(clean, at)[80:320, 80:400].astype(float)
+    drawn = np.random.default_rng(int(noise)).normal(0, 2, there.shape)
+    return np.clip(there + noise * drawn, 0, 255).astype(np.uint8)
+
+
+def test_along_an_edge_nothing_is_shifted() -> None:
+    reference = reference_text(bar(1))
+    for noise in (2, 3, 4, 5):
+        found = pose(bar(noise), reference)
+        assert found.angle == pytest.approx(0, abs=0.1)
+        assert math.hypot(found.right, found.down) < FAR + 0.005
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0])
+def test_what_a_shift_along_an_edge_gains_is_asked_as_the_part_lies(angle: float) -> None:
+    x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    target, seen = (_blurred(bar(0, at), 192) for at in (UNMOVED, Pose(-angle, 0.0, 0.0)))
+    found = _held(target, seen, Pose(angle, 0.1 * x - 0.01 * y, 0.1 * y + 0.01 * x), None)
+    assert found == pytest.approx((angle, -0.01 * y, 0.01 * x), abs=1e-3)
+
+
+def test_a_small_mark_on_an_edge_tells_how_far_to_shift() -> None:
+    def marked(left: int) -> Pixels:
+        picture = np.full((*SIZE, 1), 60, np.uint8)
+        picture[30:60] = 180
+        picture[40:46, left : left + 6] = 60
+        return picture
+
+    found = pose(marked(60), reference_text(marked(50)))
+    assert (found.right, found.down) == pytest.approx((10 / 150, 0), abs=0.003)
 
 
 def test_a_view_that_aligns() -> None:

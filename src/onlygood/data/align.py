@@ -35,6 +35,9 @@ STEPS, LEAST_GAIN = 60, 1e-5
 """Of the search at one size: steps at most, and gain of correlation under which it ends."""
 LEAST_LIKENESS = 0.2
 """Correlation below which the part was not found: noise on a plain surface reaches a tenth."""
+FAR, TELLING = 0.02, 1e-3
+"""Along an edge or stripes nothing tells how far to shift, and what is shifted out is not seen: a
+shift by the first, as a share of the longer side, must gain the second of correlation."""
 BLUR = 5
 """Pixels that are averaged before two pictures are compared, so that there is a slope to climb."""
 
@@ -94,7 +97,8 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
 
     Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation Coefficient
     Maximization, PAMI 30(10): brightness and contrast do not matter. Where no turn and shift within
-    the limits is better than none, or all are as unlike as noise is, it is `UNMOVED`.
+    the limits is better than none, or all are as unlike as noise is, it is `UNMOVED`. It is not
+    shifted far along an edge or stripes, where that gains nothing.
 
     Args:
         picture: As decoded.
@@ -128,6 +132,8 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
         }
         found = max(likenesses, key=likenesses.__getitem__)
         likeness = likenesses[found]
+        if side == SIDES[-1]:  # At coarser ones a small mark that tells may not be seen.
+            found = _held(target, seen, found, counts)
     return found if likeness >= LEAST_LIKENESS else UNMOVED
 
 
@@ -240,6 +246,23 @@ def _likeness(target: Smooth, seen: Smooth, at: Pose, counts: Counts | None) -> 
     one, two = target - target.mean(), there - there.mean()
     size = float(np.linalg.norm(one) * np.linalg.norm(two))
     return float((one * two).sum()) / size if size else 0.0
+
+
+def _held(target: Smooth, seen: Smooth, at: Pose, counts: Counts | None) -> Pose:
+    """The pose, not shifted far in the direction that tells least, where that gains nothing."""
+    cv2 = _opencv()
+    slopes = np.stack([cv2.Sobel(target, cv2.CV_32F, 1, 0), cv2.Sobel(target, cv2.CV_32F, 0, 1)])
+    slopes = slopes[:, counts] if counts is not None else slopes.reshape(2, -1)
+    _, directions = np.linalg.eigh(slopes @ slopes.T)
+    # Of the reference, and then as the part lies.
+    least = at._replace(right=0.0, down=0.0).matrix((1, 1))[:, :2] @ directions[:, 0]
+    far = float(least @ (at.right, at.down))
+    if abs(far) < FAR:
+        return at
+    right, down = (at.right, at.down) - far * least
+    held = at._replace(right=float(right), down=float(down))
+    gain = _likeness(target, seen, at, counts) - _likeness(target, seen, held, counts)
+    return at if gain >= TELLING else held
 
 
 def _within_limits(at: Pose) -> bool:
