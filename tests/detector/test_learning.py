@@ -11,14 +11,14 @@ from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
 from onlygood.data.source import ImageSource
 from onlygood.detector import Detector, learning
-from onlygood.detector.learning import learn, new_network, settings_of, settled, shrinking
+from onlygood.detector.learning import learn, new_network, remarks, settings_of, settled
 from onlygood.methods import METHODS
 from onlygood.training.trainer import _seeded_globally
 from tests import parts
 
 
 def pictures(*sizes: int, channels: int = 1) -> ImageSource:
-    return ImageSource.of([np.zeros((side, side + 9, channels), np.uint8) for side in sizes])
+    return ImageSource.of([np.full((side, side + 9, channels), 64, np.uint8) for side in sizes])
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,24 @@ def test_channels_are_settled_by_the_pictures(channels: int, expected: int) -> N
 
 def test_pictures_that_are_made_much_smaller_are_spoken_of() -> None:
     view = View(size=224, channels=1, aspect=4 / 3, pad="none")
-    large = ImageSource.of([np.zeros((1500, 2000), np.uint8)] * 2 + [b"none"])
-    assert shrinking(view, large) == (
+    large = ImageSource.of([np.full((1500, 2000), 64, np.uint8)] * 2 + [b"none"])
+    assert remarks(view, large) == [
         "pictures of 2,000 x 1,500 pixels are seen at 224 x 168, 8.9 times smaller: a defect less "
         "than some 107 pixels wide may not be found; size=448 sees twice as finely, and takes "
         "longer"
-    )
-    assert shrinking(view, pictures(100, 438)) == ""
-    assert shrinking(view, ImageSource.of([b"none"])) == ""
+    ]
+    assert remarks(view, pictures(100, 438)) == []
+    assert remarks(view, ImageSource.of([b"none"])) == []
     middle = View(size=224, channels=1, aspect=4 / 3, pad="none", roi=(0.4, 0.4, 0.6, 0.6))
-    assert shrinking(middle, large) == ""
+    assert remarks(middle, large) == []
+
+
+def test_twelve_bits_in_sixteen_are_spoken_of() -> None:
+    view = View(size=32, channels=1, aspect=1.0, pad="none")
+    deep = np.linspace(0, 4095, 32 * 32).astype(np.uint16).reshape(1, 32, 32)
+    (words,) = remarks(view, ImageSource.of(deep))
+    assert words.startswith("the first pictures are nearly black, with values up to 15 of 255; ")
+    assert remarks(view, ImageSource.of(deep << 4)) == []
 
 
 def test_what_is_said_stays() -> None:

@@ -42,9 +42,9 @@ from onlygood.detector import model_file
 from onlygood.detector.learning import (
     learn,
     new_network,
+    remarks,
     settings_of,
     settled,
-    shrinking,
     surveyed,
 )
 from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
@@ -211,8 +211,9 @@ class Detector:
         resolved = resolved._replace(
             view=settled(resolved.view, source.subset(kept), registry.method_named(method))
         )
-        if hidden := shrinking(resolved.view, source.subset(kept)):
-            reporter.note(hidden)
+        told = remarks(resolved.view, source.subset(kept))
+        for remark in told:
+            reporter.note(remark)
         parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
         reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
         learned = learn(
@@ -253,7 +254,7 @@ class Detector:
             "preset": preset,
             "seed": seed,
             "pictures": words,
-            **({"seen": hidden} if hidden else {}),
+            **({"seen": "; ".join(told)} if told else {}),
             "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,

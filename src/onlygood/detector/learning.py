@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from onlygood.data.align import AUTO, most_usual, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
 from onlygood.data.preprocess import check_view
-from onlygood.data.resize import window
+from onlygood.data.resize import Window, window
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
 from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
@@ -38,8 +38,9 @@ LOOK, SHAPES = 32, 9
 TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
 """Up to this side in pixels pictures are seen at the second one, else at the third: backbones were
 trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
-FEW, SHRUNK = 3, 2.0
-"""Pictures that tell how much smaller all are made, and from when on that is told."""
+FEW, SHRUNK, DARK = 3, 2.0, 64
+"""Pictures that tell how much smaller all are made, and how dark they are; from how many times
+smaller on that is told, and below which of 256 shades."""
 SEEN = 12
 """Pixels of the resized picture: what is less wide is found on smooth grounds alone
 (docs/frozen.md)."""
@@ -246,15 +247,28 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     )
 
 
-def shrinking(view: View, source: ImageSource) -> str:
-    """In words, how much smaller a settled view makes pictures and what that may hide.
+def remarks(view: View, source: ImageSource) -> list[str]:
+    """In words, what of pictures a settled view may hide, judged by the first few readable ones.
 
-    Judged by the first few readable ones; empty where they are made less than `SHRUNK` times
-    smaller.
+    That they are made `SHRUNK` times smaller or more, and that they are nearly black, as 12 bits of
+    a camera are in files of 16.
     """
-    sides = [window(pixels.shape[:2], view) for pixels in islice(_readable(source), FEW)]
+    sides, brightest = [], 0
+    for pixels in islice(_readable(source), FEW):
+        sides.append(window(pixels.shape[:2], view))
+        brightest = max(brightest, int(pixels.max()))
     if not sides:
-        return ""
+        return []
+    dark = (
+        f"the first pictures are nearly black, with values up to {brightest} of 255; where a "
+        "camera's 12 bits lie in files of 16, shift them up (value << 4), or most of them is lost"
+    )
+    found = [_shrinking(view, sides), dark if brightest < DARK else ""]
+    return list(filter(None, found))
+
+
+def _shrinking(view: View, sides: Sequence[Window]) -> str:
+    """How much smaller pictures are made and what that may hide; empty where that is little."""
     height = int(median(side.height for side in sides))
     width = int(median(side.width for side in sides))
     times = max(height, width) / view.size
