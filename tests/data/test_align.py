@@ -1,5 +1,7 @@
 import math
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +179,18 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
 
 def test_the_most_usual_picture_is_the_nearest_to_the_mean() -> None:
     found = [part(), part(1, Pose(20.0, 0.1, 0.0)), part(1, Pose(-20.0, -0.1, 0.0))]
-    assert most_usual(found[::-1]) is found[0]
+    assert most_usual(found[::-1]) == reference_text(found[0])
+    # None but the one that is looked at is in memory.
+    passed: list[weakref.ref[Pixels]] = []
+
+    def passing() -> Iterator[Pixels]:
+        for one in found:
+            assert sum(picture() is not None for picture in passed) <= 1
+            copied = one.copy()
+            passed.append(weakref.ref(copied))
+            yield copied
+
+    most_usual(passing())
     with pytest.raises(DataError, match="needs a picture as its reference"):
         most_usual([])
 

@@ -20,7 +20,7 @@ from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import WIDEST, Training, View
-from onlygood.data.align import AUTO, most_usual, reference_text
+from onlygood.data.align import AUTO, most_usual
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
 from onlygood.data.preprocess import check_view
@@ -225,7 +225,7 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     if view.pad == "auto":
         view = replace(view, pad="square" if cls.square and not view.tile else "none")
     if view.align == AUTO:
-        view = replace(view, align=reference_text(most_usual(_readable(list(source)[:LOOK]))))
+        view = replace(view, align=most_usual(_readable(list(source)[:LOOK])))
     if view.channels and view.size and view.aspect:
         return view
     channels, seen = 1, []
