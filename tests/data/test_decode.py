@@ -36,6 +36,23 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
     )
 
 
+def tiff(
+    size: tuple[int, int], bits: list[int], strip: bytes, *, black: int = 1, planes: int = 1
+) -> bytes:
+    """A TIFF file of one strip without compression, likewise; `black` is its photometric."""
+    height, width = size
+    begin = 8 + 2 + 12 * 10 + 4
+    tags = {256: width, 257: height, 259: 1, 262: black, 273: begin + 2 * len(bits)}
+    tags |= {277: len(bits), 278: height, 279: len(strip), 284: planes}
+    entries = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()}
+    depths = struct.pack(f"<{len(bits)}H", *bits)
+    place = depths.ljust(4, b"\0") if len(bits) == 1 else struct.pack("<I", begin)
+    entries[258] = struct.pack("<HHI", 258, 3, len(bits)) + place
+    directory = b"".join(entry for _, entry in sorted(entries.items()))
+    header = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return header + directory + bytes(4) + depths + strip
+
+
 @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
 def test_every_form_of_a_picture_is_equal(pixels: np.ndarray, tmp_path: Path):
     path = tmp_path / "a.png"
@@ -76,6 +93,18 @@ def test_sixteen_bits_are_equal_in_every_form_and_drop_the_low_byte():
     forms = (encoded(DEEP), encoded(DEEP, "TIFF"), pgm, Image.fromarray(DEEP), DEEP, DEEP / 65535)
     for form in (*forms, torch.from_numpy(DEEP), (DEEP / 65535).astype(np.float32)):
         np.testing.assert_array_equal(decode(form)[..., 0], DEEP >> 8)
+
+
+def test_a_tiff_of_9_to_16_bits_is_read_as_it_says():
+    high = DEEP[:, :6] >> 8
+    twelve = (DEEP[:, :6] >> 4).ravel()
+    pairs = zip(twelve[::2].tolist(), twelve[1::2].tolist(), strict=True)
+    packed = b"".join((one << 12 | two).to_bytes(3, "big") for one, two in pairs)
+    assert np.array_equal(decode(tiff((9, 6), [12], packed))[:, :, 0], high)
+    from_white = (65535 - DEEP[:, :6]).astype("<u2").tobytes()
+    assert np.array_equal(decode(tiff((9, 6), [16], from_white, black=0))[:, :, 0], high)
+    together = tiff((9, 7), [16] * 3, DEEP_RGB.astype("<u2").tobytes(), black=2)
+    assert np.array_equal(decode(together), DEEP_RGB >> 8)
 
 
 def test_bfloat16_is_within_its_precision():
@@ -174,6 +203,8 @@ BAD_BYTES = {
     "truncated webp": (encoded(LARGE, "WEBP")[:-900], "damaged or cut off"),
     "signature alone": (b"\x89PNG\r\n\x1a\n", "damaged"),
     "png with a wrong checksum": (encoded(RGB).replace(b"IDAT", b"IDAU"), "damaged"),
+    "tiff in planes": (tiff((2, 2), [16] * 3, bytes(24), black=2, planes=2), "channel by itself"),
+    "tiff of 64 bits": (tiff((2, 2), [64], bytes(32)), "or of a kind that cannot be read"),
     "no rows": (png(8, 8, 8, 2, b""), "damaged or cut off"),
 }
 

@@ -4,7 +4,8 @@ The decoded form is `Pixels`: 8 bit, `(H, W, 1)` grey or `(H, W, 3)` RGB. A pict
 without loss is equal in this form however it is given:
 
 - 16 bits become 8 by dropping the low byte, which is what Pillow does with 16 bit colour files.
-  A camera's 12 bit values in 16 bits must be shifted up (`<< 4`) first, else they are near black.
+  A camera's 12 bit values in 16 bits must be shifted up (`<< 4`) first, else they are near black;
+  those of a TIFF that says that it has 12 bits are.
 - Floating point values in [0, 1] are taken as fractions of 65535 and go the same way; half
   precision, which cannot hold 16 bits, as fractions of 255. False and True are 0 and 255.
 - Transparent pictures are laid on black, so that hidden colours have no influence.
@@ -42,6 +43,12 @@ import simplejpeg
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    TiffImageFile,
+)
 
 from onlygood.core.errors import DataError
 
@@ -61,6 +68,8 @@ MAX_PIXELS = 100_000_000
 
 # What SUFFIXES stand for and nothing else: Pillow also knows formats that run other programs.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 MAX_SCANS = 100
 """Scans of a JPEG, each of which goes over the whole picture. Encoders write about ten; libtiff
@@ -127,6 +136,11 @@ class Encoded:
         try:
             self._image = _open(data)
         except Image.UnidentifiedImageError as error:
+            if data[:4] in _TIFF:
+                raise DataError(
+                    "is a TIFF that is damaged, or of a kind that cannot be read (such as 64 bits, "
+                    "or floating point in colour); save it in 8 or 16 bits, grey or RGB"
+                ) from error
             raise DataError(
                 f"is no picture, or too damaged to tell (begins with {data[:8]!r}); known: "
                 f"{', '.join(_FORMATS)}"
@@ -286,6 +300,7 @@ def _check_png(data: bytes) -> None:
 def _from_pil(image: Image.Image, max_pixels: int, marks: bool) -> Pixels:
     _check_size(image, max_pixels)
     try:
+        bits, white_is_zero = _deep_tiff(image)
         image.load()
         deep = image.mode.startswith(("I", "F"))
         mode = image.mode if deep else _eight_bit_mode(image)
@@ -300,12 +315,32 @@ def _from_pil(image: Image.Image, max_pixels: int, marks: bool) -> Pixels:
             if values.dtype == np.int32 and not marks:  # how Pillow holds some 16 bit files
                 _require_range(values, 65535, "16 bit pictures must be in 0..65535")
                 values = values.astype(np.uint16)
+            if bits and values.dtype.itemsize == 2:
+                values = ((2**bits - 1) - values if white_is_zero else values) << (16 - bits)
             pixels[rows] = _flat(values, marks)
     except (MemoryError, DataError):
         raise
     except Exception as error:  # see _open
         raise _damaged(error) from error
     return _upright(pixels, image)
+
+
+def _deep_tiff(image: Image.Image) -> tuple[int, bool]:
+    """Of a TIFF of 9 to 16 bits how many, and whether 0 is white, which Pillow leaves; else 0.
+
+    Raises:
+        DataError: it has several channels, each by itself, of which Pillow mixes up the bytes.
+    """
+    if not isinstance(image, TiffImageFile):
+        return 0, False
+    depths = image.tag_v2.get(BITSPERSAMPLE, (1,))
+    if len(depths) > 1 and max(depths) > 8 and image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
+        raise DataError(
+            f"is a TIFF of {max(depths)} bits with each channel by itself, which cannot be read; "
+            "save it with the channels of each pixel together (planar configuration 1)"
+        )
+    deep = len(depths) == 1 and 8 < depths[0] <= 16
+    return depths[0] if deep else 0, image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _upright(pixels: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8]:
