@@ -26,6 +26,18 @@ def test_threshold_is_marked_in_place_and_always_within_the_axis() -> None:
     assert beyond.marks[0].at == 100.0
 
 
+def test_no_bar_lies_on_both_sides_of_a_mark() -> None:
+    scores = [0.0, 1.0, 1.001, 2.0, 3.0, 7.0]
+    chart = _one(scores, marks=[("unsure above", 1.0), ("anomalous above", 3.0)])
+    for mark, value in zip(chart.marks, (1.0, 3.0), strict=True):
+        left = [bar for bar in chart.rows[0].bars if bar.x + bar.width < mark.at]
+        right = [bar for bar in chart.rows[0].bars if bar.x > mark.at - 1e-9]
+        assert len(left) + len(right) == len(chart.rows[0].bars)
+        assert sum(bar.height * chart.rows[0].peak for bar in left) == sum(
+            score <= value for score in scores
+        )
+
+
 def test_scores_far_out_are_counted_in_a_bar_at_the_end() -> None:
     reference = [1.0, 1.1, 1.2, 1.3]
     chart = _one([*reference, 500.0, 1e9, -1e6], reference, [("threshold", 1.35)])

@@ -6,6 +6,7 @@ page while its lettering keeps its size.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +91,8 @@ def histogram(
     """Histograms of `(label, kind, values)`, each with a scale of its own; None without values.
 
     Where scores lie far outside what the reference and the marks span, the axis is cut and they
-    are counted in a bar at its end. Values that are not finite are left out.
+    are counted in a bar at its end. No bar lies on both sides of a mark; a score that equals a mark
+    stands left of it. Values that are not finite are left out.
     """
     rows = [(label, kind, _finite(values)) for label, kind, values in groups]
     rows = [row for row in rows if row[2].size]
@@ -106,14 +108,19 @@ def histogram(
     def place(value: float) -> float:
         return left + (right - left) * (value - low) / (high - low)
 
+    edges = _edges(low, high, [value for _, value in shown])
+    starts = [place(edge) for edge in edges.tolist()]
+
     def row(label: str, kind: str, values: Floats) -> Row:
-        counts, edges = np.histogram(values, BINS, (low, high))
+        inside = values[(low <= values) & (values <= high)]
+        # A bar holds its right edge: a score that equals a mark is not above it.
+        bins = np.maximum(np.searchsorted(edges, inside, "left") - 1, 0)
+        counts = np.bincount(bins, minlength=len(edges) - 1)
         outside = (int((values < low).sum()), int((values > high).sum()))
         peak = max(int(counts.max()), *outside)
-        width = 0.92 * (right - left) / BINS  # a hair of space between bars
         bars = [
-            Bar(place(float(edge)), width, count / peak)
-            for edge, count in zip(edges[:-1], counts.tolist(), strict=True)
+            Bar(start, 0.92 * (end - start), count / peak)  # a hair of space between bars
+            for (start, end), count in zip(pairwise(starts), counts.tolist(), strict=True)
             if count
         ]
         for count, x in zip(outside, (0.0, 100.0 - 0.6 * MARGIN), strict=True):
@@ -201,6 +208,23 @@ def _limits(everything: Floats, reference: Floats, marks: list[float]) -> tuple[
     low = max(min(float(everything.min()), centre, *marks), centre - REACH * span)
     high = min(max(float(everything.max()), centre, *marks), centre + REACH * span)
     return _widened(low, high)
+
+
+def _edges(low: float, high: float, marks: list[float]) -> Floats:
+    """Edges of about `BINS` bars of about one width, with every mark among them.
+
+    A bar that lay on both sides of the threshold would show scores on the wrong one.
+    """
+    ends = np.unique([low, *marks, high])
+    shares = np.diff(ends) / (high - low)
+    return np.unique(
+        np.concatenate(
+            [
+                np.linspace(start, end, max(1, round(BINS * share)) + 1)
+                for (start, end), share in zip(pairwise(ends), shares, strict=True)
+            ]
+        )
+    )
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
