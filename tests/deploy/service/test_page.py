@@ -211,6 +211,16 @@ def test_the_threshold_is_moved_without_the_service(
     assert requests == []
 
 
+def test_bars_meet_at_the_calibrated_threshold(page: Any) -> None:
+    at = float((page.locator("#chart .mark").get_attribute("x1") or "").removesuffix("%"))
+    bars = page.locator("#chart .calibration .bar").evaluate_all(
+        "bars => bars.map((bar) => ['x', 'width'].map((of) => parseFloat(bar.getAttribute(of))))"
+    )
+    # A calibration score that is the threshold is not above it.
+    assert any(at - 2 < x < at for x, _ in bars)
+    assert all(x + width < at or x > at for x, width in bars)
+
+
 def test_a_false_alarm_is_in_the_journal(page: Any, service: str, three: list[Path]) -> None:
     drop(page, three)
     tiles(page).first.click()

@@ -23,6 +23,7 @@ export class Histogram {
     this.moved = moved;
     this.low = 0;
     this.high = 1;
+    this.calibrated = 0;
     this.beyond = 0;
     this.threshold = 0;
     let grip = 0; // from the pointer to the line, so that the line does not jump when it is taken
@@ -42,6 +43,7 @@ export class Histogram {
   /** Draw anew. `rows` are `{label, kind, scores}`; the first one sets the width of the axis. */
   draw(rows, { threshold, calibrated, strict }) {
     const marks = [threshold, calibrated, ...(strict === null ? [] : [strict])];
+    this.calibrated = calibrated;
     [this.low, this.high] = limits(rows[0].scores, rows.flatMap((row) => row.scores), marks);
     this.beyond = rows.some((row) => row.scores.some((score) => score > this.high)) ? MARGIN : 0;
     const bottom = TOP + ROW * rows.length;
@@ -143,8 +145,10 @@ export class Histogram {
     return group;
   }
 
+  /** Counted from the calibrated threshold, and a score that equals it is left of it. */
   #bin(score) {
-    const bin = Math.floor((BINS * (score - this.low)) / (this.high - this.low));
+    const bins = (value) => (BINS * (value - this.calibrated)) / (this.high - this.low);
+    const bin = Math.ceil(bins(score)) - 1 - Math.round(bins(this.low));
     return Math.min(Math.max(bin, 0), BINS - 1);
   }
 
@@ -169,7 +173,11 @@ export class Histogram {
   }
 }
 
-/** Ends of the score axis: all scores, or `REACH` where some are farther out; and some room. */
+/** Ends of the score axis: all scores, or `REACH` where some are farther out; and some room.
+ *
+ * `marks` are the threshold, the calibrated one, and others. Bars meet at the calibrated one: one
+ * that lay on both sides of it would show its largest scores on the wrong one.
+ */
 function limits(reference, everything, marks) {
   const centre = reference[reference.length >> 1];
   const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [centre, centre]);
@@ -179,7 +187,9 @@ function limits(reference, everything, marks) {
   const low = Math.min(Math.max(least, centre - REACH * span), ...marks);
   const high = Math.max(Math.min(most, centre + REACH * span), ...marks);
   const room = 0.04 * (high - low) || 0.5 * Math.abs(high) || 0.5;
-  return [low - room, high + room];
+  const width = (high - low + 2 * room) / BINS;
+  const start = marks[1] - Math.round((marks[1] - low + room) / width) * width;
+  return [start, start + BINS * width];
 }
 
 /** About five round numbers between the limits. */
