@@ -113,7 +113,7 @@ def test_parts_are_called_parts(tmp_path: Path) -> None:
     words = " ".join(re.sub("<[^>]+>", " ", page).split())
     for told in (
         "Calibration parts 10 Pictures of these parts 50",
-        "Calibration (normal) 10 parts, highest bar",
+        "Calibration (normal) 10 parts",
         "with the highest scores of all 50.",
         "a normal part has a picture with p ≤ 0.05 at most once in twenty",
         "The smallest p that 10 calibration parts allow is 0.091.",

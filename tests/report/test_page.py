@@ -129,6 +129,13 @@ def test_no_mark_is_drawn_over_a_label() -> None:
     assert chart.rindex('class="mark"') < chart.index('class="label over"')
 
 
+def test_a_number_at_the_edge_of_a_phone_is_left_out_rather_than_cut_off() -> None:
+    html = page.render(dataclasses.replace(BARE, calibration_scores=[1.0] * 12_345))
+    assert '12345 pictures<tspan class="peak">, highest bar 12345</tspan>' in html
+    narrow = html.partition("@media (max-width: 34rem) {")[2].partition("@media")[0]
+    assert ".peak { display: none; }" in narrow
+
+
 def test_bare_content_shows_the_decision_and_no_empty_section() -> None:
     parsed = _Page(page.render(BARE))
     assert parsed.headings == ["Decision", "How to read this page"]
