@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from onlygood.core.errors import DataError
 from tests.cli.conftest import FakeDetector
 from tests.command_line import Run
 
@@ -47,6 +48,24 @@ def test_only_a_run_folder_without_a_name_is_removed(run: Run, good: Path, named
     (folder / "checkpoint.safetensors").touch()
     assert run("fit", good, "-o", model, *(["--run-dir", folder] if named else [])).status == 0
     assert folder.exists() == named
+
+
+@pytest.mark.parametrize("kept", ["", "log.jsonl", "checkpoint.safetensors"])
+def test_a_run_that_fails_leaves_no_empty_folder(
+    run: Run, good: Path, fake: type[FakeDetector], monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    folder = good / "m.run"
+
+    def fails(*_: object, **__: object) -> None:
+        folder.mkdir()
+        (folder / "log.jsonl").touch()
+        if kept:
+            (folder / kept).write_text("{}\n")
+        raise DataError("no")
+
+    monkeypatch.setattr(fake, "fit", fails)
+    assert run("fit", good, "-o", good / "m.safetensors").status == 1
+    assert folder.exists() == bool(kept)
 
 
 def test_every_option_arrives(run: Run, good: Path, fake: type[FakeDetector]) -> None:

@@ -1,6 +1,7 @@
 """`onlygood fit`."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,7 +129,8 @@ def fit(
 
     # Under torchrun one process keeps what all have done.
     kept = tracker if voice.first else None
-    with tracking(kept, name_of(model), voice.reporter()) as reporter:
+    spare = run if run_dir is None and voice.first else None
+    with _no_empty(spare), tracking(kept, name_of(model), voice.reporter()) as reporter:
         detector = Detector.fit(
             method,
             folder,
@@ -228,6 +230,21 @@ def _from_command_line(
     if steps is not None:
         settings["steps"] = steps
     return settings
+
+
+@contextmanager
+def _no_empty(run: Path | None) -> Iterator[None]:
+    """Leave no folder of a run that fails before it has anything to keep."""
+    try:
+        yield
+    except BaseException:
+        from onlygood.training.trainer import CHECKPOINT, LOG
+
+        if run is not None and not (run / CHECKPOINT).exists():
+            with suppress(OSError):  # was never made
+                if (run / LOG).stat().st_size == 0:
+                    _discard(run)
+        raise
 
 
 def _discard(run: Path) -> None:
