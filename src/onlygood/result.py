@@ -12,6 +12,7 @@ from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
+from onlygood.core.text import many
 from onlygood.data.loading import Loaded
 from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
@@ -186,7 +187,7 @@ def _counted(results: list[Result]) -> str:
         for decision in ("normal", "unsure", "anomalous", "error")
         if decision in decisions
     )
-    return f"{len(results)} pictures" + (f": {counts}" if counts else "")
+    return many(len(results), "picture") + (f": {counts}" if counts else "")
 
 
 def _table(results: list[Result]) -> str:

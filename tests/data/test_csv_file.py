@@ -41,7 +41,7 @@ def test_a_table_says_who_trains_and_who_tests(folder: Path) -> None:
     assert check.kinds == ["good", "scratch", "1"]
     assert [mask and mask.path for mask in check.masks] == [None, folder / "c_mask.png", None]
     assert check.description.endswith(
-        "1 normal pictures, 2 anomalous (1 1, scratch 1), 1 with masks"
+        "1 normal picture, 2 anomalous (1 1, scratch 1), 1 with masks"
     )
 
 

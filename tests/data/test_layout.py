@@ -49,7 +49,7 @@ def test_mvtec_for_evaluation(mvtec: Path):
         None, truth / "dent/000_mask.png", truth / "scratch/000_mask.png", None,
     ]  # fmt: skip
     assert found.description.endswith(
-        "test: 1 normal pictures from good, 3 anomalous (dent 1, scratch 2), 2 with masks"
+        "test: 1 normal picture from good, 3 anomalous (dent 1, scratch 2), 2 with masks"
     )
 
 

@@ -36,6 +36,14 @@ def test_guarantee_in_one_sentence() -> None:
     )
 
 
+def test_one_picture_is_no_plural() -> None:
+    one = Calibration.fit([1.0], infeasible="best")
+    assert one.guarantee.endswith("(1 calibration picture, 0 above the threshold)")
+    assert "needs 45 normal pictures; 1 was given, the best it supports is 90 %" in one.note
+    parts = Calibration.fit([1.0, 2.0], groups=["a", "b"], infeasible="best")
+    assert parts.guarantee.endswith("(2 calibration parts, 0 above the threshold)")
+
+
 def test_decision_is_strictly_above_the_threshold() -> None:
     calibration = Calibration.fit(ramp(200))
     decisions = calibration.decide([195.0, np.nextafter(195.0, 300), -np.inf, np.inf])

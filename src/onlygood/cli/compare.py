@@ -38,6 +38,7 @@ def compare(
 ) -> None:
     """Set two detectors against each other on the same pictures, with intervals and tests."""
     from onlygood.core.errors import ConfigError, DataError
+    from onlygood.core.text import many
 
     voice = Voice(json=json, quiet=quiet)
     if not folder.exists():
@@ -78,7 +79,9 @@ def compare(
     found = run(judges[a], judges[b], test)
     voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
     if found.n_unreadable:
-        voice.say(f"{found.n_unreadable} pictures left out, as one of the two cannot read them")
+        voice.say(
+            f"{many(found.n_unreadable, 'picture')} left out, as one of the two cannot read them"
+        )
     voice.show(*filter(None, (found.words, found.note)))
     voice.answer({"a": a, "b": b, **found.to_json()})
 

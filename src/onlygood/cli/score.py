@@ -288,9 +288,11 @@ class _Summary:
 
 def _told(total: int, counts: Mapping[str, int]) -> str:
     """How many pictures there are of each kind, in words."""
+    from onlygood.core.text import many
+
     names = {"error": "unreadable"}
     summary = ", ".join(f"{n} {names.get(key, key)}" for key, n in counts.items() if n)
-    return f"{total} picture{'s' if total != 1 else ''}: {summary or 'none'}"
+    return f"{many(total, 'picture')}: {summary or 'none'}"
 
 
 @final

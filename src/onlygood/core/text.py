@@ -24,6 +24,11 @@ def cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
+def many(number: int, what: str) -> str:
+    """A number of things: `1 picture`, `2 pictures`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def left_out(reasons: Sequence[str]) -> str:
     """How many pictures cannot be read, and why the first cannot; nothing where all can."""
     if not reasons:

@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
+from onlygood.core.text import many
 from onlygood.data.csv_file import read_csv
 from onlygood.data.decode import SUFFIXES, is_tensor
 from onlygood.data.items import is_indexed, is_stream, items_of
@@ -147,7 +148,7 @@ def labelled(folder: str | Path) -> Labelled:
             "evaluation needs normal and anomalous ones"
         )
     words = (
-        f"{printable(test)}: {(~labels).sum()} normal pictures from {_few(normal)}, "
+        f"{printable(test)}: {many(int((~labels).sum()), 'normal picture')} from {_few(normal)}, "
         f"{labels.sum()} anomalous ({_counts(k for k in kinds if k not in normal)}), "
         f"{sum(mask is not None for mask in masks)} with masks{_left_out(test)}"
     )
@@ -203,7 +204,7 @@ def labelled_items(pictures: Any, labels: Any = None, normal: Any = 0) -> Labell
         for i in order
     ]
     words = (
-        f"{kind}: {(~anomalous).sum()} normal pictures, {anomalous.sum()} anomalous "
+        f"{kind}: {many(int((~anomalous).sum()), 'normal picture')}, {anomalous.sum()} anomalous "
         f"({_counts(kind for kind in kinds if kind != 'good')})"
     )
     return Labelled(source.subset(order), anomalous[order], kinds, [None] * len(kinds), words)
@@ -289,8 +290,8 @@ def _labelled_of_csv(path: Path) -> Labelled:
     kinds = [one.label if label else "good" for one, label in zip(entries, labels, strict=True)]
     masks = [one.mask if label else None for one, label in zip(entries, labels, strict=True)]
     words = (
-        f"{printable(path)}: {(~labels).sum()} normal pictures, {labels.sum()} anomalous "
-        f"({_counts(kind for kind in kinds if kind != 'good')}), "
+        f"{printable(path)}: {many(int((~labels).sum()), 'normal picture')}, {labels.sum()} "
+        f"anomalous ({_counts(kind for kind in kinds if kind != 'good')}), "
         f"{sum(mask is not None for mask in masks)} with masks"
     )
     return Labelled(ImageSource([one.picture for one in entries]), labels, kinds, masks, words)
@@ -345,7 +346,7 @@ def _normal_alone(
 
 
 def _counted(source: ImageSource) -> str:
-    return f"{len(source)} picture{'s' if len(source) != 1 else ''}"
+    return many(len(source), "picture")
 
 
 def _left_out(folder: Path) -> str:

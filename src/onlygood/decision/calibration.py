@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onlygood.core.errors import CalibrationError, DataError
+from onlygood.core.text import many
 from onlygood.decision.thresholds import (
     SMALLEST_RATE,
     Floats,
@@ -194,7 +195,7 @@ class Calibration:
                 f"and at most {percent(self.promised_strict_fpr)} anomalous"
             )
         above = self._count_above(self.threshold)
-        evidence = f"{self.n} calibration {self._units}, {above} above the threshold"
+        evidence = f"{many(self.n, f'calibration {self._unit}')}, {above} above the threshold"
         return f"{promise}, with {100 * self.confidence:.6g} % confidence ({evidence})"
 
     @property
@@ -302,8 +303,8 @@ class Calibration:
         return self.confidence if self.strict_fpr is None else (1 + self.confidence) / 2
 
     @property
-    def _units(self) -> str:
-        return "parts" if self.grouped else "pictures"
+    def _unit(self) -> str:
+        return "part" if self.grouped else "picture"
 
     def _count_above(self, threshold: float) -> int:
         return self.n - int(np.searchsorted(self.scores, threshold, side="right"))
@@ -311,11 +312,14 @@ class Calibration:
     def _shortages(self) -> dict[str, str]:
         """For each promise that cannot be kept: what it needs, and what can be promised."""
         confidence = self._confidence_of_each
+        given = "1 was given, the best it supports is"
+        if self.n > 1:
+            given = f"{self.n} were given, the best they support is"
         rates = {"threshold": self.target_fpr, "strict threshold": self.strict_fpr}
         return {
             name: f"{percent(rate)} at {100 * confidence:.6g} % confidence needs "
-            f"{images_needed(rate, confidence)} normal {self._units}; {self.n} were given, "
-            f"the best they support is {percent(best_fpr(self.n, confidence))}"
+            f"{many(images_needed(rate, confidence), f'normal {self._unit}')}; {given} "
+            f"{percent(best_fpr(self.n, confidence))}"
             for name, rate in rates.items()
             if rate is not None and self.n < images_needed(rate, confidence)
         }
@@ -326,7 +330,7 @@ class Calibration:
         if infeasible == "raise" and (shortages := self._shortages()):
             halves = "" if self.strict_fpr is None else " (two thresholds share the risk)"
             raise CalibrationError(
-                f"{'; '.join(shortages.values())}{halves}; give more normal {self._units}, or "
+                f"{'; '.join(shortages.values())}{halves}; give more normal {self._unit}s, or "
                 "allow a larger rate"
             )
         return self

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
+from onlygood.core.text import many
 from onlygood.decision.calibration import Calibration
 
 WINDOW = 200
@@ -78,7 +79,7 @@ def verdict(ascending: np.ndarray, calibration: Calibration) -> Drift:
     n, calibration_n = len(ascending), calibration.n
     smallest = smallest_share(max(n, ENOUGH), calibration_n)
     if n < ENOUGH:
-        words = f"{n} pictures so far; {ENOUGH} are needed to tell"
+        words = f"{many(n, 'picture')} so far; {ENOUGH} are needed to tell"
         return Drift("too_few", n, smallest, f"{words}; {_power(ENOUGH, calibration_n)}")
     higher, lower = distances(ascending, calibration.attainable_p_values)
     allowed = _allowed(n, calibration_n)
@@ -110,13 +111,14 @@ def verdict(ascending: np.ndarray, calibration: Calibration) -> Drift:
 def _power(n: int, calibration_n: int) -> str:
     """What a window of `n` pictures can show, in words."""
     share = smallest_share(n, calibration_n)
+    scores = many(calibration_n, "calibration score")
     if share is None:
         return (
-            f"but {calibration_n} calibration scores are too few to see any change by: calibrate "
-            "on more normal pictures"
+            f"but {scores} {'is' if calibration_n == 1 else 'are'} too few to see any change by: "
+            "calibrate on more normal pictures"
         )
     return (
-        f"with {n} pictures and {calibration_n} calibration scores a change is seen once about "
+        f"with {n} pictures and {scores} a change is seen once about "
         f"{math.ceil(100 * share)} % of pictures score higher than normal ones ever did, a "
         "smaller one is not"
     )

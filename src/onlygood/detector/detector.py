@@ -27,7 +27,7 @@ from onlygood.core.errors import (
 from onlygood.core.method import Method
 from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import HIGHEST_SEED, Training, View
-from onlygood.core.text import left_out
+from onlygood.core.text import left_out, many
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import Layout, is_csv, layout, unseen
@@ -215,7 +215,8 @@ class Detector:
         for remark in told:
             reporter.note(remark)
         parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
-        reporter.note(f"{len(parts.calibration)} of them are kept aside to calibrate")
+        aside = len(parts.calibration)
+        reporter.note(f"{aside} of them {'is' if aside == 1 else 'are'} kept aside to calibrate")
         learned = learn(
             method,
             resolved,
@@ -454,7 +455,7 @@ class Detector:
         colour = "grey" if view.channels == 1 else "RGB"
         facts = {
             "method": self.method,
-            "pictures": f"learnt from {self.provenance['n_train']} pictures",
+            "pictures": f"learnt from {many(self.provenance['n_train'], 'picture')}",
             "sees": f"{width} x {height} px{tiles}, {colour}{aligned}",
             "promise": self.calibration.guarantee,
             "note": self.calibration.note,
@@ -616,7 +617,7 @@ def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
     if not seen.any():
         return ""
     n = int(np.isin(survey.digests, learnt_from).sum())
-    words = f"{n} of {len(survey.digests)} pictures"
+    words = f"{n} of {many(len(survey.digests), 'picture')}"
     one = survey.pictures[int(first[seen].min())].name
     if seen.mean() >= LEARNT_FROM:
         raise CalibrationError(
@@ -649,7 +650,7 @@ def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tupl
         found = in_folder(Path(pictures))
         return found.normal, found.description
     source = ImageSource.of(pictures)
-    return source, f"{len(source)} pictures, all taken as normal"
+    return source, f"{many(len(source), 'picture')}, all taken as normal"
 
 
 def _one_picture(name: str, given: Any, marks: bool = False) -> Pixels:

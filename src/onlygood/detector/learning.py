@@ -20,6 +20,7 @@ from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import WIDEST, Training, View
+from onlygood.core.text import many
 from onlygood.data.align import AUTO, most_usual
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
@@ -126,7 +127,8 @@ def learn(
         raise DataError("there are no pictures to train on; give at least one normal picture")
     watched = f", {len(watching)} to watch training" if watching is not None else ""
     reporter.note(
-        f"{len(normal)} pictures to learn from{watched}; {_memory(normal, network, training)}"
+        f"{many(len(normal), 'picture')} to learn from{watched}; "
+        f"{_memory(normal, network, training)}"
     )
     _check_room(normal, view)
     reporter.start("reading pictures")

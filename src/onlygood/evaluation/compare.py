@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from onlygood.core.errors import DataError
+from onlygood.core.text import many
 from onlygood.evaluation.evaluate import Evaluation, Judge, evaluate, labelled_pictures
 from onlygood.evaluation.metrics import Floats, labelled_ranks
 
@@ -89,7 +90,7 @@ class Comparison:
     def words(self) -> str:
         """What can be concluded of the order of pictures."""
         p, difference = self.auroc.p_value, self.auroc.difference
-        on = f"{self.n_normal} normal and {self.n_anomalous} anomalous pictures"
+        on = f"{self.n_normal} normal and {many(self.n_anomalous, 'anomalous picture')}"
         if p is None:
             return f"AUROC differs by {difference:+.4f}, but {on} are too few or too clear to test"
         chance = f"p = {p:.2g}" if p >= 1e-6 else "p < 0.000001"

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
+from onlygood.core.text import many
 from onlygood.decision.calibration import Calibration, percent
 from onlygood.evaluation.metrics import rate_interval
 
@@ -50,8 +51,9 @@ def check_promise(calibration: Calibration, found: int, n_normal: int) -> Promis
     promised = calibration.promised_fpr
     low, high = (f"{100 * end:.3g} %" for end in rate_interval(found, n_normal))
     seen = (
-        f"{found} of {n_normal} normal pictures are above the threshold "
-        f"({100 * found / n_normal:.3g} %), where at most {percent(promised)} were promised"
+        f"{found} of {many(n_normal, 'normal picture')} {'is' if found == 1 else 'are'} above the "
+        f"threshold ({100 * found / n_normal:.3g} %), where at most {percent(promised)} were "
+        "promised"
     )
     if calibration.grouped:
         words = f"{seen} of parts; that is not tested: pictures of one part are not independent"

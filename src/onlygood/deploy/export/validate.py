@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
+from onlygood.core.text import many
 from onlygood.data.layout import labelled
 from onlygood.data.source import ImageSource
 from onlygood.deploy.runtime import Runtime
@@ -66,7 +67,7 @@ class Agreement:
     def words(self) -> str:
         """The verdict in a sentence."""
         if self.agrees:
-            return f"they agree on {self.pictures} pictures"
+            return f"they agree on {many(self.pictures, 'picture')}"
         if self.precision == "int8":
             return (
                 f"in 8 bits {len(self.decisions_differ)} of {self.pictures} decisions differ, and "
