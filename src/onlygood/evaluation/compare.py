@@ -106,7 +106,7 @@ class Comparison:
         if fewest >= ENOUGH:
             return ""
         return (
-            f"with {fewest} {'normal' if self.n_normal == fewest else 'anomalous'} pictures "
+            f"with {many(fewest, 'normal picture' if self.n_normal == fewest else 'anomalous picture')} "
             "intervals are too narrow, and the p-value of AUROC is too small: with three, an "
             f"interval of {100 * CONFIDENCE:g} % has held the true difference in about 80 % of "
             f"cases; {ENOUGH} of each kind are needed"
