@@ -105,10 +105,11 @@ class Comparison:
         fewest = min(self.n_normal, self.n_anomalous)
         if fewest >= ENOUGH:
             return ""
+        kind = "normal" if self.n_normal == fewest else "anomalous"
         return (
-            f"with {many(fewest, 'normal picture' if self.n_normal == fewest else 'anomalous picture')} "
-            "intervals are too narrow, and the p-value of AUROC is too small: with three, an "
-            f"interval of {100 * CONFIDENCE:g} % has held the true difference in about 80 % of "
+            f"with {many(fewest, f'{kind} picture')} intervals are too narrow, and the "
+            "p-value of AUROC is too small: with three, an interval of "
+            f"{100 * CONFIDENCE:g} % has held the true difference in about 80 % of "
             f"cases; {ENOUGH} of each kind are needed"
         )
 
