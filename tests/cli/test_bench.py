@@ -227,6 +227,19 @@ def test_a_page_is_not_replaced_by_an_empty_one(run: Run, tmp_path: Path) -> Non
     assert page.read_text() == "all of it"
 
 
+def test_a_part_of_the_records_is_no_page_of_all(run: Run, tmp_path: Path) -> None:
+    append(tmp_path / "results" / "r.jsonl", line())
+    done = run("bench", "results", "--dataset", line()["dataset"])
+    assert done.status == 0 and line()["method"] in done.out
+    assert not (tmp_path / "docs").exists()
+
+
+def test_records_are_not_called_as_their_checkpoints(run: Run) -> None:
+    done = run("bench", "run", *WORDS, "--methods", "pca", "--results", "mine.run")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "mine.jsonl" in done.err
+
+
 def test_results_for_a_paper_and_for_programs(run: Run, tmp_path: Path) -> None:
     append(tmp_path / "results" / "a.jsonl", line(settings={"steps": "9"}))
     append(tmp_path / "results" / "a.jsonl", line(seed=1, dataset="other"))

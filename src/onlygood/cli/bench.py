@@ -334,7 +334,7 @@ def write_results(
             "-o",
             metavar="FILE",
             help="The file to write.",
-            show_default=f"{PAGE}; csv and latex: standard output",
+            show_default=f"{PAGE}; csv, latex and a part of the records: standard output",
         ),
     ] = None,
     json: Json = False,
@@ -353,7 +353,9 @@ def write_results(
             "nothing is written; go to the folder that holds them, or name files with --results"
         )
     text = {"md": page, "csv": as_csv, "latex": as_latex}[format](lines)
-    file = output or (PAGE if format == "md" else None)
+    # A part of the records must not take the place of the page of all.
+    whole = not dataset and not protocol
+    file = output or (PAGE if format == "md" and whole else None)
     if file is None:
         voice.show(text.rstrip("\n"))
         voice.answer({"format": format, "text": text, "records": len(lines)})
@@ -446,6 +448,10 @@ def _file(results: Path | None, protocol: str, dataset: str) -> Path:
 
     file = results or RESULTS / f"{dataset}-{protocol}.jsonl"
     check_writable(file)
+    if file.suffix == ".run":
+        raise ConfigError(
+            f"{file}: checkpoints lie in folders called so; call it {file.stem}.jsonl"
+        )
     if file.exists() and not os.access(file, os.W_OK):  # What is added to must not be protected.
         raise ConfigError(f"{file} is write-protected; allow writing, or name another --results")
     return file
