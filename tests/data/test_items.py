@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.data.items import is_indexed, is_stream
 from onlygood.data.layout import labelled_items
 from onlygood.data.source import ImageSource, pictures_of
@@ -113,6 +113,14 @@ def test_a_stream_does_not_fill_memory() -> None:
     tracemalloc.stop()
     assert peak < 8 * big
     assert [int(picture.load()[0, 0, 0]) for picture in source] == list(range(64))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_stream_that_there_is_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = open("/dev/full", "w+b", buffering=0)
+    monkeypatch.setattr("onlygood.data.items.TemporaryFile", lambda prefix: full)
+    with pytest.raises(OnlygoodError, match=r"No space left on device; .*TMPDIR"):
+        ImageSource.of(iter([GREY]))
 
 
 def test_a_stream_without_an_end_is_taken_as_it_is_needed() -> None:

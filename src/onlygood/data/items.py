@@ -15,14 +15,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onlygood.core.errors import DataError, ShapeError, in_a_line
+from onlygood.core.errors import DataError, OnlygoodError, ShapeError, in_a_line
 from onlygood.data.decode import Pixels, decode, is_tensor
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Spool:
 
         Raises:
             DataError: it has values out of range, or is too large.
+            OnlygoodError: there is no room for it.
         """
         if isinstance(picture, str | os.PathLike):
             return Path(picture)
@@ -201,9 +202,16 @@ class Spool:
         return Deferred(partial(self._pixels, place, pixels.shape))
 
     def _write(self, content: bytes | memoryview) -> int:
-        with self._lock:
-            place = self._file.seek(0, os.SEEK_END)
-            self._file.write(content)
+        try:
+            with self._lock:
+                place = self._file.seek(0, os.SEEK_END)
+                self._file.write(content)
+                self._file.flush()
+        except OSError as error:
+            raise OnlygoodError(
+                f"cannot keep a stream's pictures in {gettempdir()}: {error.strerror or error}; "
+                "name a folder with more room in the environment (TMPDIR), or give files"
+            ) from error
         return place
 
     def _read(self, place: int, length: int) -> bytes:
