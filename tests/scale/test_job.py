@@ -279,6 +279,20 @@ def test_a_shard_that_breaks_off_between_its_pictures_fails_too(
     assert "it is damaged or cut off, or has no end mark" in failure["error"]
 
 
+@pytest.mark.parametrize("harm", ["a hole", "joined"])
+def test_a_shard_that_goes_on_behind_its_end_fails_too(
+    exported: Path, containers: dict[str, Any], tmp_path: Path, harm: str
+) -> None:
+    shard = containers["tar"][0]
+    with tarfile.open(shard) as archive:
+        third = archive.getmembers()[4].offset
+    content = shard.read_bytes()
+    hole = content[:third] + bytes(512) + content[third + 512 :]
+    shard.write_bytes(hole if harm == "a hole" else 2 * content)
+    (failure,) = score(exported, containers["tar"], tmp_path / "out", pictures=5).failed
+    assert "it goes on behind its end mark" in failure["error"]
+
+
 def test_links_in_a_tar_are_read_or_told(exported: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "links.tar", "w") as archive:
 

@@ -188,11 +188,27 @@ def _members(item: Input) -> Iterator[Picture]:
                 name = quote_from_bytes(member.name.encode("utf-8", "surrogateescape"))
                 content = _content(archive, file) if file is member else _elsewhere(item, file)
                 yield Picture(f"{item.uri}#{name}", content)
+            _check_ended(archive)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UnitError(f"{shown(item.uri)} cannot be read: {in_a_line(error)}") from error
     if not found:
         suffixes = " ".join(sorted(SUFFIXES))
         raise UnitError(f"there are no pictures in {shown(item.uri)}; looked for {suffixes}")
+
+
+def _check_ended(archive: tarfile.TarFile) -> None:
+    """The library takes a block of zeros for the end, which a hole in the middle has, too.
+
+    Raises:
+        ReadError: something follows.
+    """
+    assert archive.fileobj is not None, "it is open"
+    while rest := archive.fileobj.read(2**20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError(
+                "it goes on behind its end mark: it has a hole, or is several that were joined; "
+                "copy it again, or give each by itself"
+            )
 
 
 def _elsewhere(item: Input, file: tarfile.TarInfo) -> bytes | Deferred:
