@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from pyarrow import parquet
 from onlygood.core.errors import ConfigError, DataError, OnlygoodError
 from onlygood.deploy.runtime import Runtime
 from onlygood.scale import Part, score
+from onlygood.scale.engine import Outcomes
 from onlygood.scale.results import rate
 from onlygood.scale.sources import inputs_of
+from onlygood.scale.units import Unit
+from onlygood.scale.work import Task
 from tests.command_line import Run
 from tests.deploy.stream import another, normal
 from tests.scale.conftest import PICTURES
@@ -159,6 +163,34 @@ def test_new_pictures_come_in_with_update(exported: Path, tmp_path: Path) -> Non
     assert len(before.keys() & after.keys()) == 1 and len(after) == 3
     assert sorted(row["uri"][-5:] for row in rows(out)) == [f"{i}.png" for i in range(5)]
     assert ended.summary is not None and ended.summary["pictures"] == 5
+
+
+def test_a_parquet_file_that_changes_gives_each_row_once(exported: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "set.parquet", tmp_path / "out"
+
+    def write(in_a_group: int, stamp: int) -> None:
+        table = pa.table({"image": [normal(i) for i in range(6)]})
+        parquet.write_table(table, file, row_group_size=in_a_group)
+        os.utime(file, ns=(0, stamp))
+
+    class Late:
+        """Before the first unit is done, the file is another."""
+
+        def run(self, task: Task, units: Iterable[Unit]) -> Outcomes:
+            todo = list(units)
+            write(1, 1)
+            yield from Part(0, 1).run(task, todo)
+
+    write(2, 0)
+    ended = score(exported, file, out, pictures=2, on=Late())
+    assert len(ended.failed) == 3
+    assert all(f"{file} has changed since it was listed" in one["error"] for one in ended.failed)
+
+    write(2, 2)
+    score(exported, file, out, pictures=2, update=True)
+    write(3, 3)  # Two groups, where there were three.
+    ended = score(exported, file, out, pictures=2, update=True)
+    assert [row["uri"] for row in rows(out)] == [f"{file.as_uri()}#{i}" for i in range(6)]
 
 
 def test_a_folder_belongs_to_one_job(

@@ -140,10 +140,15 @@ def _updated(
     place: Place, old: Manifest, inputs: Iterable[Input], job: str, pictures: int
 ) -> Iterator[Unit]:
     found = {(item.uri, item.group): item for item in inputs}
+    # Of the whole file: one that has changed may have fewer row groups now.
+    stamps = {item.uri: item.stamp for item in found.values()}
     done = done_of(place, old.names)
     for unit in old:
         keys = [(item.uri, item.group) for item in unit.inputs]
-        same = all(found.get(k, item) == item for k, item in zip(keys, unit.inputs, strict=True))
+        same = all(
+            found.get(key, item) == item and stamps.get(item.uri, item.stamp) == item.stamp
+            for key, item in zip(keys, unit.inputs, strict=True)
+        )
         if unit.name in done and same:
             for key in keys:
                 found.pop(key, None)

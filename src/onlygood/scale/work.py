@@ -251,8 +251,15 @@ def _cells(item: Input) -> Iterator[Picture]:
     try:
         with system.open_input_file(path) as source, ParquetFile(source) as file:
             column = picture_column(file.schema_arrow, item.uri)
-            groups = (file.metadata.row_group(i) for i in range(item.group))
-            number = sum(group.num_rows for group in groups)
+            groups = list(map(file.metadata.row_group, range(file.num_row_groups)))
+            here = groups[item.group : item.group + 1]
+            if [(g.num_rows, g.total_byte_size) for g in here] != [(item.pictures, item.size)]:
+                # Rows of another group would be lost, or be there twice.
+                raise UnitError(
+                    f"{shown(item.uri)} has changed since it was listed; put the earlier file back "
+                    "and run the same again, or take in what it is now with --update"
+                )
+            number = sum(group.num_rows for group in groups[: item.group])
             for batch in file.iter_batches(BATCH, [item.group], [column]):
                 for cell in batch.column(0):
                     value = cell.as_py()
