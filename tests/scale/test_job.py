@@ -388,6 +388,14 @@ def test_folders_in_lists_and_patterns_are_searched(
         assert rows(tmp_path / place) == rows(whole)
 
 
+def test_only_line_feeds_end_the_lines_of_a_list(tmp_path: Path) -> None:
+    names = ["a\u2028b.png", "a\x85b.png", "a\rb.png", " c .png"]
+    named = "\r\n".join(f"{tmp_path}/{name}" for name in names)
+    (tmp_path / "some.txt").write_bytes(f"\ufeff{named}\n\n".encode())
+    found = [item.uri for item in inputs_of([tmp_path / "some.txt"])]
+    assert found == [(tmp_path / name).as_uri() for name in names]
+
+
 def test_what_several_sources_name_is_one_input(line: Path, tmp_path: Path) -> None:
     paths = [path for path in sorted(line.rglob("*.png")) if "\n" not in path.name]
     table = tmp_path / "two.parquet"

@@ -147,10 +147,11 @@ def _file(uri: str) -> Iterator[Input]:
     try:
         with system.open_input_stream(path) as file:
             # Editors on Windows begin a text with a mark.
-            content = file.read().removeprefix(codecs.BOM_UTF8)
-            lines = content.decode("utf-8", "surrogateescape").splitlines()
+            content = bytes(file.read()).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise DataError(f"the list {shown(uri)} cannot be read: {in_a_line(error)}") from error
+    # Nothing else ends a line: a name can have whatever ends one in a text, U+2028 for example.
+    lines = (os.fsdecode(line.removesuffix(b"\r")) for line in content.split(b"\n"))
     yield from _described(_files_of(uri_of(line) for line in lines if line.strip()))
 
 
