@@ -71,3 +71,15 @@ def test_no_summary_is_made_of_fewer_units_than_are_done(tmp_path: Path) -> None
     calibration = Calibration(scores=np.arange(50.0))
     with pytest.raises(OutputError, match="has the results of 0 units, and 1 are done; run the"):
         results.summary(place, manifest, failed, calibration)
+
+
+def test_damaged_results_are_named_and_a_damaged_summary_is_made_anew(tmp_path: Path) -> None:
+    about = {"model": {"sha256": "0"}, "maps": "none", "sources": []}
+    place = Place(tmp_path)
+    manifest = prepare(place, about, [Input("file:///0.png", 1, "0")], pictures=1, update=False)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / f"{manifest.names[0]}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(OutputError, match=rf"^parts/{manifest.names[0]}.parquet in .* remove it"):
+        list(results.tables(tmp_path))
+    (tmp_path / "summary.json").write_text("{")
+    assert results.read_summary(place) is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from onlygood.core.errors import in_a_line
 from onlygood.decision import drift
 from onlygood.decision.calibration import Calibration
 from onlygood.scale.manifest import Manifest, done_of
@@ -31,6 +32,7 @@ def tables(out: str | os.PathLike[str]) -> Iterator[Any]:
 
     Raises:
         ConfigError: `out` is not the folder of a job.
+        OutputError: the file of a unit is damaged, or gone meanwhile.
     """
     place = Place(out)
     manifest = Manifest(place)
@@ -38,13 +40,19 @@ def tables(out: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _tables(place: Place, manifest: Manifest) -> Iterator[Any]:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     done = done_of(place, manifest.names)
-    for name in manifest.names:
-        if name in done:
-            with place.open(f"parts/{name}.parquet") as file:
-                yield parquet.read_table(file)
+    for part in (f"parts/{name}.parquet" for name in manifest.names if name in done):
+        try:
+            with place.open(part) as file:
+                table = parquet.read_table(file)
+        except (OSError, ArrowException) as error:
+            raise OutputError(
+                f"{part} in {shown(place.uri)} cannot be read ({in_a_line(error)}); where it is "
+                "damaged remove it, and run the same again, which does that unit anew"
+            ) from error
+        yield table
 
 
 def summary(
@@ -53,7 +61,8 @@ def summary(
     """What `summary.json` says of a job of which no unit is left.
 
     Raises:
-        OutputError: units are not there that are said to be done; it would be wrong for good.
+        OutputError: units are not there that are said to be done, or are damaged; it would be
+            wrong for good.
     """
     counts = Counter(dict.fromkeys(("normal", "unsure", "anomalous", "error"), 0))
     bad: list[dict[str, str]] = []
@@ -119,6 +128,9 @@ def _drift(grid: np.ndarray, calibration: Calibration) -> dict[str, Any]:
 
 
 def read_summary(place: Place) -> dict[str, Any] | None:
-    """The summary of a job that has ended; None: it has not."""
+    """The summary of a job that has ended; None: it has not, or that is damaged."""
     found = place.read("summary.json")
-    return None if found is None else dict(json.loads(found))
+    try:
+        return None if found is None else dict(json.loads(found))
+    except ValueError:
+        return None
