@@ -171,7 +171,16 @@ BAD = [
     named("too long", "has 300 characters", "x" * 300),
     named("turned around", "cannot be seen", "gpj.\u202egnp.exe"),
     # Forms.
-    form("no end", 422, 'no field "files"', b"--x\r\nContent-Disposition: form-data"),
+    form("no end", 400, "no whole multipart form", b"--x\r\nContent-Disposition: form-data"),
+    form(
+        "cut off in the second picture",
+        400,
+        "It breaks off before its last boundary",
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        + PICTURE
+        + b'\r\n--x\r\nContent-Disposition: form-data; name="files"; filename="b.png"\r\n\r\n'
+        + PICTURE[:9],
+    ),
     form("no start", 400, "no whole multipart form", b"no boundary in here"),
     form("nothing in it", 422, 'no field "files"', b"--x--\r\n"),
     form(

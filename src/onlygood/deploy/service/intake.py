@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import AsyncGenerator
 from typing import NamedTuple, final
 
 from python_multipart.multipart import parse_options_header
@@ -80,7 +81,7 @@ async def _parsed(request: Request, max_files: int) -> FormData:
     """A multipart form.
 
     Raises:
-        HTTPException: it is damaged, or has too many files.
+        HTTPException: it is damaged or cut off, or has too many files.
     """
     parser = _InMemory(request.headers, request.stream(), max_files=max_files, max_fields=FIELDS)
     try:
@@ -94,6 +95,22 @@ class _InMemory(MultiPartParser):
     """Bytes of a request are limited already, and must not depend on the space on a disk."""
 
     spool_max_size = 2**62
+    _ended = False
+
+    def on_end(self) -> None:
+        """Hear of the last boundary."""
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        """The form; what breaks off is none, where the library leaves out what was under way."""
+        self.stream = self._to_its_end(self.stream)
+        return await super().parse()
+
+    async def _to_its_end(self, stream: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        async for part in stream:
+            yield part
+        if not self._ended:
+            raise MultiPartException("It breaks off before its last boundary.")
 
 
 def _checked(name: str) -> str:
