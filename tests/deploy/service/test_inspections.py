@@ -361,3 +361,13 @@ def test_what_was_written_survives_a_killed_process(path: Path) -> None:
     # Of the last transaction either all is there, or nothing.
     assert len(found) % 3 == 0
     log.close()
+
+
+def test_of_a_damaged_log_it_is_said_what_to_do(path: Path) -> None:
+    with closing(opened(path)) as log:
+        log.append([row()] * 500)
+    with path.open("r+b") as file:
+        file.seek(-3 * 4096, 2)
+        file.write(b"\xff" * 3 * 4096)
+    with closing(opened(path)) as log, pytest.raises(LogError, match="it is damaged: put it and"):
+        log.append([row()])

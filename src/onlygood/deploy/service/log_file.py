@@ -282,7 +282,17 @@ def _busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
+def _damaged(error: Exception) -> bool:
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _advice(error: Exception) -> str:
     if _busy(error):
         return "another program holds its lock, such as a database shell in a transaction; end that"
+    if _damaged(error):
+        return (
+            "it is damaged: put it and what lies beside it (-wal, -shm) away, and start the "
+            "service anew, which begins a new one"
+        )
     return "look at the disk's space and permissions"
