@@ -24,6 +24,7 @@ from tests.docs.test_factory import free_port
 __all__ = ["exported", "model"]
 
 FACTORY = Path(__file__).parents[2] / "docs" / "guides" / "factory"
+GUIDE = FACTORY.parent / "service.md"
 LIMITS = """
 daemon off; master_process off; pid {0}/pid; error_log {0}/errors;
 events {{}}
@@ -137,12 +138,14 @@ def metrics(service: Process) -> str:
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
     documents = yaml.safe_load_all((FACTORY / "kubernetes.yaml").read_text("utf-8"))
-    return {document["kind"]: document for document in documents}
+    found = list(documents)
+    assert len(found) == 3
+    return {f"{each['kind']} {each['metadata']['name']}": each for each in found}
 
 
 @pytest.fixture(scope="module")
 def pod(manifest: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = manifest["StatefulSet"]["spec"]["template"]["spec"]
+    found: dict[str, Any] = manifest["StatefulSet onlygood"]["spec"]["template"]["spec"]
     return found
 
 
@@ -198,7 +201,7 @@ def test_everything_that_the_pod_names_is_mounted(
     (container,) = pod["containers"]
     options = typer_options(entry_point()[2:] + container["args"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    (claim,) = manifest["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    (claim,) = manifest["StatefulSet onlygood"]["spec"]["volumeClaimTemplates"]
     # One volume a log: a claim of each pod, not a volume of all.
     assert mounts[str(options["log"].parent)] == claim["metadata"]["name"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
@@ -211,6 +214,19 @@ def test_everything_that_the_pod_names_is_mounted(
     # Verdicts have an eighth of the log's room, and a write-ahead log needs some as well.
     assert int(storage.removesuffix("Gi")) * 1024 >= 1.5 * options["keep_megabytes"]
     assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS
-    selector = manifest["StatefulSet"]["spec"]["selector"]["matchLabels"]
-    assert manifest["Service"]["spec"]["selector"] == selector
-    assert manifest["Service"]["metadata"]["name"] in options["allow_host"]
+    selector = manifest["StatefulSet onlygood"]["spec"]["selector"]["matchLabels"]
+    assert manifest["Service onlygood"]["spec"]["selector"] == selector
+    assert "onlygood" in options["allow_host"]
+
+
+def test_each_pod_answers_to_its_own_name(manifest: dict[str, Any], pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    spec = manifest["StatefulSet onlygood"]["spec"]
+    pods = manifest[f"Service {spec['serviceName']}"]["spec"]
+    # Only a service without an address of its own gives its pods names.
+    assert (pods["clusterIP"], pods["selector"]) == ("None", spec["selector"]["matchLabels"])
+    (variable,) = container["env"]
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    options = typer_options(entry_point()[2:] + container["args"])
+    assert f"$({variable['name']}).{spec['serviceName']}" in options["allow_host"]
+    assert f"`onlygood-0.{spec['serviceName']}:8000`" in GUIDE.read_text("utf-8")
