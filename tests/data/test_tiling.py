@@ -151,3 +151,23 @@ def test_whole_pictures_pass_and_maps_are_optional():
 def test_pictures_of_another_size_are_refused():
     with pytest.raises(ShapeError, match="must be 8 x 8, got shape"):
         Tiled(Brightness(), View(channels=3, size=8, tile=4)).score(torch.rand(1, 3, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (Scores(torch.tensor(1.0), {}), r"the score has shape \(\) for 2 images"),
+        (Scores(torch.zeros(2), {"far": torch.zeros(8)}), r"far has shape \(8,\) for 2 images"),
+        (Scores(torch.zeros(2), {}, torch.zeros(2, 1, 8, 8)), r"the map has shape \(2, 1, 8, 8\)"),
+    ],
+)
+def test_what_is_not_one_number_per_image_is_refused(scores: Scores, message: str):
+    class Mine:
+        def score(self, x: Tensor) -> Scores:
+            return scores
+
+        def reconstruct(self, x: Tensor) -> None:
+            return None
+
+    with pytest.raises(ShapeError, match=message):
+        Tiled(Mine(), View(channels=3, size=8)).score(torch.rand(2, 3, 8, 8))

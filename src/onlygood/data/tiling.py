@@ -51,13 +51,14 @@ class Tiled:
         """Score pictures of the view's canvas, `tiles_at_once` tiles at a time (None: all).
 
         Raises:
-            ShapeError: they have another size.
+            ShapeError: they have another size, or what the scorer says is not one number per image.
         """
         totals: list[torch.Tensor] = []
         terms: list[dict[str, torch.Tensor]] = []
         heat: _Mosaic | None = _Mosaic(torch.zeros_like(x[:, 0]))
         for places, tiles in self._tiles(x):
             scores = self._scorer.score(tiles)
+            _check_per_image(scores, tiles)
             totals.append(scores.total.unflatten(0, (len(places), -1)))
             terms.append({k: v.unflatten(0, (len(places), -1)) for k, v in scores.terms.items()})
             if scores.map is None:
@@ -103,6 +104,21 @@ class Tiled:
     def _pool(self, parts: list[torch.Tensor]) -> torch.Tensor:
         values = torch.cat(parts)
         return values.amax(0) if self._view.pool == "max" else values.mean(0)
+
+
+def _check_per_image(scores: Scores, x: Images) -> None:
+    """Refuse what a method of one's own may give: torch would say nothing that helps."""
+    for name, values in {"the score": scores.total, **scores.terms}.items():
+        if values.shape != x.shape[:1]:
+            raise ShapeError(
+                f"{name} has shape {tuple(values.shape)} for {x.shape[0]} images; a method's "
+                "score() gives one number per image, in the total and in each part"
+            )
+    if scores.map is not None and scores.map.ndim != 3:
+        raise ShapeError(
+            f"the map has shape {tuple(scores.map.shape)}; a method's score() gives one number "
+            "per pixel of each image, (images, height, width)"
+        )
 
 
 class _Mosaic:
