@@ -78,6 +78,27 @@ def test_a_file_that_holds_no_method_is_refused(tmp_path: Path, code: str, messa
         registry.introduce(f"{tmp_path / 'mine.py'}:Mine")
 
 
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ("hidden: int = 16", "hidden: int", "DenoiserConfig has none for hidden"),
+        ("@dataclass(frozen=True, kw_only=True)", "", "DenoiserConfig is no dataclass"),
+    ],
+)
+def test_settings_that_cannot_be_made_are_refused(
+    file: Path, was: str, becomes: str, message: str
+) -> None:
+    file.write_text(denoiser().replace(was, becomes))
+    with pytest.raises(ConfigError, match=message):
+        registry.introduce(f"{file}:Denoiser")
+
+
+@pytest.mark.parametrize("name", ["denoiser.py", "denoiser:Denoiser"])
+def test_a_file_that_is_named_by_halves_is_told_how(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"is named path/to/file\.py:Class"):
+        registry.method_named(name)
+
+
 def test_two_files_of_one_name_are_refused(file: Path) -> None:
     (file.parent / "other").mkdir()
     other = file.parent / "other" / file.name

@@ -5,6 +5,7 @@ runs onlygood, `path/to/mine.py:Mine`, or in the environment variable `ONLYGOOD_
 with commas between); a model file never decides what code runs.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -91,7 +92,12 @@ def method_named(name: str) -> type[Method]:
         return _introduced[name].method
     points = _entry_points()
     if name not in points:
-        raise ConfigError(f'unknown method "{name}"{alternatives(name, [*METHODS, *points])}')
+        known = [*METHODS, *points]
+        if name.endswith(".py") or (":" in name and name.partition(":")[0] not in known):
+            raise ConfigError(
+                f'unknown method "{name}"; a method of a file is named path/to/file.py:Class'
+            )
+        raise ConfigError(f'unknown method "{name}"{alternatives(name, known)}')
     return _loaded(points[name])
 
 
@@ -202,4 +208,16 @@ def _checked(found: object, what: str) -> type[Method]:
         raise ConfigError(f"{what} lacks {', '.join(lacking)}; see docs/guides/own-method.md")
     if "default" not in found.presets:
         raise ConfigError(f'{what} has no preset "default"; see docs/guides/own-method.md')
+    config = found.config_class
+    if not dataclasses.is_dataclass(config):
+        raise ConfigError(f"{what}: {config.__name__} is no dataclass; put @dataclass above it")
+    if bare := [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]:
+        raise ConfigError(
+            f"{what}: every setting needs a default, and {config.__name__} has none for "
+            f"{', '.join(bare)}"
+        )
     return found
