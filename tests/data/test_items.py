@@ -91,6 +91,15 @@ def test_a_loader_gives_batches() -> None:
     np.testing.assert_array_equal(source[2].load(), GREY[:, :, None])
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_a_loader_of_grey_arrays_gives_each_of_them(size: int) -> None:
+    held = Held(*[(GREY + level, level) for level in range(5)])  # (H, W): a batch is (N, H, W)
+    source = ImageSource.of(DataLoader(held, batch_size=size))
+    assert len(source) == 5
+    for level, picture in enumerate(source):
+        np.testing.assert_array_equal(picture.load(), (GREY + level)[:, :, None])
+
+
 def test_items_are_fetched_when_they_are_loaded() -> None:
     asked: list[int] = []
 

@@ -160,9 +160,10 @@ def streamed(stream: Iterable[Any]) -> Iterator[Item]:
             it by position.
     """
     count, items, kind = 0, iter(stream), type(stream).__name__
+    stacked = _stacks_evenly(stream)
     while True:
         try:
-            found = list(_items(next(items)))
+            found = list(_items(next(items), stacked))
         except StopIteration:
             return
         except (DataError, ShapeError) as error:
@@ -286,8 +287,16 @@ def _stacks(anything: object) -> bool:
     return torch is not None and isinstance(anything, torch.utils.data.DataLoader)
 
 
-def _items(given: object) -> Iterator[Item]:
-    """The pictures of one item, each with its label.
+def _stacks_evenly(anything: object) -> bool:
+    """Whether it is a DataLoader whose batches are its items laid one upon another."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(anything, torch.utils.data.DataLoader):
+        return False
+    return bool(anything.collate_fn is torch.utils.data.default_collate)
+
+
+def _items(given: object, stacked: bool = False) -> Iterator[Item]:
+    """The pictures of one item, each with its label; `stacked` is of `_stacks_evenly`.
 
     Raises:
         DataError: it is no picture, or has not one label for each.
@@ -299,6 +308,8 @@ def _items(given: object) -> Iterator[Item]:
         pictures = list(pictures_of_array(picture))
         batch = len(pictures) > 1 or picture.ndim == 4
     elif is_tensor(picture) and picture.ndim >= 2:
+        if stacked and picture.ndim == 3:  # else three grey ones would be one of three colours
+            picture = picture.unsqueeze(1)
         pictures = list(pictures_of_tensor(picture))
         batch = picture.ndim == 4
     elif isinstance(picture, str | os.PathLike):
