@@ -16,7 +16,7 @@ from onlygood.data.mask import mask_of
 from onlygood.data.resize import looked_at
 from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
-from onlygood.detector.raw_scores import MOST_UNUSUAL, CalibratedOn, RawScorer
+from onlygood.detector.raw_scores import CalibratedOn, RawScorer
 from onlygood.evaluation.evaluate import Evaluation
 from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
 from onlygood.report.heatmap import fit_map
@@ -154,39 +154,40 @@ def _items(detector: Reported, evaluation: Evaluation) -> list[Item]:
     positions = sorted(shown(items))
     if positions:
         source = evaluation.source.subset(positions)
-        labels = [evaluation.labels[position] for position in positions]
-        for position, item in zip(positions, _pictured(detector, source, labels), strict=True):
+        chosen = [items[position] for position in positions]
+        for position, item in zip(positions, _pictured(detector, source, chosen), strict=True):
             items[position] = item
     return items
 
 
 def _unusual(detector: Reported) -> list[Item]:
     """The calibration pictures that score highest; of a loaded detector by name alone."""
+    unusual = detector.calibrated_on.unusual
+    decisions: Any = detector.calibration.decide([score for _, score in unusual])
+    # Without p-values: they compare with the calibration pictures, and these are some of them.
+    items = [
+        Item(name=name, score=score, decision=decision)
+        for (name, score), decision in zip(unusual, decisions.tolist(), strict=True)
+    ]
     source = detector.calibrated_on.pictures
     if source is None:
-        unusual = detector.calibrated_on.unusual
-        decisions: Any = detector.calibration.decide([score for _, score in unusual])
-        return [
-            Item(name=name, score=score, decision=decision)
-            for (name, score), decision in zip(unusual, decisions.tolist(), strict=True)
-        ]
-    source = source.subset(range(min(MOST_UNUSUAL, len(source))))
-    # Without p-values: they compare with the calibration pictures, and these are some of them.
-    return [
-        replace(item, p_value=None)
-        for item in _pictured(detector, source, [None] * len(source))
-        if item.error is None
-    ]
+        return items
+    source = source.subset(range(len(items)))
+    return [item for item in _pictured(detector, source, items) if item.error is None]
 
 
-def _pictured(
-    detector: Reported, source: ImageSource, labels: Sequence[bool | None]
-) -> Iterator[Item]:
-    """Items with all that is shown of them; scores them."""
+def _pictured(detector: Reported, source: ImageSource, items: Sequence[Item]) -> Iterator[Item]:
+    """Items with all that is shown of them.
+
+    Pictures are scored once more, for their maps alone: among other pictures a score is rounded
+    otherwise, and one that is the threshold would be above it half of the time.
+    """
     results, given = detector.stream(source), detector.reconstruct(source)
-    for picture, label, result, x_hat in zip(source, labels, results, given, strict=True):
-        item = _item(result, label)
-        photo = None if item.error is not None else _small(picture, detector.view)
+    for picture, item, result, x_hat in zip(source, items, results, given, strict=True):
+        if result.error is not None:
+            yield _item(result, item.label)
+            continue
+        photo = _small(picture, detector.view)
         if photo is None:
             yield item
             continue
