@@ -147,6 +147,12 @@ def test_the_prior_counts_for_so_many_images_for_each_channel() -> None:
         torch.testing.assert_close(found.T @ found, expected, rtol=0.01, atol=0.01)
 
 
+def test_a_block_larger_than_the_grid_is_the_grid() -> None:
+    made, whole = learnt(20, block=10**6), learnt(20, block=HEIGHT)
+    assert len(made.whitening.rows) == 1
+    torch.testing.assert_close(made(features(3)), whole(features(3)))
+
+
 def test_a_heavy_prior_makes_blocks_alike() -> None:
     first, *others = learnt(20, prior=1e9).whitening.rows
     assert len(others) == HEIGHT * WIDTH - 1

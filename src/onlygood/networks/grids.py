@@ -131,7 +131,7 @@ class Distances(nn.Module):
     def whiten(self, rest: Sequence[Patches]) -> None:
         """Take the covariances of blocks of positions, leaning on their mean."""
         n, height, width, _ = rest[0].shape
-        block = (self.block, self.block)
+        block = self._block(height, width)
         counts = blocked(rest[0].new_ones(1, height, width, 1), block).sum((1, 2))
         squares = rest[0].new_zeros(len(counts), *self.whitening.rows.shape[1:])
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
@@ -221,9 +221,13 @@ class Distances(nn.Module):
                 for matrix, middle in zip(matrices, self.middles.rows, strict=True)
             )
             return reduce(torch.minimum, squares).sqrt()
-        block = (self.block, self.block)
+        block = self._block(*size)
         white = matrices @ blocked(whole, block).mT
         return unblocked(white.square().sum(1), block, size).sqrt()
+
+    def _block(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a block on a grid of this size: more are not filled up with zeros."""
+        return min(self.block, height), min(self.block, width)
 
 
 @final
