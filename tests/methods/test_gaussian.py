@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.methods.gaussian import Gaussian, GaussianConfig, Moments
 from tests.methods.pattern import (
     SHAPE,
@@ -54,6 +54,11 @@ def test_one_gaussian_for_all_positions() -> None:
     f, g = (method.features(x).flatten(0, 2).double().numpy() for x in (train, test))
     expected = mahalanobis(f, g, 0.01).reshape(3, 24).mean(1)
     np.testing.assert_allclose(method.score(test).total, expected, rtol=1e-3)
+
+
+def test_a_regularisation_that_rounding_swallows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"regularisation=1e-20 is lost.*take a larger one"):
+        fitted(images(8), regularisation=1e-20)
 
 
 def test_the_score_is_that_of_the_most_unusual_positions() -> None:
