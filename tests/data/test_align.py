@@ -195,6 +195,15 @@ def test_the_most_usual_picture_is_the_nearest_to_the_mean() -> None:
         most_usual([])
 
 
+def test_what_is_ignored_does_not_tell_which_is_the_most_usual() -> None:
+    found = [part(), part(1, Pose(20.0, 0.1, 0.0)), part(1, Pose(-20.0, -0.1, 0.0))]
+    ignored = np.zeros((*part().shape[:2], 1), np.uint8)
+    ignored[:50, :40] = 1
+    found[0] = np.where(ignored > 0, np.uint8(255), found[0])  # a lamp
+    assert most_usual(found) != reference_text(found[0])
+    assert most_usual(found, mask_text(ignored)) == reference_text(found[0])
+
+
 def test_what_is_ignored_does_not_tell_how_a_part_lies() -> None:
     at = Pose(6.0, 0.03, -0.02)
     ignored = np.zeros((*part().shape[:2], 1), np.uint8)

@@ -79,20 +79,28 @@ def reference_text(picture: Pixels) -> str:
     return as_text(Image.fromarray(_grey(picture, SIDES[-1])))
 
 
-def most_usual(pictures: Iterable[Pixels]) -> str:
+def most_usual(pictures: Iterable[Pixels], ignore: str = "") -> str:
     """The `reference_text` of the picture nearest to the mean of all, small and grey.
 
     Pictures are gone through once, and none is kept as it is: they may be large.
 
+    Args:
+        pictures: As decoded.
+        ignore: Of `mask_text`: what never counts does not tell which is the nearest.
+
     Raises:
-        DataError: there are none.
+        ConfigError: OpenCV is missing, or the mask is none.
+        DataError: there are no pictures.
     """
     square = (SIDES[0], SIDES[0])
     found = [(reference_text(p), _grey(p, SIDES[0], square)) for p in pictures]
     if not found:
         raise DataError("alignment needs a picture as its reference, got none that can be read")
     small = np.stack([grey for _, grey in found]).astype(np.float32)
-    return found[int(np.square(small - small.mean(0)).mean((1, 2)).argmin())][0]
+    differences = np.square(small - small.mean(0))
+    if ignore:
+        differences[:, ~_counting(ignore, square)] = 0
+    return found[int(differences.mean((1, 2)).argmin())][0]
 
 
 def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:

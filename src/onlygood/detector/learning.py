@@ -227,7 +227,8 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     if view.pad == "auto":
         view = replace(view, pad="square" if cls.square and not view.tile else "none")
     if view.align == AUTO:
-        view = replace(view, align=most_usual(_readable(list(source)[:LOOK])))
+        usual = most_usual(_readable(list(source)[:LOOK]), view.ignore)
+        view = replace(view, align=usual)
     if view.channels and view.size and view.aspect:
         return view
     channels, seen = 1, []
