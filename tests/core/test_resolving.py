@@ -134,7 +134,7 @@ def test_values_take_the_type_of_their_field(name: str, given: object, meant: ob
         ("betas", "0.5", "betas takes 2 values, for example betas=0,0, got '0.5'"),
         ("betas", [0.1, "x"], "betas takes a number, got 'x'"),
         ("betas", 0.5, "betas takes 2 values"),
-        ("layers", "", "layers takes 1 values, for example layers=0, got ''"),
+        ("layers", "", "layers takes one value or more, with commas between, got ''"),
         ("layers", [1], "layers takes text, got 1"),
         ("clip", "some", "clip takes a number"),
         ("fast", "perhaps", "fast takes true or false, got 'perhaps'"),

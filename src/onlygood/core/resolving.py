@@ -251,7 +251,9 @@ def _convert_tuple(name: str, value: object, arguments: tuple[Any, ...]) -> tupl
     else:
         items = []
     if arguments[-1] is Ellipsis:  # tuple[str, ...]: one or more
-        arguments = arguments[:1] * max(1, len(items))
+        if not items:
+            raise ConfigError(f"{name} takes one value or more, with commas between, got {value!r}")
+        arguments = arguments[:1] * len(items)
     if len(items) != len(arguments):
         raise ConfigError(
             f"{name} takes {len(arguments)} values, for example "
