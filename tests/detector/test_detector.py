@@ -659,6 +659,16 @@ def test_equal_pictures_of_separate_lots_may_calibrate() -> None:
     assert "30 of 60 pictures equal some that" in again.provenance["calibration_pictures"]
 
 
+def test_copies_on_both_sides_of_the_split_are_told() -> None:
+    told, none = Told(), Told()
+    made = parts.fit(np.repeat(parts.normal(12), 10, 0), reporter=told)
+    words = made.provenance["calibration_pictures"]
+    assert re.match(r"45 of 45 pictures kept aside to calibrate equal some that were learnt", words)
+    assert words in told.notes
+    assert "calibration_pictures" not in parts.fit(reporter=none).provenance
+    assert not [words for words in none.notes if "learnt from" in words]
+
+
 def test_calibrating_on_nothing_that_can_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(

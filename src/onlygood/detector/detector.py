@@ -235,6 +235,10 @@ class Detector:
         if unreadable:
             # They may cost the promise that was asked for, see the note of the calibration.
             reporter.note(left_out([one.reason for one in unreadable]))
+        learnt_from = np.sort(np.array(learned.digests, np.int64))
+        copies = _copies(survey, learnt_from)
+        if copies:
+            reporter.note(copies)
         calibration = _calibration(
             survey,
             scorer,
@@ -256,6 +260,7 @@ class Detector:
             "seed": seed,
             "pictures": words,
             **({"seen": "; ".join(told)} if told else {}),
+            **({"calibration_pictures": copies} if copies else {}),
             "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,
@@ -276,7 +281,7 @@ class Detector:
             resolved.training,
             calibration,
             calibrated_on=CalibratedOn.of(survey),
-            learnt_from=np.sort(np.array(learned.digests, np.int64)),
+            learnt_from=learnt_from,
             group_by=group_by,
             provenance=provenance,
             history=history.records,
@@ -625,6 +630,20 @@ def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
             "give other normal pictures"
         )
     return f"{words} equal some that were learnt from, {one} for one"
+
+
+def _copies(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
+    """How many of the pictures kept aside equal some that were learnt from; nothing where none."""
+    seen = np.isin(survey.digests, learnt_from)
+    n = int(seen.sum())
+    if not n:
+        return ""
+    equal = "equals one that was" if n == 1 else "equal some that were"
+    return (
+        f"{n} of {many(len(seen), 'picture')} kept aside to calibrate {equal} learnt from, "
+        f"{survey.pictures[int(seen.argmax())].name} for one: the promise may not hold of other "
+        "pictures; give each picture once"
+    )
 
 
 def _unread(survey: Survey) -> str:
