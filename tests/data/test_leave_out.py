@@ -15,6 +15,8 @@ from tests import parts
 def test_names_are_one_a_line(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_bytes(b"\xef\xbb\xbfa b.png\r\n\r\n# scratched\r\n  sub/c.png \n")
     assert read_names(tmp_path / "out.txt") == ["a b.png", "# scratched", "  sub/c.png "]
+    (tmp_path / "out.txt").write_text("a\u2028b.png\nc\x85d.png\n", "utf-8")
+    assert read_names(tmp_path / "out.txt") == ["a\u2028b.png", "c\x85d.png"]
     (tmp_path / "out.txt").write_bytes(b"\xff\xfe\x00")
     for name in ("out.txt", "nowhere.txt"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a list of names"):

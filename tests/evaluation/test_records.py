@@ -50,6 +50,9 @@ def test_other_line_ends_and_empty_lines_are_no_lines(tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(row + b"\r\n\r\n" + row + b"\r\n \r\n")
     append(tmp_path / "r", LINE | {"seed": 9})
     assert read(tmp_path / "r") == [LINE, LINE | {"seed": 9}]
+    named = LINE | {"class": "a\u2028b"}
+    (tmp_path / "r").write_text(json.dumps(named, ensure_ascii=False) + "\n", "utf-8")
+    assert read(tmp_path / "r") == [named]
 
 
 def test_a_line_that_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:

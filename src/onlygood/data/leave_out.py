@@ -17,7 +17,8 @@ def read_names(file: str | Path) -> list[str]:
     """
     path = Path(file)
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        # Not `splitlines`: it also parts where a name has one of the rarer line ends of Unicode.
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(path)}: cannot be read as a list of names ({error})"

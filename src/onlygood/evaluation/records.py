@@ -6,6 +6,7 @@ was said beyond the preset) with what. `resolved` is every setting, wherever it 
 """
 
 import errno
+import io
 import json
 import os
 import sys
@@ -93,7 +94,8 @@ def read(*files: Path) -> list[Line]:
                 f"{file}: is no file of the bench, or is damaged ({error}); name another, or take "
                 "the lines that are not text out"
             ) from error
-        for number, row in enumerate(text.splitlines(), 1):
+        # Not `splitlines`: a tool that writes JSON anew may leave U+2028 in a name as it is.
+        for number, row in enumerate(io.StringIO(text, newline=None), 1):
             if not row.strip():  # An editor has left it, as it may have left other line ends.
                 continue
             try:
