@@ -1,4 +1,6 @@
+import errno
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -235,6 +237,32 @@ def test_what_cannot_be_written_leaves_nothing(
     with pytest.raises(DataError, match=r"other: cannot be written \(No space left on device\)"):
         write_dataset("mnist-3", tmp_path / "other", source=digits)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["original", "target"]
+
+
+def test_a_file_that_is_missing_is_not_the_fault_of_the_folder_to_write(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("".join(f"{i}.png 0.0 mono\n" for i in range(3)))
+    with open(tmp_path / "labels.csv", "a") as file:
+        file.write("3.png 1.0 mono\n")
+    with pytest.raises(DataError, match=r"\d\.png: cannot be read \(No such file or directory\)"):
+        write_dataset("elpv-mono", tmp_path / "out", source=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+
+
+def test_a_folder_that_is_there_may_be_a_disk_of_its_own(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    replace = os.replace
+
+    def within_a_disk(source: Path, target: Path) -> None:
+        if not source.is_relative_to(volume):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", within_a_disk)
+    write_dataset("mnist-3", volume, source=digits)
+    assert sorted(path.name for path in volume.iterdir()) == ["test", "train"]
 
 
 def test_mvtec_needs_its_layout(tmp_path: Path):

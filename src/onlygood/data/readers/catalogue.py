@@ -89,13 +89,16 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
 
     Raises:
         ConfigError: no such name.
-        DataError: the folder is not empty or cannot be written, or the data are missing.
+        DataError: the folder is not empty or cannot be written, or the data are missing or cannot
+            be read.
     """
     _known(name, DATASETS)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{printable(folder)}: exists and is not an empty folder; give a new one")
     train, test = DATASETS[name].read(source)
-    temporary = folder.parent / f".{secrets.token_hex(8)}.partial"
+    # In a folder that is there, as that may be a disk of its own: nothing can be moved into it.
+    near = folder if folder.is_dir() else folder.parent
+    temporary = near / f".{secrets.token_hex(8)}.partial"
     try:
         for picture in train:
             _write(picture, temporary / "train" / "good", picture.name)
@@ -173,7 +176,14 @@ def _known(name: str, names: Iterable[str]) -> None:
 def _write(picture: Picture, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if picture.path is not None:
-        shutil.copyfile(picture.path, folder / name)
+        try:
+            content = picture.path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{printable(picture.path)}: cannot be read ({error.strerror}); give the folder of "
+                "the original files"
+            ) from error
+        (folder / name).write_bytes(content)
         return
     pixels = picture.load()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(folder / name)
