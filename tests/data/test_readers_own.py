@@ -35,6 +35,7 @@ def test_three_ways_to_lie(place: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_folders_has_a_split_for_each(place: Path) -> None:
     shutil.copytree(place, place.parent / "bolts")
+    (place.parent / ".cache/train").mkdir(parents=True)  # hidden, and so not of them
     splits = own_splits(place.parent)
     assert splits is not None and list(splits) == ["bolts", "nuts"]
     assert own_splits(place) is own_splits(place / "test") is None

@@ -122,11 +122,11 @@ def labelled(folder: str | Path) -> Labelled:
     if not normal:
         raise DataError(
             f"{printable(root)}: no labels; needs a subfolder {' or '.join(NORMAL_FOLDERS)} beside "
-            f"subfolders of anomalous pictures (or test/good), found {_few(_subfolders(root))}"
+            f"subfolders of anomalous pictures (or test/good), found {_few(subfolders(root))}"
         )
     # Beside `good` they are not kinds of defects.
     others = {"ground_truth", *(["train"] if _normal_folders(test / "train") else [])}
-    anomalous = [name for name in _subfolders(test) if name not in {*normal, *others}]
+    anomalous = [name for name in subfolders(test) if name not in {*normal, *others}]
     named = test if test.name else test.absolute()  # "." has no name
     truth = (named.parent if named.name == "test" else test) / "ground_truth"
     pictures: list[Picture] = []
@@ -151,6 +151,7 @@ def labelled(folder: str | Path) -> Labelled:
         f"{printable(test)}: {many(int((~labels).sum()), 'normal picture')} from {_few(normal)}, "
         f"{labels.sum()} anomalous ({_counts(k for k in kinds if k not in normal)}), "
         f"{sum(mask is not None for mask in masks)} with masks{_left_out(test)}"
+        f"{_unused(truth, masks, normal)}"
     )
     return Labelled(ImageSource(pictures), labels, kinds, masks, words)
 
@@ -259,6 +260,21 @@ def is_csv(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() == ".csv" and os.path.isfile(path)
 
 
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, none that is hidden; none where there is no folder.
+
+    Raises:
+        DataError: it cannot be searched.
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        found = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: cannot be searched ({error.strerror})") from error
+    return sorted(found)
+
+
 def _normal_of_csv(path: Path, *, trains: bool) -> Layout:
     entries = [one for one in read_csv(path) if one.trains == trains]
     normal = [one for one in entries if one.label in NORMAL_LABELS]
@@ -305,18 +321,8 @@ def _folder(folder: str | Path) -> Path:
     return path
 
 
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    try:
-        found = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{printable(folder)}: cannot be searched ({error.strerror})") from error
-    return sorted(found)
-
-
 def _normal_folders(folder: Path) -> list[str]:
-    return [name for name in _subfolders(folder) if name.lower() in NORMAL_FOLDERS]
+    return [name for name in subfolders(folder) if name.lower() in NORMAL_FOLDERS]
 
 
 def _normal_alone(
@@ -332,7 +338,7 @@ def _normal_alone(
         )
     others = _counts(
         name
-        for name in _subfolders(parent)
+        for name in subfolders(parent)
         if name not in normal
         for _ in listing(parent / name).pictures
     )
@@ -356,6 +362,16 @@ def _left_out(folder: Path) -> str:
         for path in folder.iterdir()
     )
     return f"; {loose} in no subfolder left out" if loose else ""
+
+
+def _unused(truth: Path, masks: list[Picture | None], normal: list[str]) -> str:
+    """Words on what lies among the masks, but is called otherwise than that of any picture."""
+    found = listing(truth).pictures if truth.is_dir() else []
+    used = {mask.path for mask in masks if mask is not None}
+    # Of a normal picture there may be a black one, which says nothing new.
+    spare = [p for p in found if p not in used and p.relative_to(truth).parts[0] not in normal]
+    called = "masks of these pictures would be called ground_truth/KIND/NAME_mask.png"
+    return f"; {len(spare)} in ground_truth left out: {called}" if spare else ""
 
 
 def _counts(kinds: Iterable[str]) -> str:

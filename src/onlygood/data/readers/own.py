@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from onlygood.core.errors import DataError
-from onlygood.data.layout import is_csv, labelled, layout
+from onlygood.data.layout import is_csv, labelled, layout, subfolders
 from onlygood.data.readers.sets import KnownSplit
 from onlygood.data.source import Picture, printable
 
@@ -44,7 +44,7 @@ def own_splits(place: Path) -> dict[str, KnownSplit] | None:
     """
     if is_csv(place) or not os.path.isdir(place) or (place / "train").is_dir():
         return None
-    inner = sorted(path for path in place.iterdir() if (path / "train").is_dir())
+    inner = [place / name for name in subfolders(place) if (place / name / "train").is_dir()]
     return {path.name: own(path) for path in inner} or None
 
 
