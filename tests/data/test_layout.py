@@ -117,6 +117,9 @@ def test_what_trains_is_no_defect_beside_good_ones(tmp_path: Path):
     for file in ("train/good/a.png", "good/b.png", "bad/c.png"):
         write(tmp_path / file)
     assert labelled(tmp_path).kinds == ["good", "bad"]
+    (tmp_path / "train/good/a.png").rename(tmp_path / "train/a.png")
+    (tmp_path / "train/good").rmdir()
+    assert labelled(tmp_path).kinds == ["good", "bad"]
 
 
 def test_a_defect_may_be_called_good():

@@ -107,9 +107,10 @@ def labelled(folder: str | Path) -> Labelled:
 
     Takes an MVTec root (its `test`, masks from `ground_truth`), or a folder with a subfolder
     `good`, `ok` or `normal` against the rest; for a folder called `test`, masks come from the
-    `ground_truth` beside it. Pictures in no subfolder have no label and are left out. In a CSV
-    file the labels `0`, `good`, `ok` and `normal` are normal ones, and every other word is a kind
-    of defect; pictures whose split is `train` are left out.
+    `ground_truth` beside it; a subfolder `train` is no kind of defect. Pictures in no subfolder
+    have no label and are left out. In a CSV file the labels `0`, `good`, `ok` and `normal` are
+    normal ones, and every other word is a kind of defect; pictures whose split is `train` are left
+    out.
 
     Raises:
         DataError: it is no folder, or there are not both normal and anomalous pictures.
@@ -125,7 +126,7 @@ def labelled(folder: str | Path) -> Labelled:
             f"subfolders of anomalous pictures (or test/good), found {_few(subfolders(root))}"
         )
     # Beside `good` they are not kinds of defects.
-    others = {"ground_truth", *(["train"] if _normal_folders(test / "train") else [])}
+    others = {"ground_truth", "train"}
     anomalous = [name for name in subfolders(test) if name not in {*normal, *others}]
     named = test if test.name else test.absolute()  # "." has no name
     truth = (named.parent if named.name == "test" else test) / "ground_truth"
