@@ -1,6 +1,6 @@
 import pytest
 
-from onlygood.core.text import cell, visible
+from onlygood.core.text import cell, figure, visible
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,22 @@ def test_formulas_become_text_and_numbers_stay_numbers():
         "'=1", "'+1", "'-1", "'@a", "'\t=1", "'\r=1",
     ]  # fmt: skip
     assert [cell(v) for v in ("a=1", "", -1.5, None)] == ["a=1", "", -1.5, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.99996, "0.99996"),
+        (0.999_999_7, "0.9999997"),
+        (0.98765432, "0.9877"),
+        (1.0, "1"),
+        (1 - 1e-12, "1"),
+        (1.00001, "1"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_a_share_is_one_only_where_nothing_is_missing(value: float, shown: str):
+    assert figure(value) == shown
+    assert figure(100 * 0.9996, 3, whole=100.0) == "99.96"
+    assert figure(100.0, 3, whole=100.0) == "100"

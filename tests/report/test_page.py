@@ -173,6 +173,14 @@ def test_no_promise_is_rounded_to_a_greater_one() -> None:
     assert "False alarms promised, at most 2.78 % False alarms asked for, at most 5 %" in words
 
 
+def test_nothing_is_whole_that_one_picture_lacks() -> None:
+    figures = dataclasses.replace(EVALUATION, auroc=0.99996, true_positive_rate=0.9996)
+    content = dataclasses.replace(BARE, evaluation=figures)
+    words = " ".join(_Page(page.render(content)).text.split())
+    assert "AUROC 0.99996" in words
+    assert "Anomalous pictures above the threshold 99.96 %" in words
+
+
 def test_counts_name_every_state_that_occurs() -> None:
     items = [*_full().items, Item(name="f", score=2.1, p_value=0.01, decision="unsure")]
     words = " ".join(_Page(page.render(dataclasses.replace(BARE, items=items))).text.split())

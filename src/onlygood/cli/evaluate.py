@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, table
+from onlygood.core.text import figure, left_out
 
 LABELS = {
     "auroc": "AUROC",
@@ -38,7 +39,6 @@ def evaluate(
     """Score labelled pictures and say how well normal and anomalous ones are told apart."""
     from onlygood.cli.files import check_writable, open_model
     from onlygood.core.errors import ConfigError, DataError
-    from onlygood.core.text import left_out
 
     voice = Voice(json=json, quiet=quiet)
     if report is not None:
@@ -79,4 +79,4 @@ def evaluate(
 def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     shown = [(label, figures[key]) for key, label in LABELS.items() if figures.get(key) is not None]
     shown += [(f"AUROC of part {name}", value) for name, value in figures["parts"].items()]
-    return [(label, f"{value:.4g}") for label, value in shown]
+    return [(label, figure(value)) for label, value in shown]

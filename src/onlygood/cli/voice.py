@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from onlygood.core.errors import OnlygoodError
-from onlygood.core.text import visible
+from onlygood.core.text import figure, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -220,5 +220,5 @@ def _plain(cell: object) -> Any:
     from rich.text import Text
 
     if isinstance(cell, float):
-        return Text(f"{cell:.4g}")
+        return Text(figure(cell))
     return Text(visible(str(cell)).replace("\n", "\\n"))

@@ -29,6 +29,18 @@ def many(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def figure(value: float, digits: int = 4, *, whole: float = 1.0) -> str:
+    """A number for reading; a share is shown as `whole` only where nothing is missing.
+
+    A billionth less is taken for rounding.
+    """
+    text = f"{value:.{digits}g}"
+    while float(text) == whole and value < (1 - 1e-9) * whole:
+        digits += 1
+        text = f"{value:.{digits}g}"
+    return text
+
+
 def left_out(reasons: Sequence[str]) -> str:
     """How many pictures cannot be read, and why the first cannot; nothing where all can."""
     if not reasons:

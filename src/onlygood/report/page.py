@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from onlygood.core.files import replacing
+from onlygood.core.text import figure
 from onlygood.decision.calibration import percent
 from onlygood.report import charts
 from onlygood.report.content import Item, ReportContent
@@ -237,14 +238,14 @@ def _number(value: float | None, digits: int = 4) -> str:
     """A number for reading, `n/a` where there is none."""
     if value is None or not math.isfinite(value):
         return "n/a"
-    return f"{value:.{digits}g}"
+    return figure(value, digits)
 
 
 def _percent(share: float | None) -> str:
     """A share as per cent, `n/a` where there is none."""
     if share is None or not math.isfinite(share):
         return "n/a"
-    return f"{100 * share:.3g} %"
+    return f"{figure(100 * share, 3, whole=100.0)} %"
 
 
 def _promised(share: float) -> str:
