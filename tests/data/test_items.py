@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from onlygood.core.errors import DataError, OnlygoodError
+from onlygood.core.errors import DataError, OnlygoodError, ShapeError
 from onlygood.data.items import is_indexed, is_stream
 from onlygood.data.layout import labelled_items
 from onlygood.data.source import ImageSource, pictures_of
@@ -98,6 +98,15 @@ def test_a_loader_of_grey_arrays_gives_each_of_them(size: int) -> None:
     assert len(source) == 5
     for level, picture in enumerate(source):
         np.testing.assert_array_equal(picture.load(), (GREY + level)[:, :, None])
+
+
+def test_a_loader_of_colour_arrays_is_told_where_channels_belong() -> None:
+    held = Held(RGB, RGB)  # (H, W, C): a batch is a tensor (N, H, W, C)
+    for size in (2, None):
+        with pytest.raises(DataError, match=r"give tensor\.movedim\(-1, -3\), and of a DataLoader"):
+            ImageSource.of(DataLoader(held, batch_size=size))
+    with pytest.raises(ShapeError, match="for grey pictures add an axis"):
+        ImageSource.of(torch.zeros(5, 8, 9))
 
 
 def test_items_are_fetched_when_they_are_loaded() -> None:

@@ -265,9 +265,15 @@ def pictures_of_tensor(tensor: "Tensor") -> "Iterator[Tensor]":
     elif tensor.ndim == 4 and tensor.shape[1] <= 4:
         yield from tensor
     else:
+        hint = "for grey pictures add an axis: tensor.unsqueeze(-3)"
+        if tensor.ndim in (3, 4) and tensor.shape[-1] <= 4:
+            hint = (
+                "channels come first: give tensor.movedim(-1, -3), and of a DataLoader that makes "
+                "tensors of arrays (H, W, C) its data set"
+            )
         raise ShapeError(
             f"pictures are tensors (C, H, W) or (N, C, H, W) with C in 1..4, got shape "
-            f"{tuple(tensor.shape)}; for grey pictures add an axis: tensor.unsqueeze(-3)"
+            f"{tuple(tensor.shape)}; {hint}"
         )
 
 
