@@ -109,6 +109,28 @@ def test_a_loader_of_colour_arrays_is_told_where_channels_belong() -> None:
         ImageSource.of(torch.zeros(5, 8, 9))
 
 
+@pytest.mark.parametrize(
+    ("pictures", "collate"),
+    [
+        (["a.png", "b.JPG", "c.png"], None),  # torch leaves them a list
+        ([RGB, RGB[:5], RGB], list),
+        ([Image.fromarray(RGB)] * 3, list),
+        ([FLOAT, FLOAT[:, :5], FLOAT], lambda items: items),
+    ],
+)
+def test_no_picture_of_a_list_is_lost(pictures: Any, collate: Any) -> None:
+    loader = DataLoader(pictures, batch_size=2, collate_fn=collate)
+    with pytest.raises(DataError, match=r"\[0\]: is a list of 2 pictures, .* its data set"):
+        ImageSource.of(loader)
+
+
+def test_a_list_of_a_picture_with_its_mask_or_label_is_an_item() -> None:
+    held = Held((FLOAT, FLOAT), (FLOAT, FLOAT))  # of tuples torch makes lists
+    assert len(ImageSource.of(DataLoader(held, batch_size=None))) == 2
+    assert len(ImageSource.of(DataLoader(held, batch_size=2))) == 2
+    assert len(ImageSource.of(flow((GREY, GREY), [GREY, "good"], [GREY, np.int64(1)]))) == 3
+
+
 def test_items_are_fetched_when_they_are_loaded() -> None:
     asked: list[int] = []
 

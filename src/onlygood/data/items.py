@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onlygood.core.errors import DataError, OnlygoodError, ShapeError, in_a_line
-from onlygood.data.decode import Pixels, decode, is_tensor
+from onlygood.data.decode import SUFFIXES, Pixels, decode, is_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,7 +163,9 @@ def streamed(stream: Iterable[Any]) -> Iterator[Item]:
     stacked = _stacks_evenly(stream)
     while True:
         try:
-            found = list(_items(next(items), stacked))
+            given = next(items)
+            _refuse_lists(given, stream)
+            found = list(_items(given, stacked))
         except StopIteration:
             return
         except (DataError, ShapeError) as error:
@@ -299,6 +301,44 @@ def _stacks_evenly(anything: object) -> bool:
     if torch is None or not isinstance(anything, torch.utils.data.DataLoader):
         return False
     return bool(anything.collate_fn is torch.utils.data.default_collate)
+
+
+def _refuse_lists(given: object, stream: object) -> None:
+    """Refuse a list of pictures: as (picture, label) all but the first would be lost.
+
+    Of torch's own functions lists are tuples once: whole batches, or a picture and its mask. Of
+    several paths it makes no batch, but leaves them a list.
+
+    Raises:
+        DataError: it is one.
+    """
+    if not isinstance(given, list) or len(given) < 2:
+        return
+    single = _is_single
+    if _stacks(stream):
+        collate = stream.collate_fn  # type: ignore[attr-defined]
+        utils = sys.modules["torch"].utils.data
+        if collate is utils.default_convert:
+            return
+        if collate is utils.default_collate:
+            single = _is_path
+    if all(map(single, given)):
+        raise DataError(
+            f"is a list of {len(given)} pictures, no batch; give them one by one, of a DataLoader "
+            "its data set"
+        )
+
+
+def _is_single(thing: object) -> bool:
+    if isinstance(thing, np.ndarray) or is_tensor(thing):
+        return thing.ndim in (2, 3)
+    return isinstance(thing, bytes | Image.Image) or _is_path(thing)
+
+
+def _is_path(thing: object) -> bool:
+    if isinstance(thing, str):  # a label may be text, too
+        return os.path.splitext(thing)[1].lower() in SUFFIXES
+    return isinstance(thing, os.PathLike)
 
 
 def _items(given: object, stacked: bool = False) -> Iterator[Item]:
