@@ -578,6 +578,11 @@ def test_calibrating_with_the_scores_it_has(detector: Detector) -> None:
     assert looser.score(parts.scratched(1))[0].score == score
 
 
+def test_calibrate_says_that_it_takes_the_numbers_that_fit_takes() -> None:
+    fit, calibrate = Detector.fit.__annotations__, Detector.calibrate.__annotations__
+    assert all(calibrate[name] == fit[name] for name in ("target_fpr", "confidence"))
+
+
 def test_calibrating_takes_numbers_of_numpy(detector: Detector, tmp_path: Path) -> None:
     with unchecked():
         wanted = detector.calibrate(target_fpr=np.float32(0.25), confidence=np.float32(0.75))

@@ -291,9 +291,9 @@ class Detector:
         self,
         pictures: Any = None,
         *,
-        target_fpr: float,
-        confidence: float = 0.9,
-        strict_fpr: float | None = None,
+        target_fpr: SupportsFloat,
+        confidence: SupportsFloat = 0.9,
+        strict_fpr: SupportsFloat | None = None,
     ) -> "Detector":
         """Set the thresholds anew; nothing is trained.
 
