@@ -82,6 +82,12 @@ def test_of_many_results_a_notebook_shows_some() -> None:
     assert "57 pictures: 57 normal" in page and "and 7 more" in page
 
 
+def test_some_of_the_results_can_be_looked_at_as_all_can() -> None:
+    results = Results([WHOLE, BARE, BROKEN])
+    assert repr(results[1:]) == "<Results: 2 pictures: 1 normal, 1 error>"
+    assert results[np.int64(1)] is results[-2] is BARE
+
+
 def test_rows_are_flat() -> None:
     whole = {"name": "a.png", "score": 3.25, "p_value": 0.02, "decision": "anomalous"}
     assert Results([WHOLE]).rows() == [{**whole, "error": None, "part_residual": 3.25}]

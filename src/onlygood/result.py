@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, SupportsIndex, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,18 @@ class Result(NamedTuple):
 
 @final
 class Results(list[Result]):
-    """Results in the order of the pictures; a list that can be looked at."""
+    """Results in the order of the pictures; a list that can be looked at, as can a slice of it."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> "Results": ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> "Result | Results":
+        if isinstance(index, slice):
+            return Results(super().__getitem__(index))
+        return super().__getitem__(index)
 
     def rows(self) -> list[dict[str, object]]:
         """One flat row for each, see `Result.row`."""
