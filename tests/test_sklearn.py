@@ -1,5 +1,6 @@
 """Outlier detection as scikit-learn knows it."""
 
+import math
 import pickle
 import pickletools
 import re
@@ -159,8 +160,9 @@ def test_flattened_pictures_need_a_shape_that_they_can_have() -> None:
         fitted(flat)
     with pytest.raises(ShapeError, match=r"480 values cannot have image_shape=\(7, -1\)"):
         fitted(flat, image_shape=(7, -1))
-    with pytest.raises(ConfigError, match="value_range must rise"):
-        fitted(parts.normal(6), value_range=(1.0, 1.0))
+    for same in ((1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0)):  # all pictures would be black
+        with pytest.raises(ConfigError, match="value_range must rise"):
+            fitted(parts.normal(6), value_range=same)
 
 
 def test_a_picture_that_cannot_be_read_has_no_score(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         if self.value_range is None:
             return X
         low, high = self.value_range
-        if not low < high:
-            raise ConfigError(f"value_range must rise, got {self.value_range}")
+        if not (low < high and np.isfinite(high - low)):
+            raise ConfigError(f"value_range must rise, by a finite number, got {self.value_range}")
         scaled: NDArray[Any] = np.clip((X.astype(np.float64) - low) / (high - low), 0, 1)
         return scaled
 
