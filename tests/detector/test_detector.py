@@ -177,6 +177,21 @@ def test_data_sets_loaders_and_streams_are_as_good_as_lists(detector: Detector) 
     assert [result.score for result in stream] == told
 
 
+@pytest.mark.parametrize("n", [40, 100])
+def test_a_stream_that_fails_fails_after_the_results_of_what_came_before(
+    detector: Detector, n: int
+) -> None:
+    def camera() -> Iterator[np.ndarray]:
+        yield from parts.normal(n)
+        raise OSError("unplugged")
+
+    results = []
+    with pytest.raises(DataError, match=rf"generator\[{n}\]: its stream raised OSError: unplugged"):
+        for result in detector.stream(camera()):
+            results.append(result.score)
+    assert results == [result.score for result in detector.score(list(parts.normal(n)))]
+
+
 def test_one_colour_picture_among_grey_ones_makes_three_channels() -> None:
     grey, colour = np.zeros((5, 8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
     assert parts.fit([grey, colour]).view.channels == 3

@@ -179,6 +179,7 @@ def iterate(
 
     Raises:
         ConfigError: no batch has such a size.
+        DataError: a stream fails; after what it gave before.
     """
     if not batch_size >= 1:
         raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
@@ -187,12 +188,17 @@ def iterate(
     ahead = threads + 1 if keep else READ_AHEAD
     with Decoders(threads) as decoders:
         found = (decoders.submit(picture, view, keep=keep) for picture in source)
-        for item in in_order(found, ahead):
-            batch.append(item)
-            kept += 0 if item.whole is None else item.whole.nbytes
-            if len(batch) >= batch_size or kept >= KEPT_BYTES:
+        try:
+            for item in in_order(found, ahead):
+                batch.append(item)
+                kept += 0 if item.whole is None else item.whole.nbytes
+                if len(batch) >= batch_size or kept >= KEPT_BYTES:
+                    yield batch
+                    batch, kept = [], 0
+        except DataError:
+            if batch:
                 yield batch
-                batch, kept = [], 0
+            raise
     if batch:
         yield batch
 
@@ -203,15 +209,29 @@ def threads() -> int:
 
 
 def in_order(futures: Iterable[Future[Result]], ahead: int = READ_AHEAD) -> Iterator[Result]:
-    """The results of futures that begin when they are taken, at most `ahead` of them at a time."""
+    """The results of futures that begin when they are taken, at most `ahead` of them at a time.
+
+    Raises:
+        DataError: what gives the futures fails; after the results of those that it gave before.
+    """
     waiting: deque[Future[Result]] = deque()
+    taken = iter(futures)
+    failure: DataError | None = None
     try:
-        for future in futures:
-            waiting.append(future)
+        while True:
+            try:
+                waiting.append(next(taken))
+            except StopIteration:
+                break
+            except DataError as error:
+                failure = error
+                break
             if len(waiting) == ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         # Also when the caller stops early: closing the decoders waits for what is not cancelled.
         for future in waiting:
