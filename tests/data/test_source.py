@@ -166,6 +166,7 @@ def test_shapes_of_tensors(shape: tuple[int, ...], count: int, decoded: tuple[in
         (np.zeros, (5, 3, 8, 9), r"channels-first; give np\.moveaxis"),
         (np.zeros, (5, 8, 9, 7), "got shape"),
         (np.zeros, (8,), "got shape"),
+        (lambda shape: np.full(shape, "a.png"), (2,), r"<U5 holds .* of paths, .*\.tolist\(\)"),
         (np.zeros, (2, 2, 8, 8, 3), "got shape"),
         (torch.zeros, (5, 8, 9), "add an axis"),
         (torch.zeros, (5, 8, 9, 3), "got shape"),

@@ -234,6 +234,11 @@ def pictures_of_array(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
         ShapeError: it is not, or not clearly, one or many of them.
     """
     shape = array.shape
+    if array.ndim == 1 and array.dtype.kind in "OUS":
+        raise ShapeError(
+            f"an array of dtype {array.dtype} holds no pixels; of paths, or of pictures of several "
+            "sizes, give array.tolist()"
+        )
     if array.ndim == 2 or (array.ndim == 3 and shape[-1] <= 4):
         stack: Any = [array]
     elif array.ndim == 3 and shape[0] in (3, 4):
