@@ -41,6 +41,18 @@ def test_a_broken_promise_is_said_in_red(
     assert "22 of 40" in done.out
 
 
+def test_evaluate_rounds_neither_counts_nor_up_to_one(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        FakeEvaluation,
+        "to_json",
+        lambda self, of=FakeEvaluation.to_json: of(self) | {"auroc": 0.99996, "n_normal": 12345},
+    )
+    out = run("evaluate", model, good.parent).out
+    assert "0.99996" in out and "12345" in out
+
+
 def test_evaluate_needs_its_folder(run: Run, model: Path) -> None:
     assert "there is no nowhere" in run("evaluate", model, "nowhere").err
 

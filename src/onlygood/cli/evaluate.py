@@ -79,4 +79,5 @@ def evaluate(
 def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     shown = [(label, figures[key]) for key, label in LABELS.items() if figures.get(key) is not None]
     shown += [(f"AUROC of part {name}", value) for name, value in figures["parts"].items()]
-    return [(label, figure(value)) for label, value in shown]
+    # Counts as they are: 12345 to four digits would be 1.234e+04.
+    return [(label, str(v) if isinstance(v, int) else figure(v)) for label, v in shown]
