@@ -51,6 +51,8 @@ def test_what_was_not_kept_is_grey_and_what_is_not_known_is_left_out() -> None:
     np.testing.assert_array_equal(np.asarray(WHOLE._replace(map=None).overlay()), PICTURE)
     with pytest.raises(DataError, match=r"b\.png: has neither picture nor map .* keep=True"):
         BARE.overlay()
+    with pytest.raises(DataError, match=r"^c<b>\.png: is empty$"):
+        BROKEN.overlay()
 
 
 def test_show_opens_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:

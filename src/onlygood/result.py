@@ -52,7 +52,7 @@ class Result(NamedTuple):
         Without a map the picture alone. `opacity` in [0, 1] makes the map fainter.
 
         Raises:
-            DataError: there is neither a picture nor a map.
+            DataError: there is neither a picture nor a map, or it could not be scored.
         """
         return _laid(self, opacity)
 
@@ -60,7 +60,7 @@ class Result(NamedTuple):
         """Write `overlay` as PNG, atomically.
 
         Raises:
-            DataError: there is neither a picture nor a map.
+            DataError: there is neither a picture nor a map, or it could not be scored.
             OSError: the file cannot be written; nothing is left behind.
         """
         save_png(self.overlay(opacity=opacity), path)
@@ -69,7 +69,7 @@ class Result(NamedTuple):
         """Open `overlay` in a notebook, or else in the viewer of the desktop.
 
         Raises:
-            DataError: there is neither a picture nor a map.
+            DataError: there is neither a picture nor a map, or it could not be scored.
         """
         self.overlay(opacity=opacity).show(self.name)
 
@@ -178,6 +178,8 @@ def _laid(result: Result, opacity: float = 1.0, longest: int | None = None) -> I
         picture = result.picture
     elif result.map is not None:
         picture = np.full((*result.map.shape, 1), GREY, np.uint8)
+    elif result.error is not None:
+        raise DataError(result.error)
     else:
         raise DataError(
             f"{result.name}: has neither picture nor map to look at; score with keep=True, and "
