@@ -386,9 +386,12 @@ class Detector:
         """The same, one result at a time and in order, in memory that does not grow.
 
         A generator, a DataLoader or another stream is gone through as results are asked for, 64 +
-        `batch_size` pictures ahead at most, so it need not end. Maps are left out with
-        `maps=False`, and where the method does not localise. With `keep` results have the decoded
-        picture, too.
+        `batch_size` pictures ahead at most, so it need not end, and results come so much later.
+        Maps are left out with `maps=False`, and where the method does not localise. With `keep`
+        results have the decoded picture, too.
+
+        Raises:
+            DataError: there are no pictures at all; or a stream fails, after what it gave before.
         """
         source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):

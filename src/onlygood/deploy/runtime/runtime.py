@@ -145,8 +145,11 @@ class Runtime:
         """The same, one result at a time and in order, in memory that does not grow.
 
         A generator of frames or another stream is gone through as results are asked for, 64 +
-        `batch_size` pictures ahead at most, so it need not end. With `keep` results have the
-        decoded picture, too.
+        `batch_size` pictures ahead at most, so it need not end, and results come so much later.
+        With `keep` results have the decoded picture, too.
+
+        Raises:
+            DataError: there are no pictures at all; or a stream fails, after what it gave before.
         """
         yield from self.each(pictures_of(pictures), maps=maps, keep=keep, batch_size=batch_size)
 
