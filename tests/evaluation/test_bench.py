@@ -294,8 +294,23 @@ def test_a_curve_over_epochs() -> None:
 
 
 def test_a_method_without_steps_has_no_curve(tmp_path: Path) -> None:
-    [line] = run([cell()], tasks(), tmp_path / "r", curve=3)
-    assert "curve" not in line
+    budgeted = cell(settings={"size": 8, "steps": 5})  # As others of the command have it.
+    for line in run([cell(), budgeted], tasks(), tmp_path / "r", curve=3):
+        assert "curve" not in line
+
+
+def test_what_is_said_of_a_budget_is_what_it_means_to_the_method(tmp_path: Path) -> None:
+    said: list[str] = []
+    own: dict[str, object] = {"size": 32, "width": 1, "latent": 1, "batch_size": 8}
+    own |= {"gan_epochs": 1, "encoder_steps": 1}  # Budgets of stages, and none of the run.
+    idle = cell(settings={"size": 8, "steps": 5})
+    of_stages = cell(method="f_anogan", preset="paper", settings=own)
+    lines = run([idle, of_stages], tasks(), tmp_path / "r", say=said.append)
+    words = ["no steps", "budgets of its stages in batches of 8 images"]
+    assert [line["schedule"] for line in lines] == words
+    assert [one.rpartition(": ")[2] for one in said[::2]] == words
+    with pytest.raises(ConfigError, match="in epochs alone; f_anogan has budgets of its stages"):
+        list(run([of_stages], tasks(), tmp_path / "other", curve=2))
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,18 @@ def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method
         return cls(config, InputShape(view.channels, *view.sides))
 
 
+def takes_steps(method: str, resolved: Resolved) -> bool:
+    """Whether a method with these settings trains in steps; one that does not heeds no budget.
+
+    Raises:
+        ConfigError: as `learn`.
+    """
+    cls = method_named(method)
+    # Stages do not depend on pictures, only on networks that can be built.
+    view = settled(replace(resolved.view, align=""), ImageSource([]), cls)
+    return any(stage.updates for stage in new_network(cls, resolved.config, view, 0).stages())
+
+
 def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
     """Settle by the first readable pictures, and by the method, what is left to them.
 

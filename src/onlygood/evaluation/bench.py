@@ -35,7 +35,12 @@ from onlygood.core.files import held, remove_empty
 from onlygood.core.resolving import Resolved, to_json
 from onlygood.data.layout import Labelled
 from onlygood.detector.detector import Detector, device_name
-from onlygood.detector.learning import learn, require_uses_anomalous, settings_of
+from onlygood.detector.learning import (
+    learn,
+    require_uses_anomalous,
+    settings_of,
+    takes_steps,
+)
 from onlygood.detector.raw_scores import RawScorer, joined
 from onlygood.evaluation import metrics
 from onlygood.evaluation.evaluate import evaluate
@@ -199,7 +204,7 @@ def run(
             if not ours:
                 say(f"{one.words}: another process is at it")
                 continue
-            say(f"{one.words}: {schedule(cell.resolved.training)}")
+            say(f"{one.words}: {_schedule(cell, takes_steps(cell.method, cell.resolved))}")
             if opened is None or opened[0] != cell.normal:
                 opened = cell.normal, tasks.task(cell.normal)
             kept = tracking(tracker, cell.title, reporter or Silent())
@@ -338,8 +343,6 @@ def run_cell(
             except OtherBudget:
                 found = tested(shorter, task, Place(Path(temporary)), reporter)
             points.append({name: found[name] for name in POINT})
-            if not found["steps"]:
-                break  # This method learns without steps.
     return _line(cell, task, found) | {"curve": {"note": DIAGNOSTIC, "points": points}}
 
 
@@ -348,7 +351,7 @@ def _line(cell: Cell, task: Task, found: Line) -> Line:
         **cell.identity,
         "preset": cell.preset,
         "settings": {name: str(value) for name, value in cell.settings.items()},
-        "schedule": schedule(cell.resolved.training) if found["steps"] else NO_STEPS,
+        "schedule": _schedule(cell, bool(found["steps"])),
         **found,
         "split_seed": task.split_seed,
         "versions": {
@@ -358,6 +361,16 @@ def _line(cell: Cell, task: Task, found: Line) -> Line:
         "commit": commit(),
         "resolved": cell.complete,
     }
+
+
+def _schedule(cell: Cell, steps: bool) -> str:
+    """How long it trains, in words; `steps`: whether it trains in such at all."""
+    training = cell.resolved.training
+    if not steps:
+        return NO_STEPS  # Whatever was said for all methods of a command.
+    if not training.ends:
+        return f"budgets of its stages in batches of {training.batch_size} images"
+    return schedule(training)
 
 
 def is_of(cell: Cell, line: Line) -> bool:
@@ -476,19 +489,19 @@ def _budget(cell: Cell) -> tuple[str, int]:
     if len(counted) != 1 or training.images or training.minutes:
         raise ConfigError(
             f"a learning curve needs a budget in steps or in epochs alone; {cell.method} has "
-            f"{schedule(training)}; say --set steps=1000"
+            f"{_schedule(cell, True)}; say --set steps=1000"
         )
     return next(iter(counted.items()))
 
 
 def _curve_of(cell: Cell, curve: int) -> int:
-    """At how many budgets to evaluate a cell: `curve`, or 0 for one without a budget.
+    """At how many budgets to evaluate a cell: `curve`, or 0 for one that takes no steps.
 
     Raises:
         ConfigError: its settings are wrong, or it has no budget that `curve` divides.
     """
-    training = cell.resolved.training
-    if not curve or schedule(training) == NO_STEPS:
+    resolved = cell.resolved
+    if not curve or not takes_steps(cell.method, resolved):
         return 0
     budget, total = _budget(cell)
     if total % curve:
