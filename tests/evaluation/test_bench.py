@@ -287,6 +287,11 @@ def test_the_budgets_of_a_curve_do_not_repeat_what_is_noted() -> None:
     assert len(heard.notes) == 1
 
 
+def test_a_curve_goes_on_in_a_folder_that_all_processes_see(tmp_path: Path) -> None:
+    run_cell(network(), tasks().task("round"), curve=2, run_dir=tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
 def test_a_curve_over_epochs() -> None:
     epochs = TINY_NET | {"epochs": 2}
     line = run_cell(cell(method="autoencoder", settings=epochs), tasks().task("round"), curve=2)

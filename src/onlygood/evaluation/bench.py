@@ -336,12 +336,14 @@ def run_cell(
     # Every budget would say anew how many pictures there are.
     reporter = Once(reporter or Silent())
     with TemporaryDirectory() as temporary:
+        # Each process of `torchrun` goes on from what one of them has written.
+        folder = run_dir or Path(temporary)
         for part in range(1, curve + 1):
             shorter = replace(cell, settings=cell.settings | {budget: total * part // curve})
             try:
-                found = tested(shorter, task, Place(Path(temporary), part > 1), reporter)
+                found = tested(shorter, task, Place(folder, part > 1), reporter)
             except OtherBudget:
-                found = tested(shorter, task, Place(Path(temporary)), reporter)
+                found = tested(shorter, task, Place(folder), reporter)
             points.append({name: found[name] for name in POINT})
     return _line(cell, task, found) | {"curve": {"note": DIAGNOSTIC, "points": points}}
 
