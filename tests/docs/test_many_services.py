@@ -79,10 +79,14 @@ def test_a_killed_service_costs_no_request(
 ) -> None:
     stop = threading.Event()
     told: list[httpx.Response] = []
+    broken: list[httpx.RemoteProtocolError] = []
 
     def ask(client: httpx.Client) -> None:
         while not stop.is_set():
-            told.append(client.post("/v1/score", files=files(normal(len(told)))))
+            try:
+                told.append(client.post("/v1/score", files=files(normal(len(told)))))
+            except httpx.RemoteProtocolError as error:
+                broken.append(error)
 
     with httpx.Client(base_url=nginx, timeout=30) as client:
         threads = [threading.Thread(target=ask, args=[client]) for _ in range(4)]
@@ -100,6 +104,8 @@ def test_a_killed_service_costs_no_request(
                 thread.join()
         assert all(share > 0 for share in shares), "both had their part"
         assert {answer.status_code for answer in told} == {200}
+        # A service writes one answer at a time, its head first: killed between, it breaks that off.
+        assert len(broken) <= 1
         ids = [answer.json()["results"][0]["id"] for answer in told]
         assert len(set(ids)) == len(ids)
         with closing(sqlite3.connect(tmp_path / "log.sqlite")) as log:
