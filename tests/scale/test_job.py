@@ -292,14 +292,18 @@ def test_a_damaged_shard_fails_its_unit(
     assert f"{shard} cannot be read: unexpected end of data" in failure["error"]
 
 
+def opened(shard: Path) -> tuple[bytes, int]:
+    """The bytes of a tar, and where its third picture begins."""
+    with tarfile.open(shard) as archive:
+        return shard.read_bytes(), archive.getmembers()[4].offset
+
+
 @pytest.mark.parametrize("harm", ["changed", "in a header", "between members"])
 def test_a_shard_that_breaks_off_between_its_pictures_fails_too(
     exported: Path, containers: dict[str, Any], tmp_path: Path, harm: str
 ) -> None:
     shard = containers["tar"][0]
-    with tarfile.open(shard) as archive:
-        third = archive.getmembers()[4].offset
-    content = shard.read_bytes()
+    content, third = opened(shard)
     shard.write_bytes(
         {
             "changed": content[:third] + b"\xff" * 8 + content[third + 8 :],
@@ -316,9 +320,7 @@ def test_a_shard_that_goes_on_behind_its_end_fails_too(
     exported: Path, containers: dict[str, Any], tmp_path: Path, harm: str
 ) -> None:
     shard = containers["tar"][0]
-    with tarfile.open(shard) as archive:
-        third = archive.getmembers()[4].offset
-    content = shard.read_bytes()
+    content, third = opened(shard)
     hole = content[:third] + bytes(512) + content[third + 512 :]
     shard.write_bytes(hole if harm == "a hole" else 2 * content)
     (failure,) = score(exported, containers["tar"], tmp_path / "out", pictures=5).failed

@@ -302,10 +302,12 @@ def _stacks(anything: object) -> bool:
 
 def _stacks_evenly(anything: object) -> bool:
     """Whether it is a DataLoader whose batches are its items laid one upon another."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(anything, torch.utils.data.DataLoader):
-        return False
-    return bool(anything.collate_fn is torch.utils.data.default_collate)
+    return _stacks(anything) and _collates_by(anything, "default_collate")
+
+
+def _collates_by(loader: Any, name: str) -> bool:
+    """Whether a DataLoader makes its batches by this function of torch."""
+    return bool(loader.collate_fn is getattr(sys.modules["torch"].utils.data, name))
 
 
 def _refuse_lists(given: object, stream: object) -> None:
@@ -319,15 +321,9 @@ def _refuse_lists(given: object, stream: object) -> None:
     """
     if not isinstance(given, list) or len(given) < 2:
         return
-    single = _is_single
-    if _stacks(stream):
-        collate = stream.collate_fn  # type: ignore[attr-defined]
-        utils = sys.modules["torch"].utils.data
-        if collate is utils.default_convert:
-            return
-        if collate is utils.default_collate:
-            single = _is_path
-    if all(map(single, given)):
+    if _stacks(stream) and _collates_by(stream, "default_convert"):
+        return
+    if all(map(_is_path if _stacks_evenly(stream) else _is_single, given)):
         raise DataError(
             f"is a list of {len(given)} pictures, no batch; give them one by one, of a DataLoader "
             "its data set"

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from onlygood.core.text import cell
+from onlygood.core.text import cell, many
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
 from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words, parted
@@ -448,5 +448,5 @@ _LATEX = {
 
 
 def _device(line: Line) -> str:
-    words = f"{line['device']}, {line['threads']} thread{'s' if line['threads'] != 1 else ''}"
+    words = f"{line['device']}, {many(line['threads'], 'thread')}"
     return f"{words}, shared" if "shared" in line else words
