@@ -30,9 +30,9 @@ PAGE = ROOT / "docs" / "lines.md"
 TEXT = """# How long methods are
 
 Made by `make pages`; do not edit. Lines with comments and docstrings: of a method's file, of its
-own tests, and of its page without what is made from the class. Beside them the shared modules that
-the file imports, and how many lines all of these have; of `core`, the vocabulary, only how many
-modules. No method imports another one.
+own tests, and of its page without what is made from the class and from records. Beside them the
+shared modules that the file imports, and how many lines all of these have; of `core`, the
+vocabulary, only how many modules. No method imports another one.
 
 {table}
 
@@ -119,7 +119,9 @@ def page() -> str:
 @cache
 def _pages() -> ModuleType:
     """The script that knows which parts of pages are made."""
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "make" / "methods.py")
+    folder = ROOT / "docs" / "make"
+    sys.path.append(str(folder))  # Scripts there import each other.
+    spec = importlib.util.spec_from_file_location("pages", folder / "methods.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

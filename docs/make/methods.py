@@ -6,12 +6,13 @@ Rewrites these parts of docs/methods/*.md and docs/use.md; a test says when one 
 """
 
 import inspect
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+
+from blocks import FIGURES, replaced, with_rows
 
 from onlygood.core.method import Method
 from onlygood.core.resolving import BUDGETS, describe
@@ -36,17 +37,19 @@ def page_of(name: str) -> Path:
 
 def rewritten(page: str, method: type[Method]) -> str:
     """A method's page with all that comes from its class as the class has it."""
-    page = _block(page, CODE, f"```python\n{stages(method)}\n```")
-    page = _table(page, SETTINGS, settings(method))
-    page = _table(page, PRESETS, presets(method))
-    return _block(page, DEPARTURES, departures(method))
+    page = replaced(page, CODE, f"```python\n{stages(method)}\n```")
+    page = with_rows(page, SETTINGS, settings(method))
+    page = with_rows(page, PRESETS, presets(method))
+    return replaced(page, DEPARTURES, departures(method))
 
 
 def by_hand(page: str) -> str:
-    """A method's page without all that."""
+    """A method's page without all that, and without what comes from records."""
     for heads in (SETTINGS, PRESETS):
-        page = _table(page, heads, [])
-    return _block(_block(page, CODE, ""), DEPARTURES, "")
+        page = with_rows(page, heads, [])
+    for part in (CODE, DEPARTURES, FIGURES):
+        page = replaced(page, part, "")
+    return page
 
 
 def stages(method: type[Method]) -> str:
@@ -100,26 +103,7 @@ def can(name: str, method: type[Method]) -> Sequence[str]:
 
 def used(page: str) -> str:
     """docs/use.md with the table of all methods as the classes have it."""
-    return _table(page, CAN, [can(name, method) for name, method in METHODS.items()])
-
-
-def _table(page: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The page with other rows in its table of these heads."""
-    lines = [" | ".join(row) for row in (heads, ["---"] * len(heads), *rows)]
-    top = re.escape(f"| {lines[0]} |\n| {lines[1]} |")
-    return _block(page, rf"{top}(?:\n\|[^\n]*)*", "\n".join(f"| {line} |" for line in lines))
-
-
-def _block(page: str, pattern: str, text: str) -> str:
-    """The page with one part replaced.
-
-    Raises:
-        ValueError: the page has no such part, or several.
-    """
-    page, count = re.subn(pattern, lambda _: text, page, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"a page has to have one {pattern}, and this one has {count}")
-    return page
+    return with_rows(page, CAN, [can(name, method) for name, method in METHODS.items()])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""docs/which.md: which method, by the records in results.
+"""docs/which.md, and the figures on the pages of methods: which method, by the records in results.
 
     python docs/make/which.py
 
-A row is a method with what it reached on data of each kind; a test says when the page is behind.
+A row is a method with what it reached on data of each kind; a test says when a page is behind.
 """
 
 import statistics
@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from onlygood.evaluation.records import Line, read
-from onlygood.evaluation.tables import Sheet
+from blocks import FIGURES, replaced, table
+
+from onlygood.evaluation.records import Line, in_words, read
+from onlygood.evaluation.tables import Sheet, spread
 
 ROOT = Path(__file__).parents[2]
 FLOOR = "mean_picture"
@@ -22,16 +24,25 @@ class Kind(NamedTuple):
     """Data of a kind, as records name them."""
 
     words: str
+    name: str
+    """What the page of a method calls it."""
     dataset: str
     protocol: str
 
 
 KINDS = (
-    Kind("aligned parts, one look (solar cells, mono)", "elpv-mono", "elpv"),
-    Kind("aligned parts, many looks (solar cells, poly)", "elpv-poly", "elpv"),
-    Kind("parts roughly in place (print, photographs, solar cells)", "parts", "parts"),
-    Kind("surfaces (sixteen textures)", "surfaces", "surfaces"),
-    Kind("tiny pictures, 28 px (clothes)", "fashion-mnist", "gpnd"),
+    Kind("aligned parts, one look (solar cells, mono)", "ELPV mono", "elpv-mono", "elpv"),
+    Kind("aligned parts, many looks (solar cells, poly)", "ELPV poly", "elpv-poly", "elpv"),
+    Kind(
+        "parts roughly in place (print, photographs, solar cells)", "five parts", "parts", "parts"
+    ),
+    Kind("surfaces (sixteen textures)", "sixteen surfaces", "surfaces", "surfaces"),
+    Kind(
+        "tiny pictures, 28 px (clothes)",
+        "Fashion-MNIST, 80/20, ten classes",
+        "fashion-mnist",
+        "gpnd",
+    ),
 )
 
 PAGE = """# Which method
@@ -64,9 +75,58 @@ GPU where the results name one. Bold is the best of a column, in brackets what i
 """
 
 
-def page(lines: Sequence[Line]) -> str:
-    """The page, of all records."""
-    best = {kind: _best([line for line in lines if _is_of(line, kind)]) for kind in KINDS}
+MEASURED = """Made from the records in `results`: AUROC of pictures, mean ± standard deviation over
+seeds, by the [rule of all methods](../which.md#what-was-measured) where it ran with several
+settings; in brackets, of pixels. [The results page](../results.md) has classes, other metrics,
+other settings, and times.
+
+{table}"""
+
+Best = dict[Kind, dict[str, list[Line]]]
+
+
+def best(lines: Sequence[Line]) -> Best:
+    """What stands for each method on data of each kind."""
+    return {kind: _best([line for line in lines if _is_of(line, kind)]) for kind in KINDS}
+
+
+def measured(page: str, name: str, best: Best) -> str:
+    """A method's page with what the records say of it."""
+    beside = [other for other in (FLOOR, "reflect") if other != name]
+    heads = ("pictures", "settings", "schedule", "seeds", "AUROC", *map("`{}`".format, beside))
+    rows = [
+        (
+            kind.name,
+            in_words(found[name][0]),
+            found[name][0]["schedule"],
+            str(len({line["seed"] for line in found[name]})),
+            _figure(found[name]),
+            *(_figure(found[other]) for other in beside),
+        )
+        for kind, found in best.items()
+        if name in found
+    ]
+    return replaced(page, FIGURES, MEASURED.format(table=table(heads, rows)))
+
+
+def _figure(lines: Sequence[Line]) -> str:
+    """Of pictures and, where they have masks and the method has maps, of pixels."""
+    words = spread(_over_seeds(lines, "auroc"))
+    pixels = _over_seeds(lines, "pixel_auroc")
+    return f"{words} ({spread(pixels)})" if pixels else words
+
+
+def _over_seeds(lines: Sequence[Line], metric: str) -> list[float]:
+    """For each seed the mean over classes that have the metric."""
+    seeds: dict[int, list[float]] = {}
+    for line in lines:
+        if line.get(metric) is not None:
+            seeds.setdefault(line["seed"], []).append(line[metric])
+    return [statistics.mean(values) for values in seeds.values()]
+
+
+def page(best: Best) -> str:
+    """The page of all methods."""
     methods = sorted(
         {method for found in best.values() for method in found},
         key=lambda name: (-statistics.mean(_ranks(name, list(best.values()))), name),
@@ -147,7 +207,7 @@ def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
     return f"| {kind.words} | [`{first}`](methods/{first}.md) | {because}, {floor} |"
 
 
-def _minutes(best: dict[Kind, dict[str, list[Line]]], name: str) -> str:
+def _minutes(best: Best, name: str) -> str:
     groups = [found[name] for found in best.values() if name in found]
     # Records of shared features tell no times.
     timed = [
@@ -177,4 +237,7 @@ def records() -> list[Line]:
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "which.md").write_text(page(records()), "utf-8")
+    found = best(records())
+    (ROOT / "docs" / "which.md").write_text(page(found), "utf-8")
+    for path in (ROOT / "docs" / "methods").glob("*.md"):
+        path.write_text(measured(path.read_text("utf-8"), path.stem, found), "utf-8")
