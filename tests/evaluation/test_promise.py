@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onlygood.decision.calibration import Calibration
-from onlygood.evaluation.promise import RISK, check_promise
+from onlygood.evaluation.promise import RISK, calibrated_on, check_promise
 
 CALIBRATION = Calibration.fit(np.arange(45.0), target_fpr=0.05, confidence=0.9)
 
@@ -29,10 +29,15 @@ def test_a_broken_promise_says_what_to_do() -> None:
     assert json.loads(json.dumps(test.to_json()))["broken"] is True
 
 
-def test_a_kept_promise_says_how_little_is_known() -> None:
+def test_a_kept_promise_says_what_was_tested_and_how_little_is_known() -> None:
     test = check_promise(CALIBRATION, 1, 40)
     assert not test.broken and not test.advice
-    assert "agrees with the promise" in test.words and "between 0.0633 % and 13.2 %" in test.words
+    for words in (
+        *("does not contradict the promise", "one-sided test at a level of 1 %"),
+        *("if just 5 % of all normal pictures were above, 1 or more of 40", "p = 0.87"),
+        "between 0.0633 % and 13.2 %",
+    ):
+        assert words in test.words
 
 
 def test_what_is_promised_is_tested_not_what_was_asked_for() -> None:
@@ -46,3 +51,24 @@ def test_pictures_of_one_part_are_not_independent() -> None:
     test = check_promise(parts, 40, 40)
     assert (test.p_value, test.broken) == (None, False)
     assert "of parts" in test.words
+
+
+def test_pictures_that_have_calibrated_test_nothing() -> None:
+    draw = np.random.default_rng(0)
+    known, new = draw.gamma(2, size=200), draw.gamma(2, size=800)
+    calibration = Calibration.fit(known)
+    rounded = known * (1 + 1e-7 * draw.standard_normal(200))
+    assert calibrated_on(calibration, rounded) == 200
+    assert calibrated_on(calibration, new) < 0.02 * 800
+    test = check_promise(calibration, 8, 1000, 200)
+    assert (test.p_value, test.broken) == (None, False)
+    assert "200 of these pictures, by their scores, have calibrated" in test.words
+    assert "have not seen" in test.advice
+    assert check_promise(calibration, 8, 1000, 15).p_value is not None
+    assert check_promise(calibration, 500, 1000, 200).broken  # the others alone break it
+
+
+@pytest.mark.parametrize("scores", [[1.0], [0.0] * 30 + [1.0] * 30])
+def test_scores_that_other_pictures_share_tell_none_apart(scores: list[float]) -> None:
+    calibration = Calibration.fit(scores, infeasible="best")
+    assert calibrated_on(calibration, np.ones(10)) == 0

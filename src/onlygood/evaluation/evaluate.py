@@ -15,7 +15,7 @@ from onlygood.data.layout import Labelled, labelled, labelled_items, truth
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
-from onlygood.evaluation.promise import PromiseTest, check_promise
+from onlygood.evaluation.promise import PromiseTest, calibrated_on, check_promise
 from onlygood.result import Result
 
 
@@ -111,7 +111,10 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         true_positive_rate=rates.true_positive_rate,
         threshold=detector.calibration.threshold,
         promise=check_promise(
-            detector.calibration, int((decisions[~labels] != "normal").sum()), int((~labels).sum())
+            detector.calibration,
+            int((decisions[~labels] != "normal").sum()),
+            int((~labels).sum()),
+            calibrated_on(detector.calibration, scores[~labels]),
         ),
         parts={
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in good]))
