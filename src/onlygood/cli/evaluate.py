@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, table
-from onlygood.core.text import figure, left_out
+from onlygood.core.text import left_out
 
 LABELS = {
     "auroc": "AUROC",
@@ -76,8 +76,6 @@ def evaluate(
     voice.answer(figures)
 
 
-def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(figures: dict[str, Any]) -> list[tuple[str, int | float]]:
     shown = [(label, figures[key]) for key, label in LABELS.items() if figures.get(key) is not None]
-    shown += [(f"AUROC of part {name}", value) for name, value in figures["parts"].items()]
-    # Counts as they are: 12345 to four digits would be 1.234e+04.
-    return [(label, str(v) if isinstance(v, int) else figure(v)) for label, v in shown]
+    return shown + [(f"AUROC of part {name}", value) for name, value in figures["parts"].items()]
