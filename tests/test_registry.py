@@ -1,5 +1,6 @@
 """Methods from elsewhere: of a file, and of packages."""
 
+import hashlib
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -167,7 +168,9 @@ def test_needs_are_those_of_where_it_comes_from(
     cls = registry.method_named(registry.introduce(f"{file}:Denoiser"))
     monkeypatch.setitem(METHODS, "mine", cls)
     assert registry.needs("pca") == {}
-    assert registry.needs("denoiser.py:Denoiser") == {"file": "denoiser.py:Denoiser"}
+    text = hashlib.sha256(file.read_bytes()).hexdigest()
+    of_file = {"file": "denoiser.py:Denoiser", "sha256": text}
+    assert registry.needs("denoiser.py:Denoiser") == of_file
     assert registry.needs("mine") == {"module": cls.__module__}
 
 

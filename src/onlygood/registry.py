@@ -29,6 +29,8 @@ class _OfFile(NamedTuple):
 
     method: type[Method]
     path: Path
+    digest: str
+    """SHA-256 of its text."""
 
 
 _introduced: dict[str, _OfFile] = {}
@@ -64,7 +66,8 @@ def introduce(name: str) -> str:
     if cls not in vars(module):
         raise ConfigError(f"{path} has no {cls}{alternatives(cls, _methods_in(module))}")
     short = f"{path.name}:{cls}"
-    introduced = _OfFile(_checked(vars(module)[cls], name), path.resolve())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    introduced = _OfFile(_checked(vars(module)[cls], name), path.resolve(), digest)
     # The one would score what the other has learnt: a model file knows the short name alone.
     if (other := _introduced.get(short, introduced).path) != introduced.path:
         raise ConfigError(
@@ -114,14 +117,14 @@ def listed() -> Iterator[Listed]:
 def needs(name: str) -> dict[str, str]:
     """What a process must have beside onlygood to use a method, for its model files.
 
-    Empty for methods of the house; else `package` and `version`, `file`, or the `module` that has
-    put the method into `METHODS`.
+    Empty for methods of the house; else `package` and `version`, `file` and the `sha256` of its
+    text, or the `module` that has put the method into `METHODS`.
     """
     if name in METHODS:
         module = METHODS[name].__module__
         return {} if module.startswith("onlygood.") else {"module": module}
     if name in _introduced:
-        return {"file": name}
+        return {"file": name, "sha256": _introduced[name].digest}
     distribution = _entry_points()[name].dist
     if distribution is None:
         return {"package": "?", "version": "?"}

@@ -1,3 +1,4 @@
+import inspect
 import json
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from onlygood import Detector, ImageSource
+from onlygood import Detector, ImageSource, registry
 from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
 from onlygood.core.files import held
 from onlygood.core.method import Method
@@ -25,6 +26,7 @@ from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_
 from onlygood.evaluation.records import key_of, read
 from onlygood.evaluation.tables import sheets
 from onlygood.methods.autoencoder import Autoencoder
+from onlygood.methods.pca import PCA
 from onlygood.training.reporting import Silent
 from tests import parts
 from tests.evaluation.toysets import NAMES, toy
@@ -201,6 +203,54 @@ def test_a_default_that_has_changed_runs_a_cell_again(tmp_path: Path) -> None:
     for resolved, ran in (({"new_field": 1}, 0), ({"smooth": 0.5}, 1)):
         file.write_text(json.dumps(line | {"resolved": line["resolved"] | resolved}) + "\n")
         assert len(list(run([cell()], tasks(), file))) == ran
+
+
+OTHER = "# other\n"
+"""What makes another file of one."""
+
+
+def of_file(file: Path, cls: type[Method], addition: str = "") -> str:
+    """The name of a method whose source is in a file, too."""
+    file.write_text(Path(inspect.getfile(cls)).read_text() + addition)
+    return registry.introduce(f"{file}:{cls.__name__}")
+
+
+def test_a_method_whose_file_has_changed_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_introduced", {})
+    file, mine = tmp_path / "r", tmp_path / "mine.py"
+
+    def ran(addition: str, seeds: int) -> int:
+        name = of_file(mine, PCA, addition)
+        cells = [cell(method=name, seed=seed) for seed in range(seeds)]
+        return len(list(run(cells, tasks(), file)))
+
+    assert [ran("", 2), ran("", 2), ran(OTHER, 1)] == [2, 0, 1]
+    # One seed of each text: there is no mean over both.
+    ((table, *_),) = sheets(read(file)).values()
+    settings = [row[table.columns.index("settings")] for row in table.rows]
+    assert len({words.rpartition(", mine.py=")[2] for words in settings}) == 2
+    before = [line | {"resolved": {"components": 2}} for line in read(file)]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in before))
+    assert ran("", 2) == 0  # hashes were not kept then
+
+
+def test_a_checkpoint_of_another_file_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_introduced", {})
+
+    def learnt(addition: str, resume: bool) -> Learned:
+        one = replace(network(), method=of_file(tmp_path / "mine.py", Autoencoder, addition))
+        train = tasks().task("round").train
+        run_dir = tmp_path / "run"
+        return learn(one.method, one.resolved, train, seed=0, run_dir=run_dir, resume=resume)
+
+    learnt("", False)
+    learnt("", True)
+    with pytest.raises(ConfigError, match="belongs to a run with another method"):
+        learnt(OTHER, True)
 
 
 class Interrupting(Silent):

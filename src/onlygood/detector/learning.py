@@ -193,6 +193,17 @@ def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None
     return resolve(method, cls.config_class, cls.presets, preset=preset, overrides=overrides)
 
 
+def text_of(method: str) -> dict[str, str]:
+    """The hash of the text of a method's file, 12 digits, by the file's name; else nothing.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    method_named(method)
+    needed = needs(method)
+    return {needed["file"].rpartition(":")[0]: needed["sha256"][:12]} if "file" in needed else {}
+
+
 def require_uses_anomalous(name: str) -> None:
     """Refuse a method that cannot learn from known anomalous pictures.
 

@@ -40,6 +40,7 @@ from onlygood.detector.learning import (
     require_uses_anomalous,
     settings_of,
     takes_steps,
+    text_of,
 )
 from onlygood.detector.raw_scores import RawScorer, joined
 from onlygood.evaluation import metrics
@@ -98,17 +99,23 @@ class Cell:
 
     @property
     def complete(self) -> dict[str, object]:
-        """Every setting as JSON data, wherever it came from."""
-        return {name: value for part in self.resolved for name, value in to_json(part).items()}
+        """Every setting as JSON data, wherever it came from; and the hash of a method's file.
+
+        That has the name of the file, `mine.py`, which no setting can have.
+        """
+        said = {name: value for part in self.resolved for name, value in to_json(part).items()}
+        return said | text_of(self.method)
 
     @property
     def config_hash(self) -> str:
         """Of all settings that are not at their default: 12 hexadecimal digits.
 
-        So that a field that is new, and does nothing by default, makes no new cells.
+        So that a field that is new, and does nothing by default, makes no new cells. A file that
+        has changed makes none either: it is like a default that has.
         """
         usual = {k: v for part in self.resolved for k, v in to_json(type(part)()).items()}
-        chosen = {name: value for name, value in self.complete.items() if value != usual[name]}
+        complete = self.complete
+        chosen = {name: complete[name] for name in usual if complete[name] != usual[name]}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -376,7 +383,10 @@ def _schedule(cell: Cell, steps: bool) -> str:
 
 
 def is_of(cell: Cell, line: Line) -> bool:
-    """Whether a line of this key has its settings still: a default may have changed since."""
+    """Whether a line of this key has its settings still.
+
+    A default, or the file of the method, may have changed since.
+    """
     complete = cell.complete
     return all(complete.get(name, value) == value for name, value in line["resolved"].items())
 

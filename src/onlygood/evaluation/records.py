@@ -2,7 +2,8 @@
 
 `dataset`, `protocol`, `class` and `seed` say what was run, `method`, `preset` and `settings` (what
 was said beyond the preset) with what. `resolved` is every setting, wherever it came from, and
-`config_hash` the hash of those that are not at their default. No torch here: tables need none.
+`config_hash` the hash of those that are not at their default. Of a method in a user's file
+`resolved` has the hash of its text, too. No torch here: tables need none.
 """
 
 import errno
