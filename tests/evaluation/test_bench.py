@@ -16,6 +16,7 @@ from onlygood import Detector, ImageSource, registry
 from onlygood.core.errors import ConfigError, DataError, TrainingInterrupted
 from onlygood.core.files import held
 from onlygood.core.method import Method
+from onlygood.core.resolving import Resolved
 from onlygood.core.stage import Stage
 from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
@@ -291,6 +292,22 @@ def test_a_curve_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
     assert line["resolved"] == plain["resolved"]
     assert line["schedule"] == plain["schedule"] == "4 steps of 4 images"
     assert not list(run([network()], tasks(), file, curve=2))
+
+
+def test_networks_are_built_once_to_tell_a_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def takes(method: str, resolved: Resolved) -> bool:
+        built.append(method)
+        return True
+
+    monkeypatch.setattr(bench, "takes_steps", takes)
+    cells = [network(steps=6, width=3), network(steps=9, width=3)]
+    cells += [replace(one, seed=1) for one in cells]
+    assert [one.curve for one in due(cells, tmp_path / "r", curve=3)] == [3] * 4
+    assert len(built) == 2
 
 
 def test_the_points_of_a_curve_are_runs_of_their_own_where_stages_share_the_budget(

@@ -211,7 +211,7 @@ def run(
             if not ours:
                 say(f"{one.words}: another process is at it")
                 continue
-            say(f"{one.words}: {_schedule(cell, takes_steps(cell.method, cell.resolved))}")
+            say(f"{one.words}: {_schedule(cell, _takes_steps(cell.method, cell.resolved))}")
             if opened is None or opened[0] != cell.normal:
                 opened = cell.normal, tasks.task(cell.normal)
             kept = tracking(tracker, cell.title, reporter or Silent())
@@ -506,6 +506,18 @@ def _budget(cell: Cell) -> tuple[str, int]:
     return next(iter(counted.items()))
 
 
+_steps: dict[str, bool] = {}
+"""What `_takes_steps` has found, by method and settings."""
+
+
+def _takes_steps(method: str, resolved: Resolved) -> bool:
+    """As `takes_steps`, whose networks are built once for all classes and seeds."""
+    settings = json.dumps([method, text_of(method), *map(to_json, resolved)])
+    if settings not in _steps:
+        _steps[settings] = takes_steps(method, resolved)
+    return _steps[settings]
+
+
 def _curve_of(cell: Cell, curve: int) -> int:
     """At how many budgets to evaluate a cell: `curve`, or 0 for one that takes no steps.
 
@@ -513,7 +525,7 @@ def _curve_of(cell: Cell, curve: int) -> int:
         ConfigError: its settings are wrong, or it has no budget that `curve` divides.
     """
     resolved = cell.resolved
-    if not curve or not takes_steps(cell.method, resolved):
+    if not curve or not _takes_steps(cell.method, resolved):
         return 0
     budget, total = _budget(cell)
     if total % curve:
