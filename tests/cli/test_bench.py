@@ -146,6 +146,12 @@ def test_sweeps_multiply(run: Run, tmp_path: Path) -> None:
         ("smooth=0,much", "smooth takes a number, got 'much'"),
         ("smooth=,", "--sweep smooth=, has no values; write --sweep smooth=A,B,C"),
         ("smooth", 'a setting is written field=value, got "smooth"'),
+        (
+            "rotate=0,45",
+            "rotate takes 2 values, for example rotate=0,0, got '0'; a value of rotate has commas "
+            'itself, so write semicolons between values, in quotation marks: --sweep "rotate=0.0,',
+        ),
+        ("rotate=0,45;0,x", "rotate takes a number, got 'x'\n"),
         ("size=8,16", "size is said twice; one --sweep size=A,B holds all its values"),
     ],
 )

@@ -119,7 +119,12 @@ def run(
 
     for method, own in named:
         for one in settings:
-            settings_of(method, own or preset, one)  # Refused before any pictures are read.
+            try:
+                settings_of(method, own or preset, one)  # Refused before any pictures are read.
+            except ConfigError as error:
+                usual = settings_of(method, own or preset, {})
+                fields = {name: value for part in usual for name, value in vars(part).items()}
+                raise ConfigError(f"{error}{_semicolons(sweep, fields)}") from error
     tasks = open_tasks(protocol, dataset, folder)
     recorded = tasks.named(dataset)
     cells = [
@@ -389,6 +394,21 @@ def _swept(settings: dict[str, object], sweeps: list[str] | None) -> list[dict[s
     return [
         settings | dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())
     ]
+
+
+def _semicolons(sweeps: list[str] | None, fields: dict[str, object]) -> str:
+    """How to sweep a setting of several numbers that was parted at its commas; else nothing."""
+    from onlygood.core.resolving import parse_assignment
+
+    for name, words in map(parse_assignment, sweeps or ()):
+        value = fields.get(name)
+        if isinstance(value, tuple) and len(value) > 1 and ";" not in words:
+            one = ",".join(map(str, value))
+            return (
+                f"; a value of {name} has commas itself, so write semicolons between values, in "
+                f'quotation marks: --sweep "{name}={one};..."'
+            )
+    return ""
 
 
 def method_and_preset(word: str) -> tuple[str, str]:
