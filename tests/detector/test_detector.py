@@ -103,13 +103,25 @@ def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them()
         ({"method": METHODS["pca"]}, "method is told by its name, .* got <class .*PCA'>; names"),
         ({"device": "gpu"}, r'device="gpu" cannot be used here \(Expected one of cpu'),
         ({"device": "cuda:99"}, r'device="cuda:99" cannot be used here \(.*\); take "cpu"'),
+        ({"settings": {1: 2}}, 'no setting "1" for method "pca"; known: pca: components'),
+        ({"settings": ["size"]}, r"settings are values by their names, .* got \['size'\]"),
+        ({"settings": 5}, "settings are values by their names, .* got 5"),
+        ({"preset": None}, 'method "pca" has no preset "None"; known: default'),
+        ({"preset": ["small"]}, r"has no preset \"\['small'\]\"; known: default"),
+        ({"seed": None}, r"seed must be a whole number in 0\.\.\d+, got None"),
+        ({"seed": "0"}, r"seed must be a whole number in 0\.\.\d+, got '0'"),
+        ({"seed": -1}, r"seed must be a whole number in 0\.\.\d+, got -1"),
+        ({"target_fpr": None}, "target_fpr must be a number, such as 0.05, got None"),
+        ({"confidence": "much"}, "confidence must be a number, such as 0.05, got 'much'"),
+        ({"leave_out": None}, "leave_out takes a list of names or paths, got None"),
+        ({"leave_out": Path("a")}, r"leave_out takes a list of names or paths, got .*Path\('a'\)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_pictures_are_read(
     given: dict[str, Any], says: str
 ) -> None:
     unread = ImageSource([Picture("a", Deferred(lambda: pytest.fail("it was read")))] * 9)
-    with unchecked(), pytest.raises(ConfigError, match=says):
+    with unchecked(), pytest.raises(OnlygoodError, match=says):
         Detector.fit(**{"method": "pca", "pictures": unread, **given})
 
 
@@ -596,6 +608,15 @@ def test_calibrating_with_the_scores_it_has(detector: Detector) -> None:
 def test_calibrate_says_that_it_takes_the_numbers_that_fit_takes() -> None:
     fit, calibrate = Detector.fit.__annotations__, Detector.calibrate.__annotations__
     assert all(calibrate[name] == fit[name] for name in ("target_fpr", "confidence"))
+
+
+def test_what_is_no_number_is_refused_in_words(detector: Detector) -> None:
+    with unchecked():
+        for name in ("target_fpr", "confidence", "strict_fpr"):
+            with pytest.raises(CalibrationError, match=f"{name} must be a number, .* got 'much'"):
+                detector.calibrate(**{"target_fpr": 0.2, name: "much"})
+        with pytest.raises(ConfigError, match="group_by 3 is no regular expression"):
+            parts.fit(parts.normal(9), group_by=3)
 
 
 def test_calibrating_takes_numbers_of_numpy(detector: Detector, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from onlygood import Detector
-from onlygood.core.errors import DataError
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.methods import METHODS
 from tests import parts
+from tests.conftest import unchecked
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,12 @@ def test_results_and_labels_belong_to_the_source(detector: Detector, folder: Pat
     for name, label in zip(evaluation.source.names, evaluation.labels, strict=True):
         assert label == (not name.startswith("good/"))
     assert all(result.map is None for result in evaluation.results)
+
+
+def test_the_name_of_a_model_is_no_detector(folder: Path) -> None:
+    for given in ("m.safetensors", None):
+        with unchecked(), pytest.raises(ConfigError, match=f"got {given!r}; load a model file"):
+            evaluate(given, folder)  # type: ignore[arg-type]
 
 
 def test_figures_are_json(detector: Detector, folder: Path) -> None:

@@ -73,7 +73,12 @@ def resolve(
     Raises:
         ConfigError: the preset or a field is unknown, a value has the wrong type.
     """
-    overrides = overrides or {}
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(
+            f'settings are values by their names, {{"size": 64}} for example, got {overrides!r}'
+        )
+    preset = str(preset)  # What is no text is no preset, and may not even be looked up.
     if preset not in presets:
         raise ConfigError(
             f'method "{method}" has no preset "{preset}"{alternatives(preset, presets)}'
@@ -81,7 +86,7 @@ def resolve(
     owner = _owners(method, config_class)
     for name in overrides:
         if name not in owner:
-            raise ConfigError(_unknown_field(name, method, config_class))
+            raise ConfigError(_unknown_field(str(name), method, config_class))
 
     bundle = presets[preset]
     chosen: dict[type[Any], dict[str, object]] = {

@@ -34,11 +34,14 @@ def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> l
     picture is called exactly so, those are meant whose names look the same.
 
     Raises:
-        DataError: no picture has one of the names, none would be left, or it is a single name.
+        DataError: no picture has one of the names, none would be left, or it is no list of names.
     """
     if isinstance(names, str):  # else each of its letters would be a name
         raise DataError(f'leave_out takes a list of names, got "{names}"; write ["{names}"]')
-    wanted = {os.fspath(name) for name in names}
+    try:
+        wanted = {os.fspath(name) for name in names}
+    except TypeError as error:
+        raise DataError(f"leave_out takes a list of names or paths, got {names!r}") from error
     known = {
         spelling: position
         for position, picture in enumerate(source)

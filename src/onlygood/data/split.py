@@ -89,7 +89,7 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     """
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ConfigError(f"group_by {pattern!r} is no regular expression: {error}") from error
     groups = []
     for name in names:

@@ -170,7 +170,7 @@ class Detector:
         Raises:
             ConfigError: an unknown method, preset or setting, a value out of its range, or a device
                 that is not here.
-            CalibrationError: a rate or the confidence is out of its range.
+            CalibrationError: a rate or the confidence is no number, or out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
             ModelFileError: the checkpoint to go on from is missing or damaged, or nothing can be
@@ -180,9 +180,9 @@ class Detector:
         """
         reporter = reporter or Silent()
         # Files hold plain numbers, and numpy's are given as well.
-        seed, target_fpr, confidence = operator.index(seed), float(target_fpr), float(confidence)
-        if not 0 <= seed <= HIGHEST_SEED:
-            raise ConfigError(f"seed must be in 0..{HIGHEST_SEED}, got {seed}")
+        seed = _seed(seed)
+        target_fpr = _number("target_fpr", target_fpr)
+        confidence = _number("confidence", confidence)
         if not isinstance(method, str):
             raise ConfigError(
                 f"method is told by its name, or path/to/mine.py:Mine, got {method!r}; names are "
@@ -306,14 +306,16 @@ class Detector:
             strict_fpr: A smaller share for a second threshold; between the two is `unsure`.
 
         Raises:
-            CalibrationError: there are too few pictures for the promise, says how many it needs; or
-                a third of them or more were learnt from. Fewer are told in `provenance`; a model
+            CalibrationError: a rate or the confidence is no number, or out of its range; there are
+                too few pictures for the promise, says how many it needs; or a third of them or more
+                were learnt from. Fewer are told in `provenance`; a model
                 file of before has no record of what it was learnt from.
             DataError: none of the pictures can be read, or a folder's are those to train on.
         """
         # As in `fit`: files hold plain numbers.
-        target_fpr, confidence = float(target_fpr), float(confidence)
-        strict_fpr = None if strict_fpr is None else float(strict_fpr)
+        target_fpr = _number("target_fpr", target_fpr)
+        confidence = _number("confidence", confidence)
+        strict_fpr = None if strict_fpr is None else _number("strict_fpr", strict_fpr)
         provenance, calibrated_on = dict(self.provenance), self.calibrated_on
         if pictures is None:
             calibration = self.calibration.with_target(target_fpr, confidence, strict_fpr)
@@ -585,6 +587,23 @@ def _method_of(facts: Mapping[str, Any]) -> type[Method]:
         raise ModelFileError(
             str(error) if broken else registry.missing(facts["method"], needed)
         ) from error
+
+
+def _seed(given: SupportsIndex) -> int:
+    try:
+        seed = operator.index(given)
+    except TypeError:
+        seed = -1
+    if not 0 <= seed <= HIGHEST_SEED:
+        raise ConfigError(f"seed must be a whole number in 0..{HIGHEST_SEED}, got {given!r}")
+    return seed
+
+
+def _number(name: str, given: SupportsFloat) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"{name} must be a number, such as 0.05, got {given!r}") from error
 
 
 def _calibration(

@@ -130,6 +130,7 @@ def compare(a: Judge, b: Judge, pictures: Any) -> Comparison:
             learnt from.
 
     Raises:
+        ConfigError: `a` or `b` is no detector.
         DataError: there are not at least two normal and two anomalous pictures that both can read.
     """
     data = labelled_pictures(pictures)

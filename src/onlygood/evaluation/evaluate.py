@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from onlygood.core.errors import DataError
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.data.layout import Labelled, labelled, labelled_items, truth
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
@@ -83,9 +83,15 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             Folders have no use for it.
 
     Raises:
+        ConfigError: `detector` is none.
         DataError: there are not both normal and anomalous pictures that can be read, or an item
             has no picture or no label.
     """
+    if not isinstance(detector, Judge):
+        raise ConfigError(
+            f"evaluation is of a Detector or a Runtime, got {detector!r:.80}; load a model file "
+            "first, Detector.load(path)"
+        )
     data = labelled_pictures(pictures, labels, normal)
     began = time.perf_counter()
     results, pixels = _results(detector, data)
