@@ -292,6 +292,9 @@ def test_a_curve_ends_where_an_unbroken_run_does(tmp_path: Path) -> None:
     assert line["resolved"] == plain["resolved"]
     assert line["schedule"] == plain["schedule"] == "4 steps of 4 images"
     assert not list(run([network()], tasks(), file, curve=2))
+    [finer] = run([network()], tasks(), file, curve=4)
+    assert [point["steps"] for point in finer["curve"]["points"]] == [1, 2, 3, 4]
+    assert not list(run([network()], tasks(), file, curve=2))  # its points are among them
 
 
 def test_networks_are_built_once_to_tell_a_schedule(

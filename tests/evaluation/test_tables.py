@@ -163,6 +163,8 @@ def test_what_was_chosen_on_the_test_is_a_row_of_its_own_and_marked() -> None:
     assert (ours["AUROC"], ours["remark"]) == ("0.600 ± 0.000", "")
     assert best["AUROC"] == "0.800 ± 0.000"
     assert "the best of 2 budgets, chosen by the AUROC on the test pictures" in best["remark"]
+    longer = lines[1] | {"curve": {"note": "", "points": [*points, points[1] | {"steps": 15}]}}
+    assert "the best of 2 or 3 budgets," in overall([lines[0], longer])[1]["remark"]
     curve = rows(sheets(lines)["toy", "gpnd"][-1])
     assert [(r["steps"], r["cells"]) for r in curve] == [("5", "2"), ("10", "2")]
     assert len(overall([lines[0], line(0.6, seed=1)])) == 1

@@ -278,7 +278,7 @@ def due(
 
     def is_there(cell: Cell, points: int) -> bool:
         line = done.get(cell.key)
-        return line is not None and (not points or "curve" in line) and is_of(cell, line)
+        return line is not None and _has_curve(line, points) and is_of(cell, line)
 
     done = _lines(results)
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
@@ -291,6 +291,12 @@ def due(
             continue
         name = hashlib.sha256(repr(cell.key).encode()).hexdigest()
         yield Due(cell, points, words, results.with_suffix(".run") / name)
+
+
+def _has_curve(line: Line, points: int) -> bool:
+    """Whether a line has so many points of a curve, or others between them; 0: none is wanted."""
+    there = len(line["curve"]["points"]) if "curve" in line else 0
+    return not points or (there > 0 and there % points == 0)
 
 
 def _lines(results: Path) -> dict[Key, Line]:

@@ -315,7 +315,10 @@ def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
     )
     best = group.over_seeds(_best)
     if best and all("curve" in line for line in group.lines):
-        points = len(group.lines[0]["curve"]["points"])
+        counts = sorted(
+            {len(line["curve"]["points"]) for line in group.lines if _best(line) is not None}
+        )
+        points = " or ".join(map(str, counts))
         empty = [""] * 13
         words = (
             f"the best of {points} budgets, chosen by the AUROC on the test pictures: flatters, "
