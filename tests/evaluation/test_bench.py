@@ -2,7 +2,8 @@ import inspect
 import json
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from onlygood.detector.learning import Learned, learn
 from onlygood.evaluation import bench
 from onlygood.evaluation.bench import LOCK, Cell, commit, due, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
-from onlygood.evaluation.records import key_of, read
+from onlygood.evaluation.records import append, key_of, read
 from onlygood.evaluation.tables import sheets
 from onlygood.methods.autoencoder import Autoencoder
 from onlygood.methods.pca import PCA
@@ -142,6 +143,23 @@ def test_what_another_process_has_done_or_is_at_is_not_run_again(tmp_path: Path)
     assert said[-1] == f"3/3 {where} 2: is there"
     assert [line["seed"] for line in run(cells, tasks(), file)] == [0]
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_what_another_process_ends_just_before_the_lock_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.jsonl"
+
+    @contextmanager
+    def late(path: Path) -> Iterator[bool]:
+        append(file, line)
+        with held(path) as ours:
+            yield ours
+
+    [line] = run([cell()], tasks(), tmp_path / "other.jsonl")
+    monkeypatch.setattr(bench, "held", late)
+    assert not list(run([cell()], tasks(), file))
+    assert len(file.read_text().splitlines()) == 1
 
 
 def test_a_cell_that_fails_leaves_nothing(tmp_path: Path) -> None:

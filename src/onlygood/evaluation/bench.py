@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -211,6 +211,10 @@ def run(
             if not ours:
                 say(f"{one.words}: another process is at it")
                 continue
+            # That one may have ended between our look at the records and the lock.
+            if distributed.world() == 1 and _is_there(cell, one.curve, _lines(results)):
+                say(f"{one.words}: is there")
+                continue
             say(f"{one.words}: {_schedule(cell, _takes_steps(cell.method, cell.resolved))}")
             if opened is None or opened[0] != cell.normal:
                 opened = cell.normal, tasks.task(cell.normal)
@@ -276,21 +280,22 @@ def due(
             require_uses_anomalous(cell.method)
     curves = [_curve_of(cell, curve) for cell in cells]
 
-    def is_there(cell: Cell, points: int) -> bool:
-        line = done.get(cell.key)
-        return line is not None and _has_curve(line, points) and is_of(cell, line)
-
     done = _lines(results)
     for number, (cell, points) in enumerate(zip(cells, curves, strict=True), 1):
         words = f"{number}/{len(cells)} {cell.words}"
         # Processes of `torchrun` must agree, and may not read at the same time.
-        if not is_there(cell, points) and distributed.world() == 1:
+        if not _is_there(cell, points, done) and distributed.world() == 1:
             done = _lines(results)
-        if is_there(cell, points):
+        if _is_there(cell, points, done):
             say(f"{words}: is there")
             continue
         name = hashlib.sha256(repr(cell.key).encode()).hexdigest()
         yield Due(cell, points, words, results.with_suffix(".run") / name)
+
+
+def _is_there(cell: Cell, points: int, done: Mapping[Key, Line]) -> bool:
+    line = done.get(cell.key)
+    return line is not None and _has_curve(line, points) and is_of(cell, line)
 
 
 def _has_curve(line: Line, points: int) -> bool:
