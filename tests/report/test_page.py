@@ -288,6 +288,18 @@ def test_galleries_are_ordered_and_bounded() -> None:
     assert page.shown(items) == {*range(6, 30), *range(48, 60)}
 
 
+def test_galleries_of_mistakes_say_how_many_they_leave_out() -> None:
+    items = [_item(f"normal {i}", 3.0 + i, False) for i in range(13)]
+    items += [_item(f"anomalous {i}", 1.0 - i / 100, True) for i in range(30)]
+
+    def words(items: list[Item]) -> str:
+        return " ".join(_Page(page.render(dataclasses.replace(BARE, items=items))).text.split())
+
+    assert "above the threshold; highest score first. 12 of 13 are shown." in words(items)
+    assert "above the threshold; lowest score first. 12 of 30 are shown." in words(items)
+    assert "12 of 12" not in words(items[1:])
+
+
 def test_the_least_anomalous_are_none_of_the_most_anomalous() -> None:
     items = [_item(f"{i}", float(i)) for i in range(30)]
     gallery = page._gallery(items)

@@ -38,6 +38,9 @@ class Gallery:
     false_alarms: list[int]
     misses: list[int]
     least_anomalous: list[int]
+    n_false_alarms: int
+    """Of all pictures, shown or not."""
+    n_misses: int
 
 
 class Thumbnail(NamedTuple):
@@ -114,21 +117,25 @@ def _gallery(items: Sequence[Item]) -> Gallery:
         if item.error is None and item.score is not None and not math.isnan(item.score)
     ]
     ranked.sort(key=lambda each: -each[2])
+    false_alarms = [
+        index
+        for index, item, _ in ranked
+        if item.label is False and item.decision in ("unsure", "anomalous")
+    ]
+    misses = [
+        index
+        for index, item, _ in reversed(ranked)
+        if item.label is True and item.decision == "normal"
+    ]
     return Gallery(
         most_anomalous=[index for index, _, _ in ranked[:MOST_ANOMALOUS]],
-        false_alarms=[
-            index
-            for index, item, _ in ranked
-            if item.label is False and item.decision in ("unsure", "anomalous")
-        ][:MISTAKES],
-        misses=[
-            index
-            for index, item, _ in reversed(ranked)
-            if item.label is True and item.decision == "normal"
-        ][:MISTAKES],
+        false_alarms=false_alarms[:MISTAKES],
+        misses=misses[:MISTAKES],
         least_anomalous=[index for index, _, _ in ranked[: MOST_ANOMALOUS - 1 : -1]][
             :LEAST_ANOMALOUS
         ],
+        n_false_alarms=len(false_alarms),
+        n_misses=len(misses),
     )
 
 
