@@ -124,6 +124,15 @@ def test_a_promise_that_could_not_be_kept_is_told() -> None:
     assert decision.promised_fpr > decision.target_fpr
 
 
+def test_what_is_known_of_the_calibration_pictures_stands_beside_the_promise() -> None:
+    made = parts.fit(np.repeat(parts.normal(12), 10, 0))
+    words = made.provenance["calibration_pictures"]
+    page = render(fit_report(made))
+    assert words.startswith("45 of 45 pictures kept aside to calibrate equal some")
+    assert page.count(words) == 1
+    assert page.index('id="decision"') < page.index(words) < page.index('id="scores"')
+
+
 def test_parts_are_called_parts(tmp_path: Path) -> None:
     names = [f"part{n // 5:02}_{n % 5}" for n in range(100)]
     pictures = ImageSource.of(list(parts.normal(100)), names=names)

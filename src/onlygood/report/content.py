@@ -31,6 +31,8 @@ class DecisionSummary:
     """Pictures between `threshold` and it are unsure; None: two states."""
     note: str | None = None
     """What was asked for but cannot be promised."""
+    pictures: str | None = None
+    """What the calibration pictures are, or why they are none to rest a promise on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -100,6 +100,7 @@ def _content(detector: Reported, what: str, **more: Any) -> ReportContent:
             n_pictures=detector.provenance["n_calibration"] if calibration.grouped else None,
             strict_threshold=calibration.strict_threshold,
             note=calibration.note or None,
+            pictures=detector.provenance.get("calibration_pictures"),
         ),
         calibration_scores=calibration.scores.tolist(),
         calibration_parts={n: v.tolist() for n, v in detector.calibrated_on.parts.items()},
@@ -127,7 +128,8 @@ def settings_told(detector: Reported) -> dict[str, Any]:
 
 
 def _provenance(detector: Reported) -> dict[str, str | int | float]:
-    facts = {name: value for name, value in detector.provenance.items() if name != "unreadable"}
+    elsewhere = ("unreadable", "calibration_pictures")  # told below, and beside the promise
+    facts = {name: value for name, value in detector.provenance.items() if name not in elsewhere}
     unreadable = detector.provenance["unreadable"]
     if unreadable:
         names = [picture["name"] for picture in unreadable]
