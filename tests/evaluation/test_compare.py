@@ -142,6 +142,20 @@ def test_two_detectors_on_the_same_pictures(labelled: tuple[ImageSource, list[in
     assert compare(good, good, iter(pictures)).words.startswith("these 20 normal and 10 anomalous")
 
 
+def test_thresholds_that_decide_otherwise_are_told(
+    labelled: tuple[ImageSource, list[int]],
+) -> None:
+    one = parts.fit()
+    loose, strict = (
+        evaluate(made, labelled[0], labels=labelled[1])
+        for made in (one, one.calibrate([*parts.normal(30), *parts.scratched(15)], target_fpr=0.05))
+    )
+    words = compared(loose, strict).words
+    assert "(AUROC, p = 1); by its threshold A finds more defects" in words
+    assert "by its threshold B finds more defects" in compared(strict, loose).words
+    assert "threshold" not in compared(loose, loose).words
+
+
 def test_few_pictures_are_said_to_be_few(labelled: tuple[ImageSource, list[int]]) -> None:
     one = evaluate(parts.fit(), labelled[0], labels=labelled[1])
     assert compared(one, one).note == ""

@@ -88,16 +88,31 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """What can be concluded of the order of pictures."""
+        """What can be concluded of the order of pictures, and of the thresholds."""
+        return "; ".join((self._of_order(), *self._of_thresholds()))
+
+    def _of_order(self) -> str:
         p, difference = self.auroc.p_value, self.auroc.difference
         on = f"{self.n_normal} normal and {many(self.n_anomalous, 'anomalous picture')}"
         if p is None:
             return f"AUROC differs by {difference:+.4f}, but {on} are too few or too clear to test"
-        chance = f"p = {p:.2g}" if p >= 1e-6 else "p < 0.000001"
+        chance = _chance(p)
         if p >= 1 - CONFIDENCE:
             return f"these {on} do not tell A and B apart (AUROC, {chance})"
         better = "A" if difference > 0 else "B"
         return f"{better} tells normal from anomalous better on these {on} (AUROC, {chance})"
+
+    def _of_thresholds(self) -> list[str]:
+        """Two that order all pictures alike may still decide otherwise."""
+        return [
+            f"by its threshold {'A' if called.difference > 0 else 'B'} {does} "
+            f"({_chance(called.p_value)})"
+            for called, does in (
+                (self.found, "finds more defects"),
+                (self.false_alarms, "gives more false alarms"),
+            )
+            if called.p_value < 1 - CONFIDENCE
+        ]
 
     @property
     def note(self) -> str:
@@ -118,6 +133,10 @@ class Comparison:
         inner = (Difference, Disagreement)
         figures = {k: v.to_json() if isinstance(v, inner) else v for k, v in vars(self).items()}
         return {**figures, "words": self.words, "note": self.note}
+
+
+def _chance(p: float) -> str:
+    return f"p = {p:.2g}" if p >= 1e-6 else "p < 0.000001"
 
 
 def compare(a: Judge, b: Judge, pictures: Any) -> Comparison:
