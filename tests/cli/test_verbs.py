@@ -1,3 +1,4 @@
+import errno
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,24 @@ def test_evaluate_rounds_neither_counts_nor_up_to_one(
     )
     out = run("evaluate", model, good.parent).out
     assert "0.99996" in out and "12345" in out
+
+
+@pytest.mark.parametrize("verb", ["fit", "evaluate"])
+def test_a_full_disk_costs_the_report_alone(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["onlygood.report.page"], "write_report", full)
+    page, new = good.parent / "r.html", good.parent / "new.safetensors"
+    words = (good, "-o", new) if verb == "fit" else (model, good.parent)
+    done = run(verb, *words, "--report", page)
+    assert done.status == 1
+    assert f"cannot write the report {page}" in done.err
+    assert "No space left on device; nothing was left half written" in done.err
+    assert ("AUROC" if verb == "evaluate" else f"{new}: at most") in done.out
+    assert "report:" not in done.out
 
 
 def test_evaluate_needs_its_folder(run: Run, model: Path) -> None:

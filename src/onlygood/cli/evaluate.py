@@ -37,7 +37,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score labelled pictures and say how well normal and anomalous ones are told apart."""
-    from onlygood.cli.files import check_writable, open_model
+    from onlygood.cli.files import check_writable, open_model, writing
     from onlygood.core.errors import ConfigError, DataError
 
     voice = Voice(json=json, quiet=quiet)
@@ -59,18 +59,21 @@ def evaluate(
     pictures = labelled_pictures(folder)
     voice.say(pictures.description)
     evaluation = run(detector, pictures)
-    if report is not None and isinstance(detector, Detector):
-        from onlygood.report.filling import evaluation_report
-        from onlygood.report.page import write_report
-
-        write_report(evaluation_report(detector, evaluation), report)
-
     figures = evaluation.to_json()
-    voice.show(table("measure", "value", rows=_rows(figures)))
-    voice.say(left_out([one.error for one in evaluation.results if one.error is not None]))
-    promise = figures["promise"]
-    voice.say(f"promised: {detector.calibration.guarantee}")
-    voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])
+    try:
+        if report is not None and isinstance(detector, Detector):
+            from onlygood.report.filling import evaluation_report
+            from onlygood.report.page import write_report
+
+            content = evaluation_report(detector, evaluation)
+            with writing(f"the report {report}"):
+                write_report(content, report)
+    finally:  # A report that cannot be written costs no figures.
+        voice.show(table("measure", "value", rows=_rows(figures)))
+        voice.say(left_out([one.error for one in evaluation.results if one.error is not None]))
+        promise = figures["promise"]
+        voice.say(f"promised: {detector.calibration.guarantee}")
+        voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])
     if report is not None:
         voice.show(f"report: {report}")
     voice.answer(figures)

@@ -103,7 +103,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
-    from onlygood.cli.files import beside, check_new, check_writable, name_of
+    from onlygood.cli.files import beside, check_new, check_writable, name_of, writing
     from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
@@ -153,20 +153,23 @@ def fit(
         detector.save(model)
         if run_dir is None:
             _discard(run)
-        if page is not None or kept is not None:
-            from onlygood.report.filling import fit_report
-            from onlygood.report.page import write_report
+        calibration = detector.calibration
+        try:
+            if page is not None or kept is not None:
+                from onlygood.report.filling import fit_report
+                from onlygood.report.page import write_report
 
-            content = fit_report(detector)
-            if page is not None:
-                write_report(content, page)
-            if kept is not None:
-                reporter.keep(detector, content, page)
+                content = fit_report(detector)
+                if page is not None:
+                    with writing(f"the report {page} ({model} is written)"):
+                        write_report(content, page)
+                if kept is not None:
+                    reporter.keep(detector, content, page)
+        finally:  # A report that cannot be written costs none of these words.
+            voice.say(detector.verdict)
+            voice.show(f"{model}: {calibration.guarantee}")
+            voice.say(calibration.note)
 
-    calibration = detector.calibration
-    voice.say(detector.verdict)
-    voice.show(f"{model}: {calibration.guarantee}")
-    voice.say(calibration.note)
     if page is not None:
         voice.show(f"report: {page}")
     voice.answer(
