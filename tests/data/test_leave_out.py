@@ -17,6 +17,9 @@ def test_names_are_one_a_line(tmp_path: Path) -> None:
     assert read_names(tmp_path / "out.txt") == ["a b.png", "# scratched", "  sub/c.png "]
     (tmp_path / "out.txt").write_text("a\u2028b.png\nc\x85d.png\n", "utf-8")
     assert read_names(tmp_path / "out.txt") == ["a\u2028b.png", "c\x85d.png"]
+    for mark, code in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        (tmp_path / "out.txt").write_bytes(mark + "a.png\r\nü.png\r\n".encode(code))
+        assert read_names(tmp_path / "out.txt") == ["a.png", "ü.png"]
     (tmp_path / "out.txt").write_bytes(b"\xff\xfe\x00")
     for name in ("out.txt", "nowhere.txt"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a list of names"):

@@ -1,6 +1,7 @@
 """Pictures that a person sets aside before anything is learnt from a folder."""
 
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
@@ -12,13 +13,18 @@ from onlygood.data.source import ImageSource, printable
 def read_names(file: str | Path) -> list[str]:
     """Lines of a text file that names pictures, one a line, as a report lists them.
 
+    The text is UTF-8, or UTF-16 that begins with its mark.
+
     Raises:
         DataError: it cannot be read, or is no text.
     """
     path = Path(file)
     try:
+        # What `echo NAME > FILE` writes in the PowerShell that comes with Windows is UTF-16.
+        with path.open("rb") as opened:
+            wide = opened.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
         # Not `splitlines`: it also parts where a name has one of the rarer line ends of Unicode.
-        lines = path.read_text("utf-8-sig").split("\n")
+        lines = path.read_text("utf-16" if wide else "utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(path)}: cannot be read as a list of names ({error})"
