@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onlygood.losses.perceptual import enlarged, relative_l1, relative_l1_map
+from onlygood.losses.perceptual import relative_l1, relative_l1_map
 
 # One image, two channels of 1 x 2 positions: mean|x| is 2.5, the differences are 1, 0, 2, 2.
 X = torch.tensor([[[[1.0, -2.0]], [[3.0, 4.0]]]])
@@ -64,27 +64,3 @@ def test_features_that_are_all_zero_are_no_nan():
     zero = torch.zeros(1, 2, 3, 3)
     assert relative_l1(zero, zero) == 0
     assert relative_l1(zero, zero + 1).isfinite().all()
-
-
-def test_enlarged_maps():
-    positions = torch.tensor([[[0.0, 4.0]]])
-    # Centres of the two halves lie at pixels 0.5 and 2.5; beyond them edges are repeated.
-    assert torch.equal(enlarged(positions, 1, 4), torch.tensor([[[0.0, 1.0, 3.0, 4.0]]]))
-    assert enlarged(torch.zeros(2, 3, 5), 7, 64).shape == (2, 7, 64)
-    same = torch.rand(2, 3, 5)
-    torch.testing.assert_close(enlarged(same, 3, 5), same)
-    torch.testing.assert_close(enlarged(same, 12, 20).mean((1, 2)), same.mean((1, 2)))
-
-
-def test_enlarged_maps_of_sides_that_are_no_multiple_of_the_stride():
-    positions = torch.tensor([[[0.0, 4.0]]])
-    whole = torch.tensor([0.0, 1.0, 3.0, 4.0])
-    # Two positions, two pixels apart, and three pixels: one of four lies outside.
-    assert torch.equal(enlarged(positions, 1, 3, stride=2)[0, 0], whole[:3])
-    assert torch.equal(enlarged(positions.mT, 3, 1, stride=2, before=True)[0, :, 0], whole[1:])
-    # A fifth pixel, of which the network has dropped what it saw.
-    assert torch.equal(
-        enlarged(positions, 1, 5, stride=2)[0, 0], torch.tensor([0.0, 1.0, 3.0, 4.0, 4.0])
-    )
-    # Not the grid of this stride: stretched.
-    assert torch.equal(enlarged(positions, 1, 8, stride=2), enlarged(positions, 1, 8))

@@ -4,9 +4,9 @@ from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.method import InputShape
-from onlygood.losses.perceptual import enlarged
 from onlygood.methods import reflect
 from onlygood.methods.reflect import Reflect, ReflectConfig
+from onlygood.networks.patches import enlarged
 from tests.methods.pattern import (
     SHAPE,
     assert_a_defect_stands_out,

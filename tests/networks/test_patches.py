@@ -3,9 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
-from onlygood.networks.patches import PatchFeatures, Usual, top_mean
+from onlygood.networks.patches import PatchFeatures, Usual, enlarged, top_mean
 
 LITE, LAYERS = "efficientnet-lite0", ("stride8", "stride16")
 
@@ -27,6 +26,29 @@ def test_layers_stand_side_by_side_on_the_finest_grid() -> None:
     torch.testing.assert_close(features[0, 0, 0, 40:], row)
     between = 0.75 * row + 0.25 * coarse[0, :, 1, 0]
     torch.testing.assert_close(features[0, 1, 0, 40:], between)
+
+
+def test_coarse_layers_lie_where_the_network_saw_them() -> None:
+    """Of 152 pixels it sees 19 positions of 8, and 10 of 16: the first of these lies half before.
+
+    All of them see what they see of the same picture with 8 pixels more.
+    """
+    layers = ("stride8", "stride16a")
+    net, whole = PatchFeatures(LITE, layers), images(1, 160, 160)
+    cut = whole[:, :, 8:, 8:]
+    expected, found = net(whole)[:, 1:, 1:], net(cut)
+    assert found.shape == expected.shape == (1, 19, 19, 120)
+    # As far as an edge is not seen.
+    torch.testing.assert_close(found[:, 10:, 10:], expected[:, 10:, 10:], rtol=1e-4, atol=1e-4)
+    # Files of before hold no strides, and what was learnt of grids that were stretched.
+    state = dict(net.state_dict())
+    del state["strides"]
+    net.load_state_dict(state)
+    coarse = F.interpolate(net.backbone(cut)[1], (19, 19), mode="bilinear")
+    assert torch.equal(net(cut)[..., 40:], coarse.permute(0, 2, 3, 1))
+    again = PatchFeatures(LITE, layers)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(cut), net(cut))
 
 
 def test_averages_are_over_the_positions_that_are_there() -> None:
@@ -51,6 +73,30 @@ def test_maps_are_as_large_as_the_images() -> None:
     assert found.shape == (2, 48, 32)
     expected = F.interpolate(positions[:, None], (48, 32), mode="bilinear", align_corners=False)
     assert torch.equal(found, expected[:, 0])
+
+
+def test_enlarged_maps() -> None:
+    positions = torch.tensor([[[0.0, 4.0]]])
+    # Centres of the two halves lie at pixels 0.5 and 2.5; beyond them edges are repeated.
+    assert torch.equal(enlarged(positions, 1, 4), torch.tensor([[[0.0, 1.0, 3.0, 4.0]]]))
+    assert enlarged(torch.zeros(2, 3, 5), 7, 64).shape == (2, 7, 64)
+    same = torch.rand(2, 3, 5)
+    torch.testing.assert_close(enlarged(same, 3, 5), same)
+    torch.testing.assert_close(enlarged(same, 12, 20).mean((1, 2)), same.mean((1, 2)))
+
+
+def test_enlarged_maps_of_sides_that_are_no_multiple_of_the_stride() -> None:
+    positions = torch.tensor([[[0.0, 4.0]]])
+    whole = torch.tensor([0.0, 1.0, 3.0, 4.0])
+    # Two positions, two pixels apart, and three pixels: one of four lies outside.
+    assert torch.equal(enlarged(positions, 1, 3, stride=2)[0, 0], whole[:3])
+    assert torch.equal(enlarged(positions.mT, 3, 1, stride=2, before=True)[0, :, 0], whole[1:])
+    # A fifth pixel, of which the network has dropped what it saw.
+    assert torch.equal(
+        enlarged(positions, 1, 5, stride=2)[0, 0], torch.tensor([0.0, 1.0, 3.0, 4.0, 4.0])
+    )
+    # Not the grid of this stride: stretched.
+    assert torch.equal(enlarged(positions, 1, 8, stride=2), enlarged(positions, 1, 8))
 
 
 def test_distances_are_told_in_what_is_usual_where_they_are() -> None:

@@ -7,9 +7,8 @@ What is compared is said by the caller: maps of a frozen backbone, standardised 
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from onlygood.core.shapes import Maps, PerImage
+from onlygood.core.shapes import PerImage
 from onlygood.losses.distances import l1_mean
 
 FeatureMaps = Float[Tensor, "B c h w"]
@@ -35,36 +34,6 @@ def relative_l1_map(f_x: FeatureMaps, f_y: FeatureMaps) -> Positions:
     The mean over channels of `|f_x - f_y|`, divided by `mean|f_x|` of the whole image.
     """
     return (f_x - f_y).abs().mean(1) / _magnitude(f_x)[:, None, None]
-
-
-def enlarged(
-    positions: Positions, height: int, width: int, *, stride: int = 0, before: bool = False
-) -> Maps:
-    """Maps of positions as maps of pixels, `(B, height, width)`: bilinear, corners not aligned.
-
-    Args:
-        positions: One number each.
-        height: Of the images.
-        width: Of the images.
-        stride: Pixels from one position to the next, where a side need not be a multiple of them;
-            0: the positions are stretched over the images.
-        before: Whether positions reach beyond the images above and on the left, and end where the
-            images do; else they begin there.
-    """
-    rows, columns = (stride * n for n in positions.shape[1:])
-    if max(abs(rows - height), abs(columns - width)) >= stride:
-        return _stretched(positions, height, width)
-    whole = _stretched(positions, rows, columns)
-    top, left = (max(0, rows - height), max(0, columns - width)) if before else (0, 0)
-    there = whole[:, top : top + height, left : left + width]
-    # A network that drops what is left of an odd side tells nothing of the last pixels.
-    missing = [0, width - there.shape[2], 0, height - there.shape[1]]
-    return F.pad(there, missing, mode="replicate") if any(missing) else there
-
-
-def _stretched(positions: Positions, height: int, width: int) -> Maps:
-    size = (height, width)
-    return F.interpolate(positions[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _magnitude(f: FeatureMaps) -> PerImage:

@@ -29,9 +29,15 @@ from onlygood.core.settings import POSITIVE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores
-from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import PatchFeatures, Positions, Total, Usual, top_mean
+from onlygood.networks.patches import (
+    PatchFeatures,
+    Positions,
+    Total,
+    Usual,
+    enlarged,
+    top_mean,
+)
 from onlygood.networks.whitening import whitening
 
 

@@ -29,9 +29,8 @@ from onlygood.core.settings import ONE_OR_MORE, SHARE, Preset, Settings, number
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
-from onlygood.losses.perceptual import enlarged
 from onlygood.networks.memory import Memory, coreset, sample
-from onlygood.networks.patches import PatchFeatures, Usual, top_mean
+from onlygood.networks.patches import PatchFeatures, Usual, enlarged, top_mean
 
 POOL = 10
 """Patches to choose a coreset from, for each that is kept."""

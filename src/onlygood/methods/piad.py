@@ -64,13 +64,14 @@ from onlygood.losses.distances import (
     spread,
 )
 from onlygood.losses.penalties import between, two_sided
-from onlygood.losses.perceptual import enlarged, relative_l1, relative_l1_map
+from onlygood.losses.perceptual import relative_l1, relative_l1_map
 from onlygood.networks.backbones import (
     IMAGENET,
     Standardisation,
     backbone,
     trained_statistics,
 )
+from onlygood.networks.patches import enlarged
 from onlygood.networks.preact import (
     CodeSide,
     Encoder,

@@ -42,11 +42,10 @@ from onlygood.core.settings import (
 from onlygood.core.shapes import Batches, Images, PerImage
 from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores
-from onlygood.losses.perceptual import enlarged
 from onlygood.networks.backbones import backbone
 from onlygood.networks.grids import Distances, Grid, aligned
 from onlygood.networks.memory import Sample
-from onlygood.networks.patches import Patches, Positions, averages
+from onlygood.networks.patches import Patches, Positions, averages, enlarged
 
 NUMBERS = 2**27
 """Features of training pictures that are held, at most: 256 MiB in 16 bits."""

@@ -1,14 +1,14 @@
 """What a frozen backbone sees at each position of an image, and what positions say of the image."""
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlygood.core.shapes import Images, PerImage
+from onlygood.core.shapes import Images, Maps, PerImage
 from onlygood.networks.backbones import FeatureMaps, backbone
 from onlygood.networks.memory import Memory
 
@@ -23,6 +23,8 @@ Positions = Float[Tensor, "B _ _"]
 class PatchFeatures(nn.Module):
     """Images to the features of several layers, side by side on the grid of the finest."""
 
+    strides: Tensor
+
     def __init__(self, name: str, layers: Sequence[str], *, averaged: bool = False) -> None:
         """Build the backbone.
 
@@ -36,13 +38,29 @@ class PatchFeatures(nn.Module):
         self.backbone = backbone(name, layers)
         self.channels = sum(self.backbone.channels)
         self.averaged = averaged
+        self.register_buffer("strides", torch.tensor(self.backbone.strides))
+        """Of each layer. Older model files have none: there coarse grids are stretched over the
+        finest, wherever they end, and what was learnt of them holds for that alone."""
 
     def forward(self, x: Images) -> Patches:
         """Features of each position; those of coarser layers are interpolated bilinearly."""
-        maps = self.backbone(x)
-        if self.averaged:
-            maps = tuple(map(averages, maps))
-        return side_by_side([m.permute(0, 2, 3, 1) for m in maps])
+        net = self.backbone
+        finest, *coarser = map(averages, net(x)) if self.averaged else net(x)
+        # Not by the numbers in the buffer, which a graph that is exported does not know.
+        known = len(self.strides) > 0
+        steps = [stride // net.strides[0] if known else 0 for stride in net.strides[1:]]
+        placed = (
+            laid(grid, *finest.shape[2:], stride=step, before=net.pads_before)
+            for grid, step in zip(coarser, steps, strict=True)
+        )
+        return torch.cat([finest, *placed], 1).permute(0, 2, 3, 1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
+    ) -> None:
+        stored = state_dict.setdefault(f"{prefix}strides", self.strides.new_zeros(0))
+        self.strides = self.strides.new_zeros(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
 
 
 @final
@@ -114,6 +132,38 @@ def side_by_side(grids: Sequence[Patches]) -> Patches:
     finest, *others = (grid.permute(0, 3, 1, 2) for grid in grids)
     enlarged = (F.interpolate(grid, finest.shape[2:], mode="bilinear") for grid in others)
     return torch.cat([finest, *enlarged], 1).permute(0, 2, 3, 1)
+
+
+def enlarged(
+    positions: Positions, height: int, width: int, *, stride: int = 0, before: bool = False
+) -> Maps:
+    """Maps of positions as maps of pixels, `(B, height, width)`; the rest as for `laid`."""
+    return laid(positions[:, None], height, width, stride=stride, before=before)[:, 0]
+
+
+def laid(
+    grids: FeatureMaps, height: int, width: int, *, stride: int = 0, before: bool = False
+) -> FeatureMaps:
+    """Grids `(B, c, h, w)` over finer ones, or pixels: bilinear, corners not aligned.
+
+    Args:
+        grids: What is laid.
+        height: Of the finer ones.
+        width: Of the finer ones.
+        stride: Finer positions from one to the next, where a side need not be a multiple of them;
+            0: grids are stretched over the finer ones.
+        before: Whether grids reach beyond the finer ones above and on the left, and end where those
+            do; else they begin there.
+    """
+    rows, columns = (stride * n for n in grids.shape[2:])
+    if max(abs(rows - height), abs(columns - width)) >= stride:
+        return F.interpolate(grids, (height, width), mode="bilinear")
+    whole = F.interpolate(grids, (rows, columns), mode="bilinear")
+    top, left = (max(0, rows - height), max(0, columns - width)) if before else (0, 0)
+    there = whole[:, :, top : top + height, left : left + width]
+    # A network that drops what is left of an odd side tells nothing of the last pixels.
+    missing = [0, width - there.shape[3], 0, height - there.shape[2]]
+    return F.pad(there, missing, mode="replicate") if any(missing) else there
 
 
 def top_mean(positions: Positions, share: float) -> PerImage:
