@@ -94,7 +94,11 @@ def test_a_map_of_a_roi_lies_in_the_whole_picture():
             of(8, crop=5, roi=(0.0, 0.0, 0.6, 1.0)),
             "in its roi, 4 x 9, too small",
         ),
-        (RGB, of(8, ignore=mask_text(np.zeros((7, 9, 1), np.uint8))), "is 7 x 9, and the mask of"),
+        (
+            RGB,
+            of(8, ignore=mask_text(np.eye(7, 9, dtype=np.uint8)[:, :, None])),
+            "is 7 x 9, and the mask of",
+        ),
     ],
 )
 def test_pictures_that_a_view_does_not_fit_are_refused(pixels: np.ndarray, view: View, says: str):

@@ -1,5 +1,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
+from onlygood.data.mask import mask_text
 from onlygood.data.source import ImageSource
 from onlygood.detector import Detector, learning
 from onlygood.detector.learning import learn, new_network, remarks, settings_of, settled
@@ -47,6 +49,17 @@ def test_pictures_that_are_made_much_smaller_are_spoken_of() -> None:
     assert remarks(view, ImageSource.of([b"none"])) == []
     middle = View(size=224, channels=1, aspect=4 / 3, pad="none", roi=(0.4, 0.4, 0.6, 0.6))
     assert remarks(middle, large) == []
+
+
+def test_how_much_a_mask_ignores_is_said() -> None:
+    """One that is inverted, or of colours that were thought to be others, is seen by it."""
+    mask = np.full((40, 50, 1), 255, np.uint8)
+    mask[0, 0] = 0
+    view = View(size=32, channels=1, aspect=1.0, pad="none", ignore=mask_text(mask))
+    assert remarks(view, pictures(28)) == ["the mask ignores 99.95 % of each picture"]
+    assert remarks(view, ImageSource.of([b"none"])) == ["the mask ignores 99.95 % of each picture"]
+    thick = replace(view, ignore=mask_text(255 - mask))
+    assert remarks(thick, pictures(28)) == ["the mask ignores 0.05 % of each picture"]
 
 
 def test_twelve_bits_in_sixteen_are_spoken_of() -> None:

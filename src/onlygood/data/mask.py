@@ -20,12 +20,17 @@ def mask_text(picture: Pixels) -> str:
         picture: Pixels that are not black never count.
 
     Raises:
-        ConfigError: that leaves nothing to look at.
+        ConfigError: that leaves nothing to look at, or ignores nothing.
     """
     mask = picture.any(axis=2)
     if mask.all():
         raise ConfigError(
             "the mask ignores every pixel; black is what counts, anything else is ignored"
+        )
+    if not mask.any():
+        raise ConfigError(
+            "the mask ignores no pixel, as all of it is black (or transparent, which is laid on "
+            "black); paint what is to be ignored in another colour, or fit without a mask"
         )
     return as_text(Image.fromarray(mask))
 

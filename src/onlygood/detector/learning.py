@@ -20,10 +20,11 @@ from onlygood.core.machine import memory
 from onlygood.core.method import InputShape, Method
 from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import WIDEST, Training, View
-from onlygood.core.text import many
+from onlygood.core.text import figure, many
 from onlygood.data.align import AUTO, most_usual
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
+from onlygood.data.mask import mask_of
 from onlygood.data.preprocess import check_view
 from onlygood.data.resize import Window, window
 from onlygood.data.source import ImageSource, Picture
@@ -274,22 +275,27 @@ def settled(view: View, source: ImageSource, cls: type[Method]) -> View:
 
 
 def remarks(view: View, source: ImageSource) -> list[str]:
-    """In words, what of pictures a settled view may hide, judged by the first few readable ones.
+    """In words, what of pictures a settled view hides or may hide.
 
-    That they are made `SHRUNK` times smaller or more, and that they are nearly black, as 12 bits of
-    a camera are in files of 16.
+    How much of them its mask ignores, and of the first few readable ones that they are made
+    `SHRUNK` times smaller or more, and that they are nearly black, as 12 bits of a camera are in
+    files of 16.
     """
+    told = []
+    if view.ignore:
+        share = figure(100 * float(mask_of(view.ignore).mean()), 3, whole=100.0)
+        told.append(f"the mask ignores {share} % of each picture")
     sides, brightest = [], 0
     for pixels in islice(_readable(source), FEW):
         sides.append(window(pixels.shape[:2], view))
         brightest = max(brightest, int(pixels.max()))
     if not sides:
-        return []
+        return told
     dark = (
         f"the first pictures are nearly black, with values up to {brightest} of 255; where a "
         "camera's 12 bits lie in files of 16, shift them up (value << 4), or most of them is lost"
     )
-    found = [_shrinking(view, sides), dark if brightest < DARK else ""]
+    found = [*told, _shrinking(view, sides), dark if brightest < DARK else ""]
     return list(filter(None, found))
 
 
