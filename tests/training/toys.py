@@ -15,6 +15,7 @@ from onlygood.core.optimizers import Adam, Optimizer
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Ema, Stage, Update
 from onlygood.core.terms import Loss, Scores
+from onlygood.networks.modes import evaluating
 from onlygood.networks.search import Aim, descended, starts
 from onlygood.training import History, Trainer
 
@@ -175,8 +176,9 @@ Moment = tuple[str, int]
 class Small(Method):
     """Everything that a resumed run could forget.
 
-    Averages, dropout, batch normalisation, buffers filled by a pass, noise, known anomalous
-    pictures, and kernels whose layout in memory is not the one on disk.
+    Averages, dropout, batch normalisation and a loss that goes by what it has measured, buffers
+    filled by a pass, noise, known anomalous pictures, and kernels whose layout in memory is not the
+    one on disk.
     """
 
     config_class = object
@@ -220,7 +222,8 @@ class Small(Method):
         self.at_moment(("critic", batch.progress.step + 1))
         assert batch.anomalous is not None
         real, fake = self.critic(batch.normal), self.critic(self.encoder(batch.normal))
-        known = self.critic(batch.anomalous)
+        with evaluating(self.encoder):
+            known = self.critic(self.encoder(batch.anomalous))
         return Loss.weighted(
             real=(-1.0, real[:, 0].tanh()),
             fake=(1.0, fake[:, 0].tanh() * batch.uniforms()),

@@ -43,6 +43,11 @@ class Averager:
 def _averaged(module: nn.Module) -> Iterator[Tensor]:
     """Weights, and the statistics that would not fit their average if they stayed as they are."""
     yield from module.parameters()
+    yield from running_statistics(module)
+
+
+def running_statistics(module: nn.Module) -> Iterator[Tensor]:
+    """Means and variances that layers of normalisation have measured while training."""
     for name, buffer in module.named_buffers():
         if name.rpartition(".")[2] in ("running_mean", "running_var"):
             yield buffer

@@ -39,7 +39,7 @@ from onlygood.core.stage import Batch, Progress, Shared, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
-from onlygood.training.ema import Averager
+from onlygood.training.ema import Averager, running_statistics
 from onlygood.training.gradients import Backward, rule_of
 from onlygood.training.optimizers import Place, built, lay_out_gradients, set_rates
 from onlygood.training.plan import Plan, generator_at, seed_of
@@ -239,6 +239,7 @@ class _Run:
         self.log = health.Log(None)
         self.movers: list[_Mover] = []
         self.averager: Averager | None = None
+        self.statistics: list[Tensor] = []
         self.stream: Iterator[Images] = iter(())
         self.anomalous_stream: Iterator[Images] | None = None
         self.current: Batch | None = None
@@ -380,8 +381,8 @@ class _Run:
             self._diverged(f"weights of stage {stage.name!r} are not finite")
         if self.averager is not None:
             self.averager.finish()
-        # Each process has measured its own part of each batch. From here on there is one network:
-        # the next stage, what is fitted to it and the calibration are of the one that is saved.
+        # A loss may have filled buffers by its own part of each batch. From here on there is one
+        # network: the next stage, what is fitted to it and the calibration are of the one saved.
         distributed.broadcast(self.method.buffers())
         if self.averager is not None or self.at.step % self.training.validate_every:
             self._validate(stage)
@@ -399,6 +400,8 @@ class _Run:
         if saved is not None:
             with _of_this_method(self.last_checkpoint):
                 self._go_on_from(saved)
+        trained = dict.fromkeys(module for update in stage.updates for module in update.trains)
+        self.statistics = [t for module in trained for t in running_statistics(module)]
         self._modes(stage)
 
     def _go_on_from(self, saved: checkpoints.Checkpoint) -> None:
@@ -470,6 +473,9 @@ class _Run:
             for parameter, gradient in zip(mover.parameters, gradients, strict=True):
                 parameter.grad = gradient
             mover.move(place)
+        # Each process has measured its own part of the batch. A loss may use what was measured, and
+        # the checkpoint, of process 0, has one of each: they are in common, as weights are.
+        distributed.average(self.statistics)
         return terms
 
     def _place(self, spent: float) -> Place:
