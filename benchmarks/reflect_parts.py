@@ -205,22 +205,19 @@ def trained(g: Tensor, axes: Tensor, variant: Variant, steps: int, seed: int) ->
         if variant.critic:
             adversarial = GAME.generator(judged(x, x_hat)).mean()
             if variant.normalised and i % 10 == 0:
-                sizes = [
-                    torch.cat(
-                        [
-                            d.flatten()
-                            for d in torch.autograd.grad(
-                                part, list(pair.parameters()), retain_graph=True, allow_unused=True
-                            )
-                            if d is not None
-                        ]
-                    ).std()
-                    for part in (loss, adversarial)
-                ]
+                sizes = [_gradients(part, pair).std() for part in (loss, adversarial)]
                 weight = float(sizes[0] / sizes[1])
             loss = loss + weight * adversarial
         step(optimizers[0], loss)
     return pair.eval()
+
+
+def _gradients(part: Tensor, network: nn.Module) -> Tensor:
+    """All entries of all gradients that there are, one after another."""
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        part, list(network.parameters()), retain_graph=True, allow_unused=True
+    )
+    return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
 
 
 def joined(grids: Sequence[Grid]) -> Tensor:
@@ -270,8 +267,8 @@ def auroc(
         seconds = time.perf_counter() - start
         new = data["test"][0]
         nearest = torch.cat([bank.nearest(x.flatten(0, 2), 1)[:, 0] for x in new.split(16)])
-        score = method.pooled(nearest.view(new.shape[:3]))
-        return float(roc_auc_score(labels, score.numpy())), seconds
+        pooled = method.pooled(nearest.view(new.shape[:3]))
+        return float(roc_auc_score(labels, pooled.numpy())), seconds
     if variant.order == "whiten, code":
         method.distances.whiten(data["train"])
         data = {part: [whitened(method, own)] for part, own in data.items()}
@@ -289,7 +286,7 @@ def auroc(
             made = (codes[part] @ axes).split(sizes, 1)
             rest[part] = [g - m.view_as(g) for g, m in zip(own, made, strict=True)]
     seconds = time.perf_counter() - start
-    score = {}
+    score: dict[str, Tensor] = {}
     if variant.order == "code, whiten":
         method.distances.whiten(rest["train"])
         method.distances.gauge(rest["train"])
