@@ -10,7 +10,11 @@ from onlygood.core.settings import Training
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device is faster in bf16: CUDA from Ampere on, AMX, AVX512-BF16 of AMD."""
+    """Whether the device is faster in bf16: CUDA from Ampere on, AMX, AVX512-BF16 of AMD.
+
+    On CUDA that is said of networks that fill it. Small ones are up to a fifth slower (see
+    `docs/speed.md`), large ones more than twice as fast, and which a network is shows as it runs.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # On one thread torch 2.13 divides by zero in the bf16 gradient of some convolutions (128 px,
