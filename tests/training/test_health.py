@@ -58,6 +58,29 @@ def test_not_learnt(name: str, curve: list[float]):
     assert "train longer" in words
 
 
+def test_what_rises_asks_for_smaller_steps():
+    assert "at a higher learning rate" in verdict(run(g__reconstruction=FLAT)).words
+    assert "at a lower learning rate" in verdict(run(g__reconstruction=FALLING[::-1])).words
+
+
+def test_a_critic_that_says_the_same_of_everything_has_died():
+    alive = {"c__real": [0.3, 0.2, 0.4, 0.5, 0.3, -0.5], "c__fake": [-0.3, -0.2, 0.1, 0.2, 0.2, 0]}
+    assert verdict(run(**alive)).healthy
+    dead = {name: [curve[0], curve[1], *[-0.5, -0.4, -0.3]] for name, curve in alive.items()}
+    healthy, words = verdict(run(**dead))
+    assert not healthy
+    assert "the same of what is real and what is made (c/real and c/fake are both -0.3)" in words
+    # Equal by chance, once.
+    assert verdict(run(c__real=[0.3, 0.2, 0.4, 0.5, 0.25], c__fake=[0, 0, 0, 0.1, 0.25])).healthy
+
+
+def test_what_is_not_learnt_is_not_learnt_by_heart():
+    held_out = [5.0, 3.0, 2.0, 2.5, 4.0]
+    for curve, learnt in ((FALLING[:5], True), (FLAT[:5], False)):
+        words = verdict(run(validation__total=held_out, g__reconstruction=curve)).words
+        assert ("by heart" in words) == learnt
+
+
 def test_dead():
     healthy, words = verdict(run(g__reconstruction=FALLING, g__gradient_norm=[3.0] + [0.0] * 9))
     assert not healthy
@@ -122,7 +145,7 @@ def test_the_whole_score_of_held_out_pictures_speaks_for_its_parts():
 def test_overfitted():
     healthy, words = verdict(run(validation__total=[5.0, 3.0, 2.0, 2.5, 4.0]))
     assert not healthy
-    assert "score 2.0 times their best" in words
+    assert "score 2 times their best" in words
     assert "by heart" in words
 
 

@@ -20,6 +20,8 @@ Record = dict[str, int | float | str]
 
 SWING = 0.1
 """Of its mean, by which a curve that has settled no longer goes up and down."""
+ALL_ALIKE = 3
+"""How many batches at least tell that a critic says the same of everything."""
 LOOKS, PARTS = 5, 6
 """How many looks at held-out pictures, or means over batches, are the end of a curve at least."""
 
@@ -99,10 +101,12 @@ def verdict(records: Sequence[Record]) -> Verdict:
         return Verdict(True, WITHOUT_STEPS)
     complaints = []
     for number, stage in enumerate(stages, 1):
-        found = [*_dead(stage), *_unlearned(stage), *_collapsed(stage)]
+        unlearned = _unlearned(stage)
+        found = [*_dead(stage), *unlearned, *_collapsed(stage), *_indifferent(stage)]
         if number == len(stages):
-            # What swings may well be far from its best, and has learnt nothing by heart.
-            found += _unsettled(stage) or _overfitted(stage)
+            # What swings may well be far from its best, and has learnt nothing by heart; no more
+            # has what does not give back what it learns from.
+            found += _unsettled(stage) or ([] if unlearned else _overfitted(stage))
         where = f"stage {stage[0]['stage']}: " if len(stages) > 1 else ""
         complaints += [where + complaint for complaint in found]
     if complaints:
@@ -158,20 +162,25 @@ def _progress(records: Sequence[Record]) -> str:
 def _dead(records: Sequence[Record]) -> list[str]:
     return [
         f"no gradient is left ({name} is 0): the networks are saturated and have stopped learning; "
-        "take another seed, a lower learning rate or other first weights"
+        "take another seed or a lower learning rate"
         for name in names(records)
         if name.endswith("/gradient_norm") and (ends := _ends(records, name)) and ends[1] == 0
     ]
 
 
 def _unlearned(records: Sequence[Record]) -> list[str]:
-    return [
-        f"{name} did not fall ({ends[0]:.3g} at first, {ends[1]:.3g} at the end): the networks "
-        "do not learn to give pictures back; train longer, at a higher learning rate, or with more "
-        "weight on what asks for it"
-        for name in _reconstructions(records)
-        if (ends := _ends(records, name)) and ends[1] > 0.9 * ends[0]
-    ]
+    complaints = []
+    for name in _reconstructions(records):
+        ends = _ends(records, name)
+        if ends and ends[1] > 0.9 * ends[0]:
+            # What rises goes too far with each step, or something else moves it.
+            how = "lower" if ends[1] > 1.1 * ends[0] else "higher"
+            complaints.append(
+                f"{name} did not fall ({ends[0]:.3g} at first, {ends[1]:.3g} at the end): the "
+                f"networks do not learn to give pictures back; train longer, at a {how} learning "
+                "rate or, where it has a weight, with a larger one"
+            )
+    return complaints
 
 
 ALIKE = {
@@ -199,20 +208,42 @@ def _collapsed(records: Sequence[Record]) -> list[str]:
                 if ends[0] < least:
                     # Rates may be too low as well, or steps too few.
                     when, change = ", as at first", "train longer, or take another"
+                    if entry != "diversity":  # Pictures that are equal have equal codes.
+                        meaning += ", or the pictures to learn from are all alike"
                     meaning += ", or nothing is learnt yet"
                 complaints.append(
                     f"{seen} ({name} is {ends[1]:.2g}{when}): {meaning}; {change} learning rate, "
-                    "other first weights or, in a game, a stronger penalty or more weight on "
-                    "consistency"
+                    "another seed or, where there are such weights, a stronger penalty or more "
+                    "weight on consistency"
                 )
     for name in names(records):
         if name.endswith("/real"):
             real, fake = _ends(records, name), _ends(records, name[:-4] + "fake")
             if real and fake and abs(real[1] - fake[1]) > 1e4 * max(1, abs(real[0] - fake[0])):
                 complaints.append(
-                    f"the critic's gap ran away ({abs(real[1] - fake[1]):.3g}): take a stronger "
-                    "penalty or a lower learning rate"
+                    f"the critic's gap ran away ({abs(real[1] - fake[1]):.3g}): take a lower "
+                    "learning rate or, where there is one, a stronger penalty"
                 )
+    return complaints
+
+
+def _indifferent(records: Sequence[Record]) -> list[str]:
+    """Of critics that say the same of everything, as units that are off say nothing.
+
+    Values of one that tells pictures apart are never equal to six digits in so many batches.
+    """
+    complaints = []
+    for name in names(records):
+        if not name.endswith("/real"):
+            continue
+        fake = name[:-4] + "fake"
+        pairs = [(float(r[name]), float(r[fake])) for r in records if name in r and fake in r]
+        end = pairs[-max(ALL_ALIKE, len(pairs) // 5) :]
+        if len(pairs) >= 5 and all(math.isclose(*pair, rel_tol=1e-6) for pair in end):
+            complaints.append(
+                f"the critic says the same of what is real and what is made ({name} and {fake} are "
+                f"both {end[-1][0]:.3g}): it has died; take a lower learning rate or another seed"
+            )
     return complaints
 
 
@@ -239,8 +270,10 @@ def _overfitted(records: Sequence[Record]) -> list[str]:
         # "So many times as large" means nothing of scores that can be zero or negative.
         if len(values) >= 5 and values[-1] > 1.5 * min(values) > 0:
             complaints.append(
-                f"held-out normal pictures score {values[-1] / min(values):.1f} times their best: "
-                "the networks learn the training pictures by heart; train shorter or on more"
+                f"held-out normal pictures score {values[-1] / min(values):.3g} times their best: "
+                "the networks learn the training pictures by heart or, where these score as high, "
+                "have not settled; train shorter or on more or, in the second case, longer at a "
+                "lower learning rate"
             )
     return complaints
 
@@ -261,7 +294,8 @@ def _unsettled(records: Sequence[Record]) -> list[str]:
     return [
         f"{name} still goes up and down by {size:.2g} or more at the end: the networks have not "
         "settled, and a little shorter or longer they would give other scores; train longer, with "
-        "a learning rate that is lower or falls to 0, or with averaged weights"
+        "a learning rate that is lower or falls to 0 or, of methods that have them, with averaged "
+        "weights"
         for name, size in sizes.items()
         if _legs(curves[name], size) >= 3
     ]
