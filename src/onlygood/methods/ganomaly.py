@@ -14,7 +14,7 @@ Departures from the authors' code:
   batch; here by the running ones. Its users saw other figures with them. They are averages of half
   as many batches as there, some five: E, G and E' meet each batch once for each of the two updates,
   where the code gives D what the first pass gave back.
-- It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
+- It draws D anew when the loss of D is below 1e-5; here D goes on as it is, whatever its loss.
 - The first and last layers of both encoders and of D and the last one of G have a bias, scales of
   normalisation start at 1 exactly, and pixels are in [-1, 1], the range of its tanh, where it
   standardises MNIST beyond.

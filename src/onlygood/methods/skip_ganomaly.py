@@ -13,7 +13,7 @@ Departures from the authors' code:
   ones after them, so that the statistics know which is which; here the running ones are used, which
   meet each batch twice, once for each update, where the code runs G once. A rerun with running
   ones, in AMA's paper, is near 0.5 on MNIST.
-- It draws D anew when the loss of D is below 1e-5; here the verdict on the run tells instead.
+- It draws D anew when the loss of D is below 1e-5; here D goes on as it is, whatever its loss.
 - D takes its step after that of G, on a reconstruction from before it, which PyTorch refuses today:
   here both gradients are taken first.
 - Skips and the innermost maps meet the leaky ReLU of the way inwards alone, where the code puts a
