@@ -51,7 +51,7 @@ BELOW: dict[str, set[str]] = {
         *("core", "data", "decision", "result", "evaluation.metrics", "evaluation.promise"),
     },
     "detector.model_file": {"core"},
-    "detector.raw_scores": {"core", "data"},
+    "detector.raw_scores": {"core", "data", "training"},
     "detector.learning": {"core", "registry", "training", "data", "detector.raw_scores"},
     "report.filling": {
         *("core", "data", "decision", "detector.raw_scores", "evaluation.evaluate", "report"),

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,53 @@ def test_copies_are_as_files_are(copied: Callable[[Detector], Detector]) -> None
     assert scores[0] == scores[1]
     assert (again.device, again.provenance) == (fitted.device, fitted.provenance)
     assert again.calibrated_on.pictures is None
+
+
+AMBIENT: list[Callable[[], AbstractContextManager[object]]] = [
+    torch.no_grad,
+    torch.inference_mode,
+    lambda: torch.autocast("cpu", torch.bfloat16),
+]
+
+
+@pytest.mark.parametrize("turned_on", AMBIENT, ids=["no_grad", "inference_mode", "autocast"])
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("gpnd", {"width": 2}), ("vae_grad", {"width": 2, "search_steps": 2})],
+)
+def test_what_the_caller_has_turned_on_changes_nothing(
+    turned_on: Callable[[], AbstractContextManager[object]],
+    method: str,
+    settings: dict[str, object],
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "model.safetensors"
+
+    def fit() -> Detector:
+        more = {"size": 32, "steps": 1, "batch_size": 8, **settings}
+        return Detector.fit(method, parts.normal(10), settings=more, device="cpu")
+
+    def scores(detector: Detector) -> list[float]:
+        return [result.score for result in detector.score(parts.normal(2))]
+
+    fitted = fit()
+    fitted.save(file)
+    with turned_on():
+        assert scores(fitted) == scores(again := fit())
+        loaded = Detector.load(file)
+    assert scores(fitted) == scores(again) == scores(loaded)
+
+
+def test_a_process_that_computes_in_other_numbers_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    parts.fit(parts.normal(5)).save(file)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for made in (lambda: parts.fit(parts.normal(5)), lambda: Detector.load(file)):
+            with pytest.raises(ConfigError, match=r"^torch's default is torch.float64 here"):
+                made()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # Fitting -------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from onlygood.detector.learning import (
     learn,
     new_network,
     remarks,
+    require_float32,
     settings_of,
     settled,
     surveyed,
@@ -168,8 +169,8 @@ class Detector:
         `calibration.note`. Pictures that cannot be read are left out and listed in `provenance`.
 
         Raises:
-            ConfigError: an unknown method, preset or setting, a value out of its range, or a device
-                that is not here.
+            ConfigError: an unknown method, preset or setting, a value out of its range, a device
+                that is not here, or a default of torch that is not float32.
             CalibrationError: a rate or the confidence is no number, or out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
@@ -515,13 +516,15 @@ class Detector:
         )
 
     @classmethod
+    @torch.inference_mode(False)  # What is made in it could not be searched with outside.
     def load(cls, path: str | Path, *, device: str | None = None) -> "Detector":
         """Read a detector that `save` has written.
 
         Raises:
             ModelFileError: the file is missing, foreign, damaged, changed, or of another version.
-            ConfigError: the device is not here.
+            ConfigError: the device is not here, or torch's default is not float32.
         """
+        require_float32()
         path = Path(path)
         file = model_file.read(path)
         where = device_named(device)

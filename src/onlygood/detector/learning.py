@@ -63,6 +63,7 @@ class Learned(NamedTuple):
     unreadable: list[Unreadable]
 
 
+@torch.inference_mode(False)  # What is made in it could not be trained.
 def learn(
     method: str,
     resolved: Resolved,
@@ -221,8 +222,27 @@ def require_uses_anomalous(name: str) -> None:
         )
 
 
+def require_float32() -> None:
+    """Refuse a process whose new tensors are not of float32, as pictures and model files are.
+
+    Raises:
+        ConfigError: torch's default is another.
+    """
+    default = torch.get_default_dtype()
+    if default != torch.float32:
+        raise ConfigError(
+            f"torch's default is {default} here, and onlygood computes in torch.float32; call "
+            "torch.set_default_dtype(torch.float32) first"
+        )
+
+
 def new_network(cls: type[Method], config: Any, view: View, seed: int) -> Method:
-    """A method with weights drawn from the seed; the global random state stays as it is."""
+    """A method with weights drawn from the seed; the global random state stays as it is.
+
+    Raises:
+        ConfigError: torch's default is not float32, or the method cannot be made of this.
+    """
+    require_float32()
     with randomness.STATE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return cls(config, InputShape(view.channels, *view.sides))

@@ -22,6 +22,7 @@ from onlygood.data.resize import content, counted
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
+from onlygood.training.precision import unaffected
 
 BATCH = 32
 """Pictures that are scored at a time."""
@@ -105,7 +106,6 @@ class RawScorer:
         """Pictures in the form that `score` takes, decoded on all cores; see `iterate`."""
         return iterate(source, self.view, batch_size, threads(), keep=keep)
 
-    @torch.no_grad()
     def score(self, batch: list[Loaded], *, maps: bool) -> RawScores:
         """Score the readable pictures of a batch.
 
@@ -116,7 +116,7 @@ class RawScorer:
         if not readable:
             return RawScores(np.zeros(0), {}, None)
         names, pictures = zip(*readable, strict=True)
-        with exactly(self.device):
+        with unaffected(self.device), torch.no_grad(), exactly(self.device):
             scores = self._tiled.score(to_images(torch.stack(pictures).to(self.device)))
         totals = scores.total.double().cpu().numpy()
         if not np.isfinite(totals).all():
@@ -134,7 +134,6 @@ class RawScorer:
             heat = gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
         return RawScores(totals, parts, heat)
 
-    @torch.no_grad()
     def reconstruct(self, batch: list[Loaded]) -> UInt8[np.ndarray, "n h w C"] | None:
         """The readable pictures of a batch as they are given back, without padding.
 
@@ -143,7 +142,7 @@ class RawScorer:
         readable = [to_bytes(item.pixels) for item in batch if item.pixels is not None]
         if not readable:
             return None
-        with exactly(self.device):
+        with unaffected(self.device), torch.no_grad(), exactly(self.device):
             x_hat = self._tiled.reconstruct(to_images(torch.stack(readable).to(self.device)))
         if x_hat is None:
             return None

@@ -1,6 +1,7 @@
 """What to compute in: bf16 where the processor has it in hardware, float32 elsewhere."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -45,3 +46,19 @@ def autocast(training: Training, device: torch.device) -> AbstractContextManager
     """The context in which losses are computed."""
     bf16 = uses_bf16(training.precision, device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+@contextmanager
+def unaffected(device: torch.device) -> Iterator[None]:
+    """The context of all that is learnt and scored: nothing that the caller has turned on holds.
+
+    In a region of his own `torch.autocast` would round scores that a threshold of float32 decides
+    on, and `torch.no_grad` and `torch.inference_mode` would leave no gradients to learn or search
+    by. Inside gradients are taken, and nothing is cast.
+    """
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield

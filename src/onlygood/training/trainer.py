@@ -43,7 +43,7 @@ from onlygood.training.ema import Averager, running_statistics
 from onlygood.training.gradients import Backward, rule_of
 from onlygood.training.optimizers import Place, built, lay_out_gradients, set_rates
 from onlygood.training.plan import Plan, generator_at, seed_of
-from onlygood.training.precision import autocast, uses_bf16
+from onlygood.training.precision import autocast, unaffected, uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -177,10 +177,10 @@ class Trainer:
             raise DataError("there are no pictures to train on; give at least one normal picture")
         if resume and self.run_dir is None:
             raise ConfigError("resuming needs the run folder of the run that was interrupted")
-        method.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        required = [parameter.requires_grad for parameter in method.parameters()]
-        run = _Run(self, method, images, validation, anomalous)
-        with _seeded_globally(self.seed), self._signals():
+        with unaffected(self.device), _seeded_globally(self.seed), self._signals():
+            method.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            required = [parameter.requires_grad for parameter in method.parameters()]
+            run = _Run(self, method, images, validation, anomalous)
             try:
                 return run.go(resume)
             finally:
