@@ -1,7 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
-from onlygood.core.stage import Batch
+from onlygood.core.errors import ConfigError
+from onlygood.core.optimizers import Adam
+from onlygood.core.stage import Batch, Stage, Update
+from tests.conftest import unchecked
 
 IMAGES = torch.rand(6, 1, 2, 2)
 
@@ -48,3 +54,32 @@ def test_draws_have_the_distribution_they_say():
     assert abs(normals.std() - 1) < 0.03
     assert 0 <= uniforms.min() < 0.001 < 0.999 < uniforms.max() < 1
     assert abs(uniforms.mean() - 0.5) < 0.01
+
+
+def update(**settings: Any) -> Update:
+    one = {"name": "u", "trains": (nn.ReLU(),), "loss": print, "optimizer": Adam(), **settings}
+    return Update(**one)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: update(every=0), "every must be 1 or more, got 0"),
+        (lambda: update(repeat=0), "repeat must be 1 or more, got 0"),
+        (lambda: update(batch="new"), "batch of update 'u' cannot be 'new'; known: fresh, shared"),
+        (lambda: update(trains=nn.ReLU()), "trains a tuple of modules, got a ReLU"),
+        (
+            lambda: Stage(name="s", order="simultanous"),
+            "order of stage 's' cannot be 'simultanous'; did you mean \"simultaneous\"",
+        ),
+        (lambda: Stage(name="s", visits="heldout"), "visits of stage 's' cannot be 'heldout'"),
+        # A checkpoint would hold the optimiser of one of them for both.
+        (
+            lambda: Stage(name="s", updates=[update(), update()]),
+            "two updates of stage 's' have one name, of u, u",
+        ),
+    ],
+)
+def test_what_would_be_run_otherwise_than_it_is_meant_is_refused(build, says: str):
+    with unchecked(), pytest.raises(ConfigError, match=says):
+        build()

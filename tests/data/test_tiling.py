@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -159,11 +159,12 @@ def test_pictures_of_another_size_are_refused():
         (Scores(torch.tensor(1.0), {}), r"the score has shape \(\) for 2 images"),
         (Scores(torch.zeros(2), {"far": torch.zeros(8)}), r"far has shape \(8,\) for 2 images"),
         (Scores(torch.zeros(2), {}, torch.zeros(2, 1, 8, 8)), r"the map has shape \(2, 1, 8, 8\)"),
+        (torch.zeros(2), r"score\(\) gave a Tensor; it must give Scores"),
     ],
 )
-def test_what_is_not_one_number_per_image_is_refused(scores: Scores, message: str):
+def test_what_is_not_one_number_per_image_is_refused(scores: Any, message: str):
     class Mine:
-        def score(self, x: Tensor) -> Scores:
+        def score(self, x: Tensor) -> Any:
             return scores
 
         def reconstruct(self, x: Tensor) -> None:

@@ -1,14 +1,17 @@
 """What a step does: which update sees which pictures, trains what, and moves whom by how much."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from onlygood.core.errors import ConfigError
 from onlygood.core.optimizers import Adam, Schedule
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Ema, Stage
+from onlygood.core.terms import Loss
 from onlygood.training import Trainer
 from onlygood.training.health import WITHOUT_STEPS
 from onlygood.training.plan import Plan, seed_of
@@ -519,3 +522,19 @@ def test_each_module_may_have_an_optimizer_of_its_own():
     toy = Toy(lambda t: one_stage(t.update("both", t.one, t.two, term=term, adam=(slow, fast))))
     fit(toy, steps=1)
     assert (toy.one.weight.item(), toy.two.weight.item()) == pytest.approx((1.75, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda _: torch.ones(()), "the loss of update 'one' is a Tensor; it must be a Loss"),
+        (
+            lambda batch: Loss.weighted(grey=(1.0, batch.normal.mean((1, 2, 3)))),
+            "the loss of update 'one' has no gradient: nothing that the update trains",
+        ),
+    ],
+)
+def test_a_loss_that_trains_nothing_is_refused(loss, says: str):
+    toy = Toy(lambda t: one_stage(replace(t.update("one", t.one), loss=loss)))
+    with pytest.raises(ConfigError, match=says):
+        fit(toy, steps=1)

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar, final, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, final, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from onlygood.core.errors import ConfigError, alternatives
 from onlygood.core.gradients import GradientRule, Plain
 from onlygood.core.optimizers import Optimizer
-from onlygood.core.settings import POSITIVE, Budget, Settings, number
+from onlygood.core.settings import ONE_OR_MORE, POSITIVE, Budget, Settings, number
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.terms import Loss
 
@@ -77,8 +78,19 @@ class Batch:
         return draws[self.rank * n : (self.rank + 1) * n].to(self.normal.device)
 
 
+BatchOf = Literal["fresh", "shared", "same"]
+Order = Literal["alternating", "simultaneous"]
+Visited = Literal["training", "held_out"]
+
+
+def _require_known(where: str, value: str, known: Any) -> None:
+    """Refuse a word that would be taken for the last one of those it may be."""
+    if value not in get_args(known):
+        raise ConfigError(f"{where} cannot be {value!r}{alternatives(value, get_args(known))}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Update:
+class Update(Settings):
     """One optimiser's move: which modules it trains, on which loss, how often.
 
     While it runs every module outside `trains` is frozen, and no gradient graph is built for it.
@@ -91,20 +103,28 @@ class Update:
     """One for all, or one of the same kind for each of `trains`."""
     gradients: GradientRule = field(default_factory=Plain)
     """How gradients come of the loss."""
-    every: int = 1
+    every: int = number(1, ONE_OR_MORE)
     """Runs in steps whose number, counted from 1, this divides."""
-    repeat: int = 1
+    repeat: int = number(1, ONE_OR_MORE)
     """Runs this often in a row when it runs."""
-    batch: Literal["fresh", "shared", "same"] = "fresh"
+    batch: BatchOf = "fresh"
     """`shared`: uses the images that the step drew last, also in every repetition, with noise of
     its own; `same`: with the same noise, too."""
 
     def __post_init__(self) -> None:
-        """Refuse optimisers that cannot move together.
+        """Refuse what cannot be run, and optimisers that cannot move together.
 
         Raises:
-            ValueError: they are of several kinds, or more or fewer than what is trained.
+            ConfigError: a field is out of its range, or `trains` is a module.
+            ValueError: optimisers are of several kinds, or more or fewer than what is trained.
         """
+        super().__post_init__()
+        _require_known(f"batch of update {self.name!r}", self.batch, BatchOf)
+        if isinstance(self.trains, nn.Module):
+            raise ConfigError(
+                f"update {self.name!r} trains a tuple of modules, got a "
+                f"{type(self.trains).__name__}; write trains=(module,)"
+            )
         kinds = {type(optimizer) for optimizer in self.optimizers}
         if len(kinds) != 1 or len(self.optimizers) != len(self.trains):
             raise ValueError(
@@ -184,14 +204,14 @@ class Stage(Settings):
 
     name: str
     updates: Sequence[Update] = ()
-    order: Literal["alternating", "simultaneous"] = "alternating"
+    order: Order = "alternating"
     share: float = number(1.0, POSITIVE)
     """Its part of the run's budget, relative to the other stages with updates."""
     budget: Budget | None = None
     """A budget of its own, in its own unit: it ends when this or its part of the run's is used up.
     A run of stages that all have one needs no budget; what is left over is not handed on."""
     ema: Ema | None = None
-    visits: Literal["training", "held_out"] = "training"
+    visits: Visited = "training"
     """Which pictures `before` and `after` see: those to learn from, or the normal ones kept aside
     to watch training with, where there are any. Never those to calibrate or test with."""
     before: Callable[[Batches], None] | None = None
@@ -199,3 +219,19 @@ class Stage(Settings):
     processes each sees all of them, or its part where it is `Shared`."""
     after: Callable[[Batches], None] | None = None
     """The same when the updates are done; results belong into buffers."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be run otherwise than it is meant.
+
+        Raises:
+            ConfigError: a field is out of its range, or two updates have one name.
+        """
+        super().__post_init__()
+        _require_known(f"order of stage {self.name!r}", self.order, Order)
+        _require_known(f"visits of stage {self.name!r}", self.visits, Visited)
+        names = [update.name for update in self.updates]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"two updates of stage {self.name!r} have one name, of {', '.join(names)}; give "
+                "each its own: the log and checkpoints know them by it"
+            )

@@ -106,8 +106,13 @@ class Tiled:
         return values.amax(0) if self._view.pool == "max" else values.mean(0)
 
 
-def _check_per_image(scores: Scores, x: Images) -> None:
+def _check_per_image(scores: object, x: Images) -> None:
     """Refuse what a method of one's own may give: torch would say nothing that helps."""
+    if not isinstance(scores, Scores):
+        raise ShapeError(
+            f"a method's score() gave a {type(scores).__name__}; it must give Scores of "
+            "onlygood.core.terms, as Scores.weighted(name=(1.0, one number per image)) does"
+        )
     for name, values in {"the score": scores.total, **scores.terms}.items():
         if values.shape != x.shape[:1]:
             raise ShapeError(

@@ -496,6 +496,7 @@ class _Run:
         batch = self._batch(mover.update, number, repetition)
         with self._seeded(number, repetition), autocast(self.training, self.device):
             loss = mover.update.loss(batch)
+        _check_loss(mover.update.name, loss)
         self._guard(mover, loss)
         mover.rule.backward(loss, step=self.at.step, repetition=repetition)
         self.at.images += self.training.batch_size
@@ -712,6 +713,24 @@ class _Run:
 
     def _file(self, name: str) -> Path | None:
         return self.trainer.run_dir / name if self.trainer.run_dir is not None else None
+
+
+def _check_loss(name: str, loss: object) -> None:
+    """Refuse what a method of one's own may give: torch would say nothing that helps.
+
+    Raises:
+        ConfigError: it is no `Loss`, or has no gradient.
+    """
+    if not isinstance(loss, Loss):
+        raise ConfigError(
+            f"the loss of update {name!r} is a {type(loss).__name__}; it must be a Loss of "
+            "onlygood.core.terms, as Loss.weighted(name=(1.0, one number per image)) gives"
+        )
+    if not loss.whole.requires_grad:
+        raise ConfigError(
+            f"the loss of update {name!r} has no gradient: nothing that the update trains takes "
+            "part in it; see trains, and detach() or no_grad() in the loss"
+        )
 
 
 class _Clock:
