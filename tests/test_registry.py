@@ -45,7 +45,9 @@ def test_the_method_of_the_guide_learns_from_its_file(file: Path, run: Run) -> N
     fitted = run("fit", f"{file}:Denoiser", folder, "-o", model, "--no-report", *settings)
     assert fitted.status == 0, fitted.err
     assert Detector.load(model).method == "denoiser.py:Denoiser"
-    assert "Denoising autoencoder" in run("methods", f"{file}:Denoiser").out
+    page = run("methods", f"{file}:Denoiser").out
+    assert "Denoising autoencoder" in page
+    assert f"onlygood fit {file}:Denoiser FOLDER" in " ".join(page.split())
 
 
 def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

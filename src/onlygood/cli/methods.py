@@ -45,10 +45,10 @@ def methods(
             }
         )
         return
-    _one(voice, introduce(name), method_named(introduce(name)))
+    _one(voice, introduce(name), method_named(introduce(name)), name)
 
 
-def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
+def _one(voice: Voice, name: str, cls: "type[Method]", given: str) -> None:
     from onlygood.core.resolving import describe
     from onlygood.core.settings import Training, View
 
@@ -85,7 +85,7 @@ def _one(voice: Voice, name: str, cls: "type[Method]") -> None:
             for title, fields in described.items()
         ),
         "fit takes the preset default, unless --preset names another; what it says replaces these",
-        f"for example: onlygood fit {name} FOLDER -o MODEL --set batch_size=16",
+        f"for example: onlygood fit {given} FOLDER -o MODEL --set batch_size=16",
     )
     voice.answer(
         {
