@@ -237,6 +237,13 @@ def test_data_sets_loaders_and_streams_are_as_good_as_lists(detector: Detector) 
     assert [result.score for result in stream] == told
 
 
+def test_a_camera_is_answered_before_the_next_frame(detector: Detector) -> None:
+    frames = iter(list(parts.normal(3)))
+    stream = detector.stream(frames, batch_size=1)
+    assert next(stream).decision != "error"
+    assert len(list(frames)) == 2
+
+
 @pytest.mark.parametrize("n", [40, 100])
 def test_a_stream_that_fails_fails_after_the_results_of_what_came_before(
     detector: Detector, n: int

@@ -176,6 +176,7 @@ def iterate(
 
     Holds `batch_size + READ_AHEAD` preprocessed pictures at most. With `keep` also the pictures
     themselves: of a batch, which is smaller where they are large, and one for each thread.
+    Of an iterator in batches of 1 no picture is asked for before the one before it was given.
 
     Raises:
         ConfigError: no batch has such a size.
@@ -186,6 +187,8 @@ def iterate(
     batch: list[Loaded] = []
     kept = 0
     ahead = threads + 1 if keep else READ_AHEAD
+    if batch_size == 1 and isinstance(source, Iterator):
+        ahead = 1  # the next one may be a camera's, which comes when the part does
     with Decoders(threads) as decoders:
         found = (decoders.submit(picture, view, keep=keep) for picture in source)
         try:

@@ -390,6 +390,8 @@ class Detector:
 
         A generator, a DataLoader or another stream is gone through as results are asked for, 64 +
         `batch_size` pictures ahead at most, so it need not end, and results come so much later.
+        With `batch_size=1` nothing is read ahead: each result comes before the next picture is
+        asked for, as a camera's must.
         Maps are left out with `maps=False`, and where the method does not localise. With `keep`
         results have the decoded picture, too.
 

@@ -60,6 +60,21 @@ def test_frames_are_scored_as_they_come(model: Path) -> None:
     assert len(taken) <= 64 + 32
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_camera_is_answered_before_the_next_frame(model: Path, keep: bool) -> None:
+    taken: list[int] = []
+
+    def camera() -> Iterator[bytes]:
+        for i in range(3):
+            taken.append(i)
+            yield PICTURES[i % 2]
+
+    results = Runtime.load(model, threads=1).stream(camera(), keep=keep, batch_size=1)
+    assert [(result.name, len(taken)) for result in results] == [
+        (f"generator[{i}]", i + 1) for i in range(3)
+    ]
+
+
 def test_what_is_cut_out_may_be_larger_than_what_is_seen(model: Path) -> None:
     view = Runtime.load(model).facts["view"]
     altered(model, view={**view, "crop": 5000, "aspect": 1.0})

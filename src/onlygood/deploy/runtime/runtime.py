@@ -146,6 +146,8 @@ class Runtime:
 
         A generator of frames or another stream is gone through as results are asked for, 64 +
         `batch_size` pictures ahead at most, so it need not end, and results come so much later.
+        With `batch_size=1` nothing is read ahead: each result comes before the next picture is
+        asked for, as a camera's must.
         With `keep` results have the decoded picture, too.
 
         Raises:
@@ -165,7 +167,8 @@ class Runtime:
         """The same of pictures that need not all be there yet.
 
         Args:
-            pictures: Gone through once, `READ_AHEAD` + `batch_size` pictures ahead at most.
+            pictures: Gone through once, `READ_AHEAD` + `batch_size` pictures ahead at most; an
+                iterator with `batch_size=1` not ahead at all.
             maps: Whether heat maps are wanted.
             keep: Whether results have the decoded picture, too.
             batch_size: Pictures that are scored at a time.
