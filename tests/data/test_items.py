@@ -124,11 +124,30 @@ def test_no_picture_of_a_list_is_lost(pictures: Any, collate: Any) -> None:
         ImageSource.of(loader)
 
 
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        (GREY, GREY[:5]),
+        (RGB, RGB, RGB),
+        (FLOAT, FLOAT[:, :5]),
+        ("a.png", Path("b.png")),
+        (Image.fromarray(RGB), Image.fromarray(RGB)),
+    ],
+)
+def test_no_picture_of_a_tuple_is_lost(pictures: tuple[Any, ...]) -> None:
+    words = rf"\[0\]: is a tuple of {len(pictures)} pictures, .* its data set"
+    with pytest.raises(DataError, match=words):
+        ImageSource.of(flow(pictures))
+    with pytest.raises(DataError, match="is a tuple of 2 pictures"):
+        ImageSource.of(DataLoader([pictures[0]] * 2, batch_size=2, collate_fn=tuple))
+
+
 def test_a_list_of_a_picture_with_its_mask_or_label_is_an_item() -> None:
     held = Held((FLOAT, FLOAT), (FLOAT, FLOAT))  # of tuples torch makes lists
     assert len(ImageSource.of(DataLoader(held, batch_size=None))) == 2
     assert len(ImageSource.of(DataLoader(held, batch_size=2))) == 2
-    assert len(ImageSource.of(flow((GREY, GREY), [GREY, "good"], [GREY, np.int64(1)]))) == 3
+    assert len(ImageSource.of(flow((RGB, GREY), [GREY, "good"], [GREY, np.int64(1)]))) == 3
+    assert len(ImageSource.of(flow((GREY, GREY > 9), (GREY, "a.png"), (GREY, 3, GREY)))) == 3
 
 
 def test_items_are_fetched_when_they_are_loaded() -> None:

@@ -311,7 +311,7 @@ def _collates_by(loader: Any, name: str) -> bool:
 
 
 def _refuse_lists(given: object, stream: object) -> None:
-    """Refuse a list of pictures: as (picture, label) all but the first would be lost.
+    """Refuse a list or tuple of pictures: as (picture, label) all but the first would be lost.
 
     Of torch's own functions lists are tuples once: whole batches, or a picture and its mask. Of
     several paths it makes no batch, but leaves them a list.
@@ -319,15 +319,28 @@ def _refuse_lists(given: object, stream: object) -> None:
     Raises:
         DataError: it is one.
     """
-    if not isinstance(given, list) or len(given) < 2:
+    if not isinstance(given, list | tuple) or len(given) < 2:
         return
     if _stacks(stream) and _collates_by(stream, "default_convert"):
         return
+    if isinstance(given, tuple) and len(set(map(_form, given))) > 1:
+        return  # a picture with its mask, its path or its label
     if all(map(_is_path if _stacks_evenly(stream) else _is_single, given)):
         raise DataError(
-            f"is a list of {len(given)} pictures, no batch; give them one by one, of a DataLoader "
-            "its data set"
+            f"is a {'list' if isinstance(given, list) else 'tuple'} of {len(given)} pictures, no "
+            "batch; give them one by one, of a picture and its mask the picture alone, of a "
+            "DataLoader its data set"
         )
+
+
+def _form(thing: object) -> object:
+    """What pictures of one stream have in common, and a picture and what is said of it do not."""
+    if isinstance(thing, Image.Image):
+        return thing.mode
+    if isinstance(thing, np.ndarray) or is_tensor(thing):
+        last = -1 if isinstance(thing, np.ndarray) else 0
+        return type(thing), thing.dtype, thing.shape[last] if thing.ndim == 3 else 1
+    return Path if _is_path(thing) else type(thing)
 
 
 def _is_single(thing: object) -> bool:
