@@ -128,6 +128,8 @@ def test_only_what_is_left_is_done(exported: Path, line: Path, tmp_path: Path) -
     before = written(out)
     (out / "parts" / first).unlink()
     (out / "parts" / ".0123456789abcdef.partial").write_text("of a worker that was killed")
+    (out / ".0123456789abcdef.partial").write_text("of a job that was killed as it made its list")
+    (out / "my.partial").write_text("of somebody else")
     told: list[tuple[int, int]] = []
     score(exported, line, out, told=lambda *pair: told.append(pair))
     assert told == [(2, 3), (3, 3)]
@@ -135,6 +137,7 @@ def test_only_what_is_left_is_done(exported: Path, line: Path, tmp_path: Path) -
     assert set(after) == set(before) and len(list((out / "parts").iterdir())) == 3
     assert [after[name] for name in others] == [before[name] for name in others]
     assert after[first] > before[first]
+    assert [path.name for path in out.glob("*.partial")] == ["my.partial"]
 
 
 def test_the_same_unit_twice_is_the_same_file(exported: Path, line: Path, tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ _OURS = re.compile(r"\.[0-9a-f]{16}\.partial|([0-9a-f]{32})\.(parquet|tar)")
 def _tidy(place: Place, names: Iterable[str]) -> None:
     """Remove what killed workers have left, and units that the manifest names no more."""
     named = set(names)
+    # Of the list, which takes long where pictures are many; an object store has no half files.
+    for path in () if place.path is None else place.path.glob(".*.partial"):
+        if _OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     for folder in ("parts", "maps"):
         for name in place.names(folder):
             match = _OURS.fullmatch(name)
