@@ -1,7 +1,9 @@
 import io
+import multiprocessing
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from onlygood.deploy.runtime import Runtime
-from onlygood.scale import Local
+from onlygood.scale import Local, local
 from onlygood.scale.places import Place
 from onlygood.scale.sources import inputs_of
 from onlygood.scale.units import Unit, cut
@@ -110,6 +112,18 @@ def test_a_job_that_is_killed_leaves_nobody_and_goes_on(
     after = written(out)
     assert {name: after[name] for name in before} == before
     assert len({row["uri"] for row in rows(out)}) == len(rows(out)) == UNITS
+
+
+def test_a_worker_ends_quietly_where_its_parent_dies_as_it_gives_a_unit(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    worker = context.Process(target=local._serve, args=(there, None))
+    worker.start()
+    there.close()
+    os.write(here.fileno(), struct.pack("!i", 1000) + b"the beginning")  # of a message
+    here.close()
+    worker.join(60)
+    assert worker.exitcode == 0  # else there is a traceback
 
 
 class Poison:

@@ -106,9 +106,11 @@ def _serve(pipe: Connection, task: Task) -> None:
     while True:
         try:
             unit = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the parent was killed, perhaps in the middle of a unit
             return
-        pipe.send(attempt(worker, unit))
+        answer = attempt(worker, unit)
+        with suppress(OSError):  # the same
+            pipe.send(answer)
 
 
 def _leave_with_parent() -> None:
