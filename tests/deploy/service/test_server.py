@@ -203,7 +203,13 @@ def test_the_page_is_served_where_it_is_installed(
     monkeypatch.setattr("onlygood.deploy.service.server.PAGE", page)
     with serving(settings) as service:
         assert "here" in service.get("/").text
-        assert service.get("/static/app.js").text == "1"
+        script = service.get("/static/app.js")
+        assert script.text == "1"
+        # Kept by browsers, which ask whether it is the same still.
+        again = service.get("/static/app.js", headers={"If-None-Match": script.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert {each.headers["cache-control"] for each in (script, again)} == {"no-cache"}
+        assert again.headers["x-content-type-options"] == "nosniff"
         for path in (
             "/static/../log.sqlite",
             "/static/%2e%2e/log.sqlite",

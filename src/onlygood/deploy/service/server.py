@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, final
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +38,9 @@ from onlygood.deploy.service.settings import ServiceSettings
 
 PAGE = Path(__file__).parent / "page"
 """The page and its files, where they are installed."""
+
+FRESH = {"Cache-Control": "no-cache"}
+"""Of the page and its files: after an update no browser may show the one before."""
 
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 """What pictures begin with that every browser shows."""
@@ -338,18 +341,27 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    fresh = {"Cache-Control": "no-cache"}
-
     @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         index = PAGE / "index.html"
         if not index.is_file():
             raise HTTPException(404, "the page is not installed; /openapi.json says what there is")
-        return FileResponse(index, headers=fresh)
+        return FileResponse(index, headers=FRESH)
 
     if PAGE.is_dir():
-        app.mount("/static", StaticFiles(directory=PAGE), name="static")
+        app.mount("/static", _PageFiles(directory=PAGE), name="static")
+
+
+@final
+class _PageFiles(StaticFiles):
+    """What the page needs; browsers keep it, and ask whether it is the same still."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """A file, or 304."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(FRESH)
+        return response
 
 
 def _check_pin(sha256: str, pin: str | None) -> None:
