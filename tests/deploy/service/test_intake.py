@@ -1,7 +1,7 @@
 import pytest
 
 from onlygood.core.errors import DataError
-from onlygood.deploy.service.intake import _checked
+from onlygood.deploy.service.intake import _checked, _plain
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,17 @@ def test_names_of_people_are_taken(name: str) -> None:
 def test_tricks_are_not(name: str) -> None:
     with pytest.raises(DataError, match=r"leads out of its folder|cannot be seen"):
         _checked(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("=?utf-8?B?VGVpbCDDpC5wbmc=?=", "Teil ä.png"),  # of .NET's MultipartFormDataContent
+        ("=?utf-8?B?Li4vYS5wbmc=?=", "../a.png"),  # which is checked as any other
+        ("=?utf-8?B?/////w==?=", "=?utf-8?B?/////w==?="),  # no UTF-8
+        ("=?utf-8?B?abc?=", "=?utf-8?B?abc?="),  # no whole Base64
+        ("=?a.png", "=?a.png"),
+    ],
+)
+def test_names_that_were_written_as_words_of_mails_are_read(given: str, name: str) -> None:
+    assert _plain(given) == name

@@ -1,5 +1,6 @@
 """Pictures as they arrive: from a request to what a network takes."""
 
+import base64
 import hashlib
 import re
 import unicodedata
@@ -59,7 +60,7 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
     try:
         found = form.getlist(field)
         pictures = [
-            Upload(_checked(item.filename or f"picture {i + 1}"), await item.read())
+            Upload(_checked(_plain(item.filename or f"picture {i + 1}")), await item.read())
             for i, item in enumerate(found)
             if isinstance(item, UploadFile)
         ]
@@ -111,6 +112,18 @@ class _InMemory(MultiPartParser):
             yield part
         if not self._ended:
             raise MultiPartException("It breaks off before its last boundary.")
+
+
+def _plain(name: str) -> str:
+    """A name as it was before .NET's HttpClient wrote it as an encoded word of mails.
+
+    Its other form of the name, `filename*=`, is not read by the library.
+    """
+    word = re.fullmatch(r"=\?utf-8\?B\?([0-9A-Za-z+/]*={0,2})\?=", name, re.IGNORECASE)
+    try:
+        return name if word is None else base64.b64decode(word[1], validate=True).decode()
+    except ValueError:
+        return name
 
 
 def _checked(name: str) -> str:
