@@ -69,7 +69,10 @@ async def uploads(request: Request, field: str, settings: ServiceSettings) -> li
     if not found:
         raise HTTPException(422, f'there is no field "{field}" with pictures in it')
     if len(pictures) < len(found):
-        raise HTTPException(422, f'what is in the field "{field}" must be files, got text')
+        raise HTTPException(
+            422,
+            f'what is in the field "{field}" must be files, which say filename="NAME"; got text',
+        )
     return pictures
 
 
