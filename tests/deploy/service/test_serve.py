@@ -77,5 +77,11 @@ def test_it_serves_with_a_token_and_without_torch(
             f"{process.url}/v1/score?token={TOKEN}", files=files(normal(1)), headers=headers
         )
         assert answer.json()["results"][0]["decision"] == "normal"
+        form = headers | {"Content-Type": "multipart/form-data; boundary=A"}
+        refused = httpx.post(f"{process.url}/v1/score", content=b"B", headers=form)
+        assert refused.status_code == 400
         process.stop()
-    assert TOKEN not in "".join(process.said)
+    said = "".join(process.said)
+    assert TOKEN not in said
+    # Whoever sends what is no form fills no journal with it.
+    assert "boundary" not in said

@@ -93,6 +93,8 @@ def listen(app: FastAPI, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM; what was asked before is answered, within `GRACE_SECONDS`."""
     logging.basicConfig(format="%(levelname)s:     %(message)s")
     logging.getLogger("onlygood").setLevel(logging.INFO)
+    # Of each form that is none it has a line, that of a byte; who sent it is told, and counted.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # What has shut it down well is given to the caller by uvicorn, too.
     with suppress(KeyboardInterrupt):
         uvicorn.Server(configured(app, host=host, port=port)).run()
