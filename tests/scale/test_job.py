@@ -453,11 +453,15 @@ def test_a_full_disk_stops_the_job(exported: Path, line: Path, tmp_path: Path) -
         ("empty", "there are no pictures in .*empty; looked for .bmp"),
         ("*.tar", r"there are no pictures in .*\*.tar"),
         ("labels.parquet", "has no column of encoded pictures: looked for image, .* among label"),
+        ("none.parquet", r"there are no pictures in .*none\.parquet"),
+        ("line.tar.gz", r"line\.tar\.gz is compressed; unpack it, or give .* in a plain \.tar"),
     ],
 )
 def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, words: str) -> None:
     (tmp_path / "empty").mkdir()
     parquet.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
+    parquet.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "none.parquet")
+    (tmp_path / "line.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(DataError, match=words):
         score(exported, tmp_path / source, tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.parquet").exists()

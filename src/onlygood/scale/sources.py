@@ -24,6 +24,8 @@ from onlygood.scale.places import (
 )
 from onlygood.scale.units import Input
 
+PACKED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z"})
+"""Suffixes of what is compressed as a whole: as a picture it would be one bad one."""
 TOGETHER = 1_000
 """Files of a list that are asked after at a time."""
 
@@ -209,6 +211,10 @@ def _input(uri: str, size: int, stamp: str) -> Iterator[Input]:
             yield Input(uri, size, stamp, pictures=0)
         case ".parquet":
             yield from _row_groups(uri, stamp)
+        case suffix if suffix in PACKED:
+            raise DataError(
+                f"{shown(uri)} is compressed; unpack it, or give its pictures in a plain .tar"
+            )
         case _:
             yield Input(uri, size, stamp)
 
@@ -224,7 +230,8 @@ def _row_groups(uri: str, stamp: str) -> Iterator[Input]:
             for number in range(file.num_row_groups):
                 group = file.metadata.row_group(number)
                 size, rows = group.total_byte_size, group.num_rows
-                yield Input(uri, size, stamp, group=number, pictures=rows)
+                if rows:
+                    yield Input(uri, size, stamp, group=number, pictures=rows)
     except (OSError, ArrowException) as error:
         raise DataError(f"{shown(uri)} is no Parquet file ({in_a_line(error)})") from error
 
