@@ -393,6 +393,15 @@ def full_disk_model(scene: Scene) -> Got:
     return done
 
 
+def full_disk_report(scene: Scene) -> Got:
+    page, model = scene.folder / "r.html", scene.folder / "new.safetensors"
+    room = scene.model.stat().st_size + 2000  # the report is larger
+    with disk_with_room_for(room):
+        done = scene.fit(scene.good, f"--report={page}")
+    assert model.is_file() and not page.exists()
+    return done
+
+
 def full_disk_scores(scene: Scene) -> Got:
     output = scene.file("s.csv", b"of yesterday")
     for number in range(5):
@@ -635,6 +644,7 @@ CASES = [
     Case("a run resumed with other settings", other_settings, 1, "belongs to a run with another"),
     Case("two runs that write one model", two_at_once),
     # Scoring, evaluating, calibrating
+    Case("a full disk while a report is written", full_disk_report, 1, "cannot write the report"),
     Case("a full disk while scores are saved", full_disk_scores, 1, "what was scored is in "),
     Case(
         "an interrupted scoring",
