@@ -129,7 +129,11 @@ def test_calibrate_into_another_file(
     }
     assert (good / "m2").exists()
     assert "called unsure or anomalous" in done.out
+    assert "highest scores of these: b.png (198.5); look at them" in done.err
     assert run("calibrate", model, "-o", good / "m2").status == 1
+    answer = run("calibrate", model, good, "--json").answer
+    assert answer["most_unusual"] == [{"name": "b.png", "score": 198.5}]
+    assert run("calibrate", model, "--json").answer["most_unusual"] == []
 
 
 def test_calibrate_says_what_cannot_be_promised(run: Run, model: Path) -> None:

@@ -7,6 +7,9 @@ import typer
 
 from onlygood.cli.voice import Force, Json, Quiet, Voice
 
+NAMED = 3
+"""Pictures with the highest scores that are named on the screen."""
+
 
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL")],
@@ -77,8 +80,14 @@ def calibrate(
     detector.save(target)
     if (page := beside(target, ".html")).exists():
         voice.say(f"{page} is as it was and tells of the calibration before")
+    unusual = detector.calibrated_on.unusual if folder is not None else ()
     if folder is not None:
         voice.say(detector.provenance["calibration_pictures"])
+        highest = ", ".join(f"{name} ({score:.4g})" for name, score in unusual[:NAMED])
+        voice.say(
+            f"highest scores of these: {highest}; look at them, as one that is not good raises the "
+            "threshold, and take it out"
+        )
 
     calibration = detector.calibration
     voice.show(
@@ -99,5 +108,6 @@ def calibrate(
             "n_calibration": calibration.n,
             "guarantee": calibration.guarantee,
             "note": calibration.note,
+            "most_unusual": [picture._asdict() for picture in unusual],
         }
     )
