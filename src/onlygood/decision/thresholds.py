@@ -125,10 +125,6 @@ def _upper_limit(trials: int, events: int, confidence: float) -> float:
     _check_confidence(confidence)
     if not 0 <= events <= trials:
         raise CalibrationError(f"a count among {trials} must be in 0..{trials}, got {events}")
-    if events == 0:
-        return best_fpr(trials, confidence)
-    if events == trials:
-        return 1.0
     counts = np.arange(events + 1)
     log_choose = _log_choose(trials)[: events + 1]
     low, high = events / trials, 1.0
