@@ -82,6 +82,14 @@ def test_a_shift_either_way_is_found_and_said(n: int) -> None:
     assert "score lower than" in lower.words
 
 
+def test_an_alarm_says_how_many_score_higher_than_what() -> None:
+    # Where the distance is largest: at 0.2, not at the 0.1 of a tenth or where all are.
+    watch = Watch(of(99), [0.1] * 20 + [0.2] * 130 + [1.0] * 50)
+    assert (
+        "75 % of the last 200 pictures score higher than 80 % of normal ones did, where 20 % should"
+    ) in watch.verdict().words
+
+
 def test_single_pictures_score_lower_than_the_worst_of_a_part_by_nature() -> None:
     watch = Watch(of(100, grouped=True), [0.95] * WINDOW)
     assert watch.verdict().state == "as_calibrated"
