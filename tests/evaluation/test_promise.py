@@ -25,6 +25,9 @@ def test_a_broken_promise_says_what_to_do() -> None:
     assert test.broken and test.p_value is not None and test.p_value < 1e-15
     for words in ("22 of 40", "55 %", "at most 5 %", "less than 0.000001"):
         assert words in test.words
+    seen = check_promise(CALIBRATION, 7, 41).words
+    assert "(17.1 %)" in seen and seen.endswith("be found with probability 0.004")
+    assert "(99.97 %)" in check_promise(CALIBRATION, 2999, 3000).words
     assert "light" in test.advice and "onlygood calibrate" in test.advice
     assert json.loads(json.dumps(test.to_json()))["broken"] is True
 
@@ -64,8 +67,20 @@ def test_pictures_that_have_calibrated_test_nothing() -> None:
     assert (test.p_value, test.broken) == (None, False)
     assert "200 of these pictures, by their scores, have calibrated" in test.words
     assert "have not seen" in test.advice
-    assert check_promise(calibration, 8, 1000, 15).p_value is not None
+    assert check_promise(calibration, 8, 1000, 100).p_value is None
+    assert check_promise(calibration, 8, 1000, 99).p_value is not None
+    assert check_promise(calibration, 1, 20, 3).p_value is None
+    assert check_promise(calibration, 1, 20, 2).p_value is not None
     assert check_promise(calibration, 500, 1000, 200).broken  # the others alone break it
+
+
+def test_a_score_is_known_within_a_share_of_the_usual_distance() -> None:
+    calibration = Calibration.fit([*range(44), 1000.0])  # one that lies apart counts for little
+    assert calibrated_on(calibration, np.array([9.9971, 10.0029, 1000.0029])) == 3
+    assert calibrated_on(calibration, np.array([9.9969, 10.0031, 1000.0031])) == 0
+    for scores in ([0.0, 1.0], [*range(9), 8.0]):  # two, and nine in ten, are just enough
+        few = Calibration.fit(scores, infeasible="best")
+        assert calibrated_on(few, np.array([1.0])) == 1
 
 
 @pytest.mark.parametrize("scores", [[1.0], [0.0] * 30 + [1.0] * 30])
