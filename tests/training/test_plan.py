@@ -25,6 +25,7 @@ def test_every_pass_is_a_permutation_of_its_own(batch_size: int):
     passes = [row[i : i + 10] for i in range(0, 50, 10)]
     assert all(sorted(one) == list(range(10)) for one in passes)
     assert len({tuple(one) for one in passes}) == 5
+    assert len(plan._shuffles) <= 4  # however long the run
 
 
 def test_a_batch_runs_from_one_pass_into_the_next():
@@ -84,18 +85,28 @@ def test_once_covers_every_picture_as_often_as_it_has_views(views: int):
     assert len(draws.unique(dim=0)) == 10 * views
 
 
-def test_parts_of_once_make_the_whole():
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_parts_of_once_make_the_whole(world: int):
     whole = list(Plan(10, 4, 2, seed=0).once(2))
     joined: list[Pick] = []
-    for rank in range(3):
-        part = Plan(10, 4, 2, seed=0, rank=rank, world=3).part_of_once(2)
+    for rank in range(world):
+        part = Plan(10, 4, 2, seed=0, rank=rank, world=world).part_of_once(2)
         assert part is not None and part[0] == 4 * len(joined)
         joined += part[1]
     for one, expected in zip(joined, whole, strict=True):
         assert torch.equal(one.indices, expected.indices)
         assert torch.equal(one.draws, expected.draws)
     assert Plan(10, 4, 2, seed=0, rank=1, world=6).part_of_once(2) is None
-    assert Plan(10, 4, 2, seed=0).part_of_once() is None
+    assert Plan(10, 4, 2, seed=0).part_of_once(2) is None
+
+
+def test_orders_and_draws_come_from_places_of_their_own_that_stay_for_ever():
+    plan = Plan(5, 4, 2, seed=7)
+    orders = [torch.randperm(5, generator=generator_at(7, 0, epoch)) for epoch in (0, 1)]
+    assert torch.equal(plan.pick(1).indices, torch.cat(orders)[4:8])
+    assert torch.equal(plan.pick(1).draws, torch.rand(4, 2, generator=generator_at(7, 1, 1)))
+    first = next(plan.once())
+    assert torch.equal(first.draws, torch.rand(4, 2, generator=generator_at(7, 2)))
 
 
 def test_draws_are_uniform():

@@ -63,7 +63,7 @@ class Plan:
             self.rank * self.batch_size // self.world,
             (self.rank + 1) * self.batch_size // self.world,
         )
-        return Pick(row[first : first + self.batch_size][part], draws[part])
+        return Pick(row[first:][part], draws[part])
 
     def picks(self, batch: int) -> Iterator[Pick]:
         """All batches from `batch` on, without end."""
@@ -77,7 +77,7 @@ class Plan:
         for indices in torch.arange(self.n).repeat(views).split(self.batch_size):
             yield Pick(indices, torch.rand(len(indices), self.draws, generator=generator))
 
-    def part_of_once(self, views: int = 1) -> tuple[int, Iterator[Pick]] | None:
+    def part_of_once(self, views: int) -> tuple[int, Iterator[Pick]] | None:
         """This process's part of `once`, and how many views come before it; None as `part_of`."""
         part = part_of(-(-self.n * views // self.batch_size), self.rank, self.world)
         if part is None:
