@@ -14,6 +14,8 @@ def test_without_groups_the_counts_are_exact_and_nothing_is_lost():
     assert [len(part) for part in parts] == [40, 7, 13]
     assert sorted(np.concatenate(parts)) == list(range(60))
     assert all((np.diff(part) > 0).all() for part in parts)
+    none = split(NAMES, calibration=0, validation=59, seed=3)
+    assert [len(part) for part in none] == [1, 59, 0]
 
 
 def test_groups_stay_together_and_counts_are_reached():
@@ -89,6 +91,10 @@ def test_the_draw_is_the_same_for_ever():
         ({"group_by": "view[01]"}, DataError, r"part00_view2\.png: group_by .* does not match"),
         ({"group_by": "(x)?part"}, DataError, "does not match"),
         ({"group_by": "part"}, DataError, "3 parts need 3 groups, 'part' makes 1 of 60"),
+        (
+            {"calibration": 1, "validation": 1, "group_by": r"part\d"},
+            *(DataError, "3 parts need 3 groups, .* makes 2 of 60"),
+        ),
     ],
 )
 def test_splits_that_cannot_be_are_refused(
