@@ -166,7 +166,7 @@ def test_a_cell_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def broken(_: str) -> Task:
         raise DataError("a picture cannot be read")
 
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="a picture cannot be read"):
         list(run([cell()], Tasks(NAMES, NAMES, broken), tmp_path / "r.jsonl"))
     assert not list(tmp_path.iterdir())
 

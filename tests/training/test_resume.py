@@ -560,6 +560,6 @@ def test_a_refused_checkpoint_and_its_log_stay_as_they_are(tmp_path: Path):
     fit(toy_that_stops(0), run_dir=tmp_path, checkpoint_every=2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     other = Trainer(Training(steps=4), device="cpu", run_dir=tmp_path, fingerprint="other")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="another method"):
         other.fit(toy_that_stops(0), numbered(10), resume=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
