@@ -388,8 +388,8 @@ def test_a_curve_over_epochs() -> None:
 
 def test_a_method_without_steps_has_no_curve(tmp_path: Path) -> None:
     budgeted = cell(settings={"size": 8, "steps": 5})  # As others of the command have it.
-    for line in run([cell(), budgeted], tasks(), tmp_path / "r", curve=3):
-        assert "curve" not in line
+    lines = run([cell(), budgeted], tasks(), tmp_path / "r", curve=3)
+    assert ["curve" in line for line in lines] == [False, False]
 
 
 def test_what_is_said_of_a_budget_is_what_it_means_to_the_method(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def test_hand_computed() -> None:
     assert max_balanced_accuracy(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
     assert fpr_at_tpr(LABELS, SCORES) == pytest.approx(1 / 3)
     assert fpr_at_tpr(LABELS, SCORES, tpr=0.5) == 0.0
+    # The usual 95 of 100 are at 5 or above.
+    assert fpr_at_tpr([1] * 100 + [0] * 2, [*range(100), 4.5, 5.5]) == 0.5
 
 
 def test_ties_count_half() -> None:
@@ -183,6 +185,7 @@ def test_aupro_by_hand() -> None:
     assert aupro(mask[None], heat[None], 1.0) == pytest.approx((3 / 4 + 6) / 7)
     assert aupro(mask[None], heat[None], 2 / 7) == pytest.approx((3 / 4 + 1) / 2)
     assert aupro(mask[None], heat[None], 1 / 14) == pytest.approx(3 / 4)
+    assert aupro(mask[None], heat[None]) == pytest.approx((3 / 4 / 7 + 0.3 - 1 / 7) / 0.3)
 
 
 def test_regions_weigh_the_same_and_corners_connect() -> None:
