@@ -6,8 +6,8 @@ from onlygood.core.errors import ShapeError
 from onlygood.losses.ssim import smoothed, ssim, ssim_map
 
 
-def images(seed: int, channels: int = 2) -> torch.Tensor:
-    return torch.rand(2, channels, 13, 16, generator=torch.Generator().manual_seed(seed))
+def images(seed: int) -> torch.Tensor:
+    return torch.rand(3, 3, 13, 16, generator=torch.Generator().manual_seed(seed))
 
 
 def by_the_book(a: np.ndarray, b: np.ndarray, row: int, column: int) -> float:
@@ -27,16 +27,18 @@ def by_the_book(a: np.ndarray, b: np.ndarray, row: int, column: int) -> float:
 
 @pytest.mark.parametrize(("row", "column"), [(6, 7), (0, 0), (12, 15), (2, 9)])
 def test_a_pixel_is_that_of_its_window(row: int, column: int) -> None:
-    a, b = images(0), images(1)
+    a, b = images(0) / 20, images(1) / 10  # so dark that the constants count
     found = ssim_map(a, b)[1, row, column].item()
-    channels = [by_the_book(a[1, c].numpy(), b[1, c].numpy(), row, column) for c in range(2)]
+    channels = [by_the_book(a[1, c].numpy(), b[1, c].numpy(), row, column) for c in range(3)]
     assert found == pytest.approx(np.mean(channels), abs=1e-5)
 
 
 def test_an_image_is_the_mean_of_whole_windows() -> None:
     a, b = images(0), images(1)
     torch.testing.assert_close(ssim(a, b), ssim_map(a, b)[:, 5:-5, 5:-5].mean((1, 2)))
-    torch.testing.assert_close(ssim(a, a), torch.ones(2))
+    torch.testing.assert_close(ssim(a, a), torch.ones(3))
+    a, b = a[:, :, 2:, 5:], b[:, :, 2:, 5:]  # just one window
+    torch.testing.assert_close(ssim(a, b), ssim_map(a, b)[:, 5, 5])
 
 
 def test_bf16_leaves_variances_their_digits() -> None:

@@ -90,11 +90,14 @@ def test_enlarged_maps_of_sides_that_are_no_multiple_of_the_stride() -> None:
     whole = torch.tensor([0.0, 1.0, 3.0, 4.0])
     # Two positions, two pixels apart, and three pixels: one of four lies outside.
     assert torch.equal(enlarged(positions, 1, 3, stride=2)[0, 0], whole[:3])
-    assert torch.equal(enlarged(positions.mT, 3, 1, stride=2, before=True)[0, :, 0], whole[1:])
-    # A fifth pixel, of which the network has dropped what it saw.
-    assert torch.equal(
-        enlarged(positions, 1, 5, stride=2)[0, 0], torch.tensor([0.0, 1.0, 3.0, 4.0, 4.0])
-    )
+    # Each side by itself, and a fifth pixel, of which the network has dropped what it saw.
+    both = torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(0))
+    large = enlarged(both, 4, 4)
+    for before, pixels in ((False, [0, 1, 2]), (True, [1, 2, 3])):
+        found = enlarged(both, 3, 5, stride=2, before=before)
+        assert torch.equal(found, large[:, pixels][:, :, [0, 1, 2, 3, 3]])
+        found = enlarged(both, 5, 3, stride=2, before=before)
+        assert torch.equal(found, large[:, [0, 1, 2, 3, 3]][:, :, pixels])
     # Not the grid of this stride: stretched.
     assert torch.equal(enlarged(positions, 1, 8, stride=2), enlarged(positions, 1, 8))
 
