@@ -139,6 +139,9 @@ def test_batches_are_bounded_and_do_not_matter():
         assert sum(scorer.batches) == 3 * 16
         torch.testing.assert_close(found.total, expected.total)
         torch.testing.assert_close(found.map, expected.map)
+    scorer = Brightness()
+    Tiled(scorer, view, tiles_at_once=None).score(x)
+    assert scorer.batches == [3 * 16]
 
 
 def test_whole_pictures_pass_and_maps_are_optional():
