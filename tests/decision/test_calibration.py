@@ -42,6 +42,7 @@ def test_one_picture_is_no_plural() -> None:
     assert "needs 45 normal pictures; 1 was given, the best it supports is 90 %" in one.note
     parts = Calibration.fit([1.0, 2.0], groups=["a", "b"], infeasible="best")
     assert parts.guarantee.endswith("(2 calibration parts, 0 above the threshold)")
+    assert "needs 45 normal parts; 2 were given, the best they support is" in parts.note
 
 
 def test_decision_is_strictly_above_the_threshold() -> None:
@@ -216,7 +217,7 @@ def test_maps_on_a_fixed_scale() -> None:
     assert normalised.dtype == np.float32
     assert normalised.tolist() == [[0.0, 1.0], [0.5, -1.0]]
     fine = Calibration.fit(ramp(200), pixel_maxima=ramp(200) / 256, pixel_median=0.75)
-    assert fine.normalise_maps(np.array([0.7734375])) == 2.0
+    assert fine.normalise_maps(np.array([0.755859375])) == 0.5
 
 
 def test_constant_maps_have_no_scale_but_an_order() -> None:
