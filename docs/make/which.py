@@ -13,7 +13,7 @@ from typing import NamedTuple
 from blocks import FIGURES, replaced, table
 
 from onlygood.evaluation.records import Line, in_words, read
-from onlygood.evaluation.tables import Sheet, spread
+from onlygood.evaluation.tables import Sheet, over_seeds, spread
 
 ROOT = Path(__file__).parents[2]
 FLOOR = "mean_picture"
@@ -111,18 +111,9 @@ def measured(page: str, name: str, best: Best) -> str:
 
 def _figure(lines: Sequence[Line]) -> str:
     """Of pictures and, where they have masks and the method has maps, of pixels."""
-    words = spread(_over_seeds(lines, "auroc"))
-    pixels = _over_seeds(lines, "pixel_auroc")
+    words = spread(over_seeds(lines, lambda line: line["auroc"]))
+    pixels = over_seeds(lines, lambda line: line.get("pixel_auroc"))
     return f"{words} ({spread(pixels)})" if pixels else words
-
-
-def _over_seeds(lines: Sequence[Line], metric: str) -> list[float]:
-    """For each seed the mean over classes that have the metric."""
-    seeds: dict[int, list[float]] = {}
-    for line in lines:
-        if line.get(metric) is not None:
-            seeds.setdefault(line["seed"], []).append(line[metric])
-    return [statistics.mean(values) for values in seeds.values()]
 
 
 def page(best: Best) -> str:

@@ -88,6 +88,20 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
+def over_seeds(lines: Sequence[Line], value: Value) -> list[float]:
+    """The mean over classes of each seed that has all of them; nothing where none has.
+
+    Classes count in which there is a value at all: one without masks has none of pixels.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for line in lines:
+        if (one := value(line)) is not None:
+            found.setdefault(line["seed"], {})[line["class"]] = one
+    classes = {name for by in found.values() for name in by}
+    whole = [by for by in found.values() if by.keys() == classes]
+    return [statistics.mean(by.values()) for by in whole]
+
+
 def merged(lists: Iterable[Iterable[str]]) -> list[str]:
     """Names in the order of their first mention."""
     return list(dict.fromkeys(name for one in lists for name in one))
@@ -197,17 +211,7 @@ class _Group(NamedTuple):
         return list(dict.fromkeys(line["class"] for line in self.lines))
 
     def over_seeds(self, value: Value) -> list[float]:
-        """The mean over classes of each seed that has all of them; nothing where none has.
-
-        Classes count in which there is a value at all: one without masks has none of pixels.
-        """
-        found: dict[int, dict[str, float]] = {}
-        for line in self.lines:
-            if (one := value(line)) is not None:
-                found.setdefault(line["seed"], {})[line["class"]] = one
-        classes = {name for by in found.values() for name in by}
-        whole = [by for by in found.values() if by.keys() == classes]
-        return [statistics.mean(by.values()) for by in whole]
+        return over_seeds(self.lines, value)
 
     def of_class(self, name: str, metric: str) -> list[float]:
         """The values of each seed for a class."""
