@@ -5,8 +5,9 @@ of Dehaene et al.: Iterative Energy-Based Projection on a Normal Data Manifold f
 Localization, ICLR 2020, arXiv:2002.03734, with the network of Bergmann et al., VISAPP 2019.
 
 Departures from the paper:
-- Convolutions, and pixels that are Gaussian with a fixed variance of 1/2 around the reconstruction,
-  as in Dehaene et al.; neither their learnt variance (gamma-VAE) nor Bernoulli pixels are here.
+- Convolutions, and pixels that are Gaussian with a fixed variance of beta / 2 around the
+  reconstruction, as in Dehaene et al.; neither their learnt variance (gamma-VAE) nor Bernoulli
+  pixels are here.
 - The score takes the mean code in place of an average over draws, so that it is deterministic.
 
 Departures from the authors' code: there is none for this network.
@@ -42,7 +43,7 @@ class VAEConfig(NetworkSettings):
     """Settings of the variational autoencoder."""
 
     beta: float = number(1.0, NOT_NEGATIVE)
-    """Weight of the divergence in training; 1: the bound of the paper, Eq. 3."""
+    """Weight of the divergence in training, twice the variance of pixels; 1: as in the paper."""
     width: int = number(32, ONE_OR_MORE)
     """Unit of the channel widths; Bergmann's table is 1, 2 and 4 times 32."""
     latent: int = number(100, ONE_OR_MORE)
@@ -54,7 +55,9 @@ class VAEConfig(NetworkSettings):
     """Weight of the divergence in the score."""
 
 
-_OURS = {"width": 16, "lr": 1e-3, "output": "linear"}
+# A variance of 1/2 suits sums over a tile of 128 px; over a smaller one the divergence would
+# outweigh them, and even textures would all have one code.
+_OURS = {"width": 16, "lr": 1e-3, "output": "linear", "beta": 0.03, "score_divergence": 0.03}
 
 
 @final

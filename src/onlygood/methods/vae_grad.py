@@ -6,7 +6,7 @@ Anomaly Localization. ICLR 2020, arXiv:2002.03734, with the network of Bergmann 
 Departures from the paper:
 - It gives no score of an image: here the peak of the map after a small blur, or its mean, by
   `score_peak`.
-- The variance of pixels is fixed, to 1/2; neither a learnt one (gamma-VAE) nor an autoencoder
+- The variance of pixels is fixed, to beta / 2; neither a learnt one (gamma-VAE) nor an autoencoder
   without the divergence is here.
 - `detached` is no part of it, see below.
 
@@ -51,7 +51,7 @@ class VAEGradConfig(NetworkSettings):
     """Settings of VAE-grad."""
 
     beta: float = number(1.0, NOT_NEGATIVE)
-    """Weight of the divergence in training."""
+    """Weight of the divergence in training, twice the variance of pixels; 1: as in the paper."""
     width: int = number(32, ONE_OR_MORE)
     """Unit of the channel widths; Bergmann's table is 1, 2 and 4 times 32."""
     latent: int = number(100, ONE_OR_MORE)
@@ -71,8 +71,8 @@ class VAEGradConfig(NetworkSettings):
     """Weight of the map's largest value in the score; the rest for its mean."""
 
 
-# Steps by time: each costs a pass through the networks and back.
-_OURS = {"width": 16, "lr": 1e-3, "output": "linear", "search_steps": 10}
+# Steps by time: each costs a pass through the networks and back. `beta` as in the VAE's presets.
+_OURS = {"width": 16, "lr": 1e-3, "output": "linear", "beta": 0.03, "search_steps": 10}
 _LENGTH = {"images": 3_000_000, "batch_size": 16}
 _TILES = {"size": 512, "tile": 128, "overlap": 0.75}
 
