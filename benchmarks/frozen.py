@@ -1,14 +1,14 @@
 """Methods on frozen features side by side: few pictures, many pictures, kept promises, places.
 
 Solar cells (ELPV, mono), but for `masks`, or with `--made` what onlygood makes: means over all
-surfaces or parts of the half to report. `few`: all given pictures train; AUROC on the test
-pictures over seeds, which draw the pictures. `promise`: false alarms of the first method, over
-random splits of all normal pictures. `bad`: what bad pictures among the good ones do to the first
-method (with `--made`), and what is left of it after those are left out that its report shows and
-that are bad indeed. `masks`: generated cloth with defects of four kinds, whose
-places are known; presets `texture`. `specks`: how small a spot the first method finds, at two sizes
-(with `--made`). `many`: cost alone, on mirrored, turned and brightened copies, in a process of its
-own for each method. How fast they score is told by `deploy.py`.
+surfaces or parts of the half to report, or over the textures of `unseen.py`. `few`: all given
+pictures train; AUROC on the test pictures over seeds, which draw the pictures. `promise`: false
+alarms of the first method, over random splits of all normal pictures. `bad`: what bad pictures
+among the good ones do to the first method (with `--made`), and what is left of it after those are
+left out that its report shows and that are bad indeed. `masks`: generated cloth with defects of
+four kinds, whose places are known; presets `texture`. `specks`: how small a spot the first method
+finds, at two sizes (with `--made`). `many`: cost alone, on mirrored, turned and brightened copies,
+in a process of its own for each method. How fast they score is told by `deploy.py`.
 
     python benchmarks/frozen.py --json frozen.json
     python benchmarks/frozen.py --made surfaces --folder unpacked --parts few promise
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
+import unseen
 from measure import in_words, machine, peak_mib, table, write_json
 from onlygood import Detector, ImageSource
 from onlygood.data.layout import Labelled, truth
@@ -408,8 +409,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--parts", nargs="+", default=["few", "promise", "masks", "many"])
-    parser.add_argument("--made", choices=sorted(MADE), help="in place of solar cells")
-    parser.add_argument("--folder", type=Path, help="of what surfaces are made of")
+    parser.add_argument("--made", choices=[*sorted(MADE), "unseen"], help="not solar cells")
+    parser.add_argument("--folder", type=Path, help="of what surfaces, or unseen, are made of")
     parser.add_argument("--compared", nargs="+", default=list(COMPARED), help="of the part `few`")
     parser.add_argument("--few", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--bad", type=float, nargs="+", default=[0, 0.01, 0.05, 0.1])
@@ -429,7 +430,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: dict[str, object] = {"machine": facts}
     task = solar_cells("mono")
     tasks = {"elpv-mono": task}
-    if options.made:
+    if options.made == "unseen":
+        tasks = unseen.tasks(options.folder or Path("/"))
+    elif options.made:
         of_half = open_tasks(options.made, options.made, options.folder)
         tasks = {name: of_half.task(name) for name in of_half.classes}
     if options.quick:

@@ -14,7 +14,7 @@ SCRIPTS = (
     *("promise", "reflect_parts", "scale", "scoring", "service", "small", "startup", "threads"),
     "training",
 )
-SHARED = {"measure", "anomalib_ganomaly"}
+SHARED = {"measure", "anomalib_ganomaly", "unseen"}
 """What scripts import, or start elsewhere."""
 ASKED_FOR = {"beside_anomalib"}
 """Wants a data set and another environment, which few have."""

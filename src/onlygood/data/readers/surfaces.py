@@ -6,6 +6,7 @@ out of the right one. Textures that repeat themselves from one part to the other
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,25 +109,47 @@ def surface(name: str, folder: Path | None = None) -> KnownSplit:
     # Pieces of the other half must not be seen in this one.
     half = TO_CHOOSE if name in TO_CHOOSE else TO_REPORT
     others = [one for one in half.values() if one.kind != chosen.kind]
-    texture = _texture(archive, chosen)
+
+    def other(draw: Generator) -> Scene:
+        return _texture(archive, others[draw.integers(len(others))])
+
+    return parted(
+        f"surfaces-{name}",
+        f"surfaces, {name} ({chosen.kind})",
+        _texture(archive, chosen),
+        other=other,
+        pattern=chosen.pattern,
+    )
+
+
+def parted(
+    name: str, title: str, texture: Scene, *, other: Callable[[Generator], Scene], pattern: bool
+) -> KnownSplit:
+    """Pictures cut out of a texture: what trains of its left part, what is tested of its right one.
+
+    Args:
+        name: seeds the drawing.
+        title: of the data set, in words.
+        texture: 512 x 512 at least.
+        other: draws a texture whose pieces are pasted on this one.
+        pattern: see `Surface`.
+    """
     border = texture.shape[1] * 9 // 16
     left, right = texture[:, :border], texture[:, border:]
-
-    def other(draw: Generator, number: int) -> Scene:
-        if chosen.pattern and number % 2:
-            return _cut(right, draw)
-        return _cut(_texture(archive, others[draw.integers(len(others))]), draw)
 
     def shot(part: Scene, draw: Generator) -> Shot:
         return Shot(_cut(part, draw), np.ones((SIDE, SIDE), bool))
 
+    def pasted(draw: Generator, number: int) -> Scene:
+        return _cut(right if pattern and number % 2 else other(draw), draw)
+
     return made(
-        f"surfaces-{name}",
-        f"surfaces, {name} ({chosen.kind})",
+        name,
+        title,
         train=lambda draw: shot(left, draw),
         test=lambda draw: shot(right, draw),
-        other=other,
-        kinds=[kind for kind in KINDS if chosen.pattern or kind != "turned"],
+        other=pasted,
+        kinds=[kind for kind in KINDS if pattern or kind != "turned"],
     )
 
 
