@@ -72,7 +72,10 @@ class VAEGradConfig(NetworkSettings):
 
 
 # Steps by time: each costs a pass through the networks and back. `beta` as in the VAE's presets.
-_OURS = {"width": 16, "lr": 1e-3, "output": "linear", "beta": 0.03, "search_steps": 10}
+_OURS = {
+    **{"width": 16, "lr": 1e-3, "output": "linear", "beta": 0.03},
+    **{"search_steps": 10, "score_peak": 0.0},
+}
 _LENGTH = {"images": 3_000_000, "batch_size": 16}
 _TILES = {"size": 512, "tile": 128, "overlap": 0.75}
 
