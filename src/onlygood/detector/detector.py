@@ -1,7 +1,6 @@
 """The façade: a method, how pictures reach it, when it calls one anomalous, where it came from."""
 
 import html
-import math
 import operator
 import os
 import platform
@@ -756,10 +755,7 @@ def _thinned(records: list[health.Record]) -> list[health.Record]:
         ]
         # Counted from the end: the last one says how the run came out.
         kept += places[:: -(-(-len(places) // MAX_RECORDS) or 1)]
-    return [
-        {k: v for k, v in records[i].items() if not isinstance(v, float) or math.isfinite(v)}
-        for i in sorted(kept)
-    ]
+    return [records[i] for i in sorted(kept)]
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
