@@ -191,10 +191,8 @@ class Detector:
         method = registry.introduce(method)
         where = device_named(device)
         if ignore is not None:
-            settings = {
-                **(settings or {}),
-                "ignore": mask_text(_one_picture("ignore", ignore, True)),
-            }
+            text = mask_text(_one_picture("ignore", ignore, marks=True))
+            settings = {**(settings or {}), "ignore": text}
         if align is not None:
             usual = isinstance(align, str) and align == AUTO
             text = AUTO if usual else reference_text(_one_picture("align", align))
@@ -204,14 +202,13 @@ class Detector:
         source, words = _normal_pictures(pictures, layout)
         reporter.note(words)
         kept = remaining(source, leave_out)
-        n_left_out = len(source) - len(kept)
+        used, n_left_out = source.subset(kept), len(source) - len(kept)
         if n_left_out:
             reporter.note(f"left out, as was asked for: {n_left_out} of them")
         # By all pictures: which ones are kept aside must not decide how they are seen.
-        resolved = resolved._replace(
-            view=settled(resolved.view, source.subset(kept), registry.method_named(method))
-        )
-        told = remarks(resolved.view, source.subset(kept))
+        view = settled(resolved.view, used, registry.method_named(method))
+        resolved = resolved._replace(view=view)
+        told = remarks(view, used)
         for remark in told:
             reporter.note(remark)
         parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
@@ -331,7 +328,8 @@ class Detector:
                 strict_fpr=strict_fpr,
             )
             calibrated_on = CalibratedOn.of(survey)
-            told = (words, _seen(survey, self.learnt_from), _unread(survey))
+            unread = left_out([one.reason for one in survey.unreadable])
+            told = (words, _seen(survey, self.learnt_from), unread)
             provenance["calibration_pictures"] = "; ".join(filter(None, told))
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
@@ -672,10 +670,6 @@ def _copies(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
     )
 
 
-def _unread(survey: Survey) -> str:
-    return left_out([one.reason for one in survey.unreadable])
-
-
 def _circumstances(device: torch.device) -> dict[str, Any]:
     """When, with what and on what."""
     return {
@@ -698,7 +692,7 @@ def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tupl
     return source, f"{many(len(source), 'picture')}, all taken as normal"
 
 
-def _one_picture(name: str, given: Any, marks: bool = False) -> Pixels:
+def _one_picture(name: str, given: Any, *, marks: bool = False) -> Pixels:
     source = ImageSource.of(given)
     if len(source) != 1:
         raise DataError(f"{name} takes one picture, got {len(source)} pictures")
