@@ -5,6 +5,7 @@ import io
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from onlygood.core.text import cell, many
@@ -109,12 +110,13 @@ def merged(lists: Iterable[Iterable[str]]) -> list[str]:
 
 def without_empty(sheet: Sheet) -> Sheet:
     """Without columns that no row fills."""
-    kept = [i for i in range(len(sheet.columns)) if any(row[i] for row in sheet.rows)]
-    return Sheet(
-        sheet.title,
-        tuple(sheet.columns[i] for i in kept),
-        [tuple(row[i] for i in kept) for row in sheet.rows],
-    )
+    return _with(sheet, [any(column) for column in zip(*sheet.rows, strict=True)])
+
+
+def _with(sheet: Sheet, kept: Sequence[bool]) -> Sheet:
+    """With these columns alone."""
+    columns, *rows = (tuple(compress(row, kept)) for row in (sheet.columns, *sheet.rows))
+    return Sheet(sheet.title, columns, rows)
 
 
 # The page ----------------------------------------------------------------------------------------
@@ -166,13 +168,8 @@ def as_latex(lines: Sequence[Line]) -> str:
     found = []
     for where, tables in sheets(lines).items():
         for sheet in tables:
-            kept = [i for i, name in enumerate(sheet.columns) if name in IN_A_PAPER]
             if sheet is tables[0]:
-                sheet = Sheet(
-                    sheet.title,
-                    tuple(sheet.columns[i] for i in kept),
-                    [tuple(row[i] for i in kept) for row in sheet.rows],
-                )
+                sheet = _with(sheet, [name in IN_A_PAPER for name in sheet.columns])
             title = f"{', '.join(where)}. {sheet.title.removesuffix(':')}"
             found.append(sheet._replace(title=title).latex())
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(found) + "\n"
