@@ -251,81 +251,77 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
     return groups
 
 
+_OVERALL = (
+    *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
+    *("average precision", "max. balanced accuracy", METRICS["max_balanced_accuracy_by_kind"]),
+    *("FPR at 95 % TPR", "pixel AUROC", "AUPRO", "false alarms, promised", "found"),
+    *("defects found", "training, min", "scoring, images/s", "device", "remark"),
+)
+
+
 def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> Sheet:
-    columns = (
-        *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
-        *(
-            "average precision",
-            "max. balanced accuracy",
-            METRICS["max_balanced_accuracy_by_kind"],
-            "FPR at 95 % TPR",
-        ),
-        *("pixel AUROC", "AUPRO"),
-        *("false alarms, promised", "found", "defects found", "training, min"),
-        *("scoring, images/s", "device", "remark"),
-    )
     rows = [row for group in groups for row in _rows(group)]
     for (paper, table, method), found in figures.items():
-        given = {metric: _mean([f for f in found if f.metric == metric]) for metric in METRICS}
-        cells = dict.fromkeys(columns, "") | {
+        cells = {
             "method": f"{method}, as printed",
             "settings": f"{paper}, {table}",
             "classes": str(len([f for f in found if f.normal not in MEANS]) or ""),
             "remark": remarks(found[0]),
         }
-        cells |= {METRICS[metric]: value for metric, value in given.items()}
-        rows.append(tuple(cells.values()))
-    return without_empty(Sheet("Over all classes:", columns, rows))
+        for metric, words in METRICS.items():
+            cells[words] = _mean([f for f in found if f.metric == metric])
+        rows.append(cells)
+    whole = [tuple((dict.fromkeys(_OVERALL, "") | row).values()) for row in rows]
+    return without_empty(Sheet("Over all classes:", _OVERALL, whole))
 
 
-def _rows(group: _Group) -> Iterator[tuple[str, ...]]:
+def _rows(group: _Group) -> Iterator[dict[str, str]]:
+    """Cells of the table over all classes by the names of its columns."""
+
     def over(name: str) -> str:
         values = group.over_seeds(_entry(name))
         have = {line["class"] for line in group.lines if _entry(name)(line) is not None}
         of = f" ({len(have)} of {len(group.classes)})" if have < set(group.classes) else ""
         return f"{spread(values)}{of}" if values else ""
 
-    parts = group.lines[0]["parts"]
+    method, settings, schedule = group.name
+    classes = str(len(group.classes))
+    head = {"method": method, "settings": settings, "schedule": schedule, "classes": classes}
     seeds = len(group.over_seeds(_entry("auroc")))
+    parts = group.lines[0]["parts"]
+    # Of a score of one part there is nothing more to say.
+    shares = {name: group.over_seeds(_part(name)) for name in parts if len(parts) > 1}
     # Classes with fewer pictures to calibrate on have less to promise.
     promised = max((p for line in group.lines if (p := line.get("promised_fpr"))), default=None)
     seconds, rates = (
         [line[name] for line in group.lines if line[name] is not None]
         for name in ("training_seconds", "images_per_second")
     )
-    devices = merged([[_device(line)] for line in group.lines])
-    shares = {name: group.over_seeds(_part(name)) for name in parts}
-    yield (
-        *group.name,
-        str(len(group.classes)),
-        str(seeds) if seeds else "differ by class",
-        over("auroc"),
-        # Of a score of one part there is nothing more to say.
-        ", ".join(f"{name} {spread(values)}" for name, values in shares.items() if values)
-        if len(parts) > 1
-        else "",
-        *map(over, ("average_precision", "max_balanced_accuracy")),
-        *map(over, ("max_balanced_accuracy_by_kind", "fpr_at_95_tpr")),
-        *map(over, ("pixel_auroc", "aupro")),
-        "" if promised is None else f"at most {_rounded_up(promised):.3f}",
-        *map(over, ("false_positive_rate", "true_positive_rate")),
-        f"{statistics.mean(seconds) / 60:.1f}" if seconds else "",
-        f"{statistics.mean(rates):.0f}" if rates else "",
-        "; ".join(devices),
-        "",
-    )
+    yield head | {
+        "seeds": str(seeds) if seeds else "differ by class",
+        "AUROC": over("auroc"),
+        "AUROC of parts": ", ".join(f"{name} {spread(of)}" for name, of in shares.items() if of),
+        "average precision": over("average_precision"),
+        "max. balanced accuracy": over("max_balanced_accuracy"),
+        METRICS["max_balanced_accuracy_by_kind"]: over("max_balanced_accuracy_by_kind"),
+        "FPR at 95 % TPR": over("fpr_at_95_tpr"),
+        "pixel AUROC": over("pixel_auroc"),
+        "AUPRO": over("aupro"),
+        "false alarms, promised": f"at most {_rounded_up(promised):.3f}" if promised else "",
+        "found": over("false_positive_rate"),
+        "defects found": over("true_positive_rate"),
+        "training, min": f"{statistics.mean(seconds) / 60:.1f}" if seconds else "",
+        "scoring, images/s": f"{statistics.mean(rates):.0f}" if rates else "",
+        "device": "; ".join(merged([_device(line)] for line in group.lines)),
+    }
     best = group.over_seeds(_best)
     if best and all("curve" in line for line in group.lines):
-        counts = sorted(
-            {len(line["curve"]["points"]) for line in group.lines if _best(line) is not None}
+        counts = {len(line["curve"]["points"]) for line in group.lines if _best(line) is not None}
+        remark = (
+            f"the best of {' or '.join(map(str, sorted(counts)))} budgets, chosen by the AUROC on "
+            "the test pictures: flatters, for comparison with those who chose so"
         )
-        points = " or ".join(map(str, counts))
-        empty = [""] * 13
-        words = (
-            f"the best of {points} budgets, chosen by the AUROC on the test pictures: flatters, "
-            "for comparison with those who chose so"
-        )
-        yield (*group.name, str(len(group.classes)), str(len(best)), spread(best), *empty, words)
+        yield head | {"seeds": str(len(best)), "AUROC": spread(best), "remark": remark}
 
 
 def _by_class(
