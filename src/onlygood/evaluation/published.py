@@ -21,7 +21,7 @@ STANDS_FOR = {"mnist-5k": "mnist"}
 
 
 class Figure(NamedTuple):
-    """A figure as it is printed."""
+    """A figure as it is printed: a line of the file."""
 
     paper: str
     table: str
@@ -239,17 +239,5 @@ def remarks(figure: Figure) -> str:
 @cache
 def _figures() -> tuple[Figure, ...]:
     text = resources.files(__package__).joinpath("published.csv").read_text("utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return tuple(
-        Figure(
-            row["paper"],
-            row["table"],
-            row["dataset"],
-            row["protocol"],
-            row["metric"],
-            row["method"],
-            row["class"],
-            float(row["value"]),
-        )
-        for row in rows
-    )
+    _, *rows = csv.reader(text.splitlines())
+    return tuple(Figure._make([*names, float(value)]) for *names, value in rows)
