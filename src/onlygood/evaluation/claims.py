@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import product
 from typing import Any, NamedTuple
 
 from onlygood.core.settings import Training, View
@@ -307,26 +308,19 @@ def _found(
     names = {*claim.better.settings, *claim.worse.settings, *claim.idle}
     found: dict[tuple[str, str, str, str], list[_Cells]] = {}
     ours_to_be, theirs_to_be = (
-        [line for line in lines if line["method"] == (side.method or claim.method)]
+        [line for line in lines if _is_of(claim, side, line)]
         for side in (claim.better, claim.worse)
     )
-    for worse in theirs_to_be:
-        if not _matches(worse, claim.worse.settings):
+    for worse, better in product(theirs_to_be, ours_to_be):
+        if not _is_pair(claim, names, better, worse):
             continue
-        for better in ours_to_be:
-            if not _is_pair(claim, names, better, worse):
-                continue
-            ours, theirs = (
-                _figure(line, side, claim.metric)
-                for line, side in ((better, claim.better), (worse, claim.worse))
-            )
-            if ours is None or theirs is None:
-                continue
-            key = (
-                *(better["dataset"], better["protocol"]),
-                *(better["config_hash"], worse["config_hash"]),
-            )
-            found.setdefault(key, []).append(_Cells(better, worse, Pair(ours, theirs)))
+        ours = _figure(better, claim.better, claim.metric)
+        theirs = _figure(worse, claim.worse, claim.metric)
+        if ours is None or theirs is None:
+            continue
+        where = better["dataset"], better["protocol"]
+        key = (*where, better["config_hash"], worse["config_hash"])
+        found.setdefault(key, []).append(_Cells(better, worse, Pair(ours, theirs)))
     # Equal words can stand for other settings, as in the tables; equal hashes, too.
     told = {
         key: [(cells, _words(cells[0], changed)) for cells, changed in parted(equal, _resolved)]
@@ -373,16 +367,18 @@ def _words(cells: _Cells, changed: Mapping[tuple[bool, str], Any]) -> str:
     return f"{ours}, against {theirs}" if two else ours
 
 
-def _matches(line: Line, settings: Mapping[str, Value]) -> bool:
+def _is_of(claim: Claim, side: Side, line: Line) -> bool:
     resolved = line["resolved"]
-    return bool(resolved) and settings.items() <= {k: resolved.get(k) for k in settings}.items()
+    return (
+        line["method"] == (side.method or claim.method)
+        and bool(resolved)
+        and side.settings.items() <= {k: resolved.get(k) for k in side.settings}.items()
+    )
 
 
 def _is_pair(claim: Claim, names: set[str], better: Line, worse: Line) -> bool:
     same = ("dataset", "protocol", "class", "seed")
     if any(better[name] != worse[name] for name in same):
-        return False
-    if not _matches(better, claim.better.settings):
         return False
     # What only the worse side names is another value on the better one.
     if any(
