@@ -27,7 +27,7 @@ from onlygood.evaluation.paper_tables import (
 )
 from onlygood.evaluation.protocols import Tasks, open_tasks
 from onlygood.evaluation.published import MEANS, remarks
-from onlygood.evaluation.records import WHOLE, Key, Line, key_of
+from onlygood.evaluation.records import WHOLE, Key, Line, in_words, key_of
 from onlygood.evaluation.tables import MANY, METRICS, Sheet, merged, spread, without_empty
 from onlygood.methods import METHODS
 
@@ -411,17 +411,12 @@ def _ours(
     part = "".join(dict.fromkeys(f", {p.way.part} of the score" for p, _ in found if p.way.part))
     yield (
         mine[0].row.printed or "mean picture",
-        "; ".join(merged([_settings(line)] for _, line in found)) + part,
+        "; ".join(merged([f"{line['method']}:{in_words(line)}"] for _, line in found)) + part,
         "; ".join(merged([line["schedule"]] for _, line in found)),
         str(len(by_seed)),
         *values,
         "; ".join(merged(_remarks(p) for p, _ in found)),
     )
-
-
-def _settings(line: Line) -> str:
-    said = (f"{name}={value}" for name, value in line["settings"].items())
-    return ", ".join([f"{line['method']}:{line['preset']}", *said])
 
 
 def _remarks(planned: Planned) -> list[str]:
