@@ -151,9 +151,7 @@ def _of_set(name: str, folder: Path | None) -> tuple[int, ...]:
 
 # Rows --------------------------------------------------------------------------------------------
 
-FLOOR = Row(
-    "", [Way("mean_picture:texture", classes=TEXTURES), Way("mean_picture:small", classes=())]
-)
+FLOOR = Row("", [Way("mean_picture:texture", classes=TEXTURES), Way("mean_picture:small")])
 """Stands below the rows of every table, printed in none: what has learnt is above it."""
 
 _AUTOENCODER = "networks, size and length are ours"

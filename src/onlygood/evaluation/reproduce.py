@@ -199,11 +199,7 @@ def _planned(
     lacking: Collection[str],
     said: Mapping[str, Mapping[str, object]],
 ) -> Planned:
-    """A cell of a row.
-
-    Raises:
-        ConfigError: what was said does not fit.
-    """
+    """A cell of a row."""
     method, _, preset = way.preset.partition(":")
     stands_in = way.weights in lacking
     cell = Cell(
