@@ -94,19 +94,19 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         )
     data = labelled_pictures(pictures, labels, normal)
     began = time.perf_counter()
-    results, pixels = _results(detector, data)
+    results, (pixel_auroc, aupro) = _results(detector, data)
     seconds = time.perf_counter() - began
-    good = [i for i, result in enumerate(results) if result.error is None]
-    labels = data.labels[good]
+    readable = [i for i, result in enumerate(results) if result.error is None]
+    labels = data.labels[readable]
     if labels.all() or not labels.any():
         raise DataError(
             f"{data.description}: {_readable(labels)} can be read; evaluation needs both kinds"
         )
-    scores = np.array([results[i].score for i in good])
-    names = list(results[good[0]].parts)
-    decisions = np.array([results[i].decision for i in good])
+    scores = np.array([results[i].score for i in readable])
+    n_normal = int((~labels).sum())
+    decisions = np.array([results[i].decision for i in readable])
     rates = metrics.rates(labels, decisions)
-    kinds = [data.kinds[i] if label else "good" for i, label in zip(good, labels, strict=True)]
+    kinds = [data.kinds[i] if label else "good" for i, label in zip(readable, labels, strict=True)]
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
         average_precision=metrics.average_precision(labels, scores),
@@ -119,18 +119,18 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         promise=check_promise(
             detector.calibration,
             int((decisions[~labels] != "normal").sum()),
-            int((~labels).sum()),
+            n_normal,
             calibrated_on(detector.calibration, scores[~labels]),
         ),
         parts={
-            name: metrics.auroc(labels, np.array([results[i].parts[name] for i in good]))
-            for name in names
+            name: metrics.auroc(labels, np.array([results[i].parts[name] for i in readable]))
+            for name in results[readable[0]].parts
         },
-        pixel_auroc=pixels[0],
-        aupro=pixels[1],
-        n_normal=int((~labels).sum()),
+        pixel_auroc=pixel_auroc,
+        aupro=aupro,
+        n_normal=n_normal,
         n_anomalous=int(labels.sum()),
-        n_unreadable=len(results) - len(good),
+        n_unreadable=len(results) - len(readable),
         images_per_second=len(results) / seconds,
         description=data.description,
         results=results,
