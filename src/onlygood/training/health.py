@@ -171,8 +171,7 @@ def _dead(records: Sequence[Record]) -> list[str]:
 def _unlearned(records: Sequence[Record]) -> list[str]:
     complaints = []
     for name in _reconstructions(records):
-        ends = _ends(records, name)
-        if ends and ends[1] > 0.9 * ends[0]:
+        if (ends := _ends(records, name)) and ends[1] > 0.9 * ends[0]:
             # What rises goes too far with each step, or something else moves it.
             how = "lower" if ends[1] > 1.1 * ends[0] else "higher"
             complaints.append(
@@ -201,21 +200,22 @@ that in words."""
 def _collapsed(records: Sequence[Record]) -> list[str]:
     complaints = []
     for name in names(records):
-        ends = _ends(records, name)
-        for entry, (least, seen, meaning) in ALIKE.items():
-            if name.endswith("/" + entry) and ends and ends[1] < least:
-                when, change = "", "take a lower"
-                if ends[0] < least:
-                    # Rates may be too low as well, or steps too few.
-                    when, change = ", as at first", "train longer, or take another"
-                    if entry != "diversity":  # Pictures that are equal have equal codes.
-                        meaning += ", or the pictures to learn from are all alike"
-                    meaning += ", or nothing is learnt yet"
-                complaints.append(
-                    f"{seen} ({name} is {ends[1]:.2g}{when}): {meaning}; {change} learning rate, "
-                    "another seed or, where there are such weights, a stronger penalty or more "
-                    "weight on consistency"
-                )
+        entry, ends = name.rpartition("/")[2], _ends(records, name)
+        if entry not in ALIKE or ends is None or ends[1] >= ALIKE[entry][0]:
+            continue
+        least, seen, meaning = ALIKE[entry]
+        when, change = "", "take a lower"
+        if ends[0] < least:
+            # Rates may be too low as well, or steps too few.
+            when, change = ", as at first", "train longer, or take another"
+            if entry != "diversity":  # Pictures that are equal have equal codes.
+                meaning += ", or the pictures to learn from are all alike"
+            meaning += ", or nothing is learnt yet"
+        complaints.append(
+            f"{seen} ({name} is {ends[1]:.2g}{when}): {meaning}; {change} learning rate, another "
+            "seed or, where there are such weights, a stronger penalty or more weight on "
+            "consistency"
+        )
     for name in names(records):
         if name.endswith("/real"):
             real, fake = _ends(records, name), _ends(records, name[:-4] + "fake")
