@@ -234,7 +234,6 @@ class _Run:
         self.stages: Sequence[Stage] = ()
         self.plan = self._plan_for(images, 0)
         self.anomalous = anomalous if anomalous is not None and len(anomalous) else None
-        self.anomalous_plan = self._plan_for(self.anomalous, 1) if self.anomalous else None
         self.at = _Position()
         self.log = health.Log(None)
         self.movers: list[_Mover] = []
@@ -354,15 +353,13 @@ class _Run:
         self._set_up(stage, saved)
         self.reporter.start(stage.name)
         self.stream = self.images.batches(self.plan.picks(self.at.batches))
-        if self.anomalous is not None and self.anomalous_plan is not None:
-            self.anomalous_stream = self.anomalous.batches(
-                self.anomalous_plan.picks(self.at.batches)
-            )
-        clock = _Clock(self.at)
+        if self.anomalous is not None:
+            known = self._plan_for(self.anomalous, 1)
+            self.anomalous_stream = self.anomalous.batches(known.picks(self.at.batches))
+        clock, at, training = _Clock(self.at), self.at, self.training
         while (spent := distributed.agreed(self._spent(stage))) < WHOLE:
             terms = self._step(stage, spent)
             clock.tick()
-            at, training = self.at, self.training
             if self.averager is not None:
                 self.averager.update(at.step)
             if at.step == 1 or at.step % training.log_every == 0:
@@ -384,7 +381,7 @@ class _Run:
         # A loss may have filled buffers by its own part of each batch. From here on there is one
         # network: the next stage, what is fitted to it and the calibration are of the one saved.
         distributed.broadcast(self.method.buffers())
-        if self.averager is not None or self.at.step % self.training.validate_every:
+        if self.averager is not None or at.step % training.validate_every:
             self._validate(stage)
         self.reporter.finish()
 
@@ -393,9 +390,8 @@ class _Run:
         self.movers = []
         for update in stage.updates:
             parameters = [p for module in update.trains for p in module.parameters()]
-            optimizer = built(update)
-            mover = _Mover(update, optimizer, parameters, rule_of(update, parameters))
-            self.movers.append(mover)
+            rule = rule_of(update, parameters)
+            self.movers.append(_Mover(update, built(update), parameters, rule))
         self.averager = Averager(stage.ema) if stage.ema is not None else None
         if saved is not None:
             with _of_this_method(self.last_checkpoint):
@@ -489,8 +485,7 @@ class _Run:
 
     def _gradients(self, mover: _Mover, number: int, repetition: int) -> Loss:
         """Loss and gradients of one update, averaged over processes."""
-        for parameter in self.method.parameters():
-            parameter.requires_grad_(False)
+        self.method.requires_grad_(False)
         for parameter in mover.parameters:
             parameter.requires_grad_(True)
         batch = self._batch(mover.update, number, repetition)
