@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from onlygood.core.digest import digest
 from onlygood.core.errors import ConfigError, ModelFileError
@@ -123,8 +123,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     whole = optimizer.state_dict()
     whole["state"] = state
     optimizer.load_state_dict(whole)
-
-
-def method_tensors(method: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of a method: `method.NAME`."""
-    return {f"method.{name}": tensor for name, tensor in method.state_dict().items()}

@@ -687,7 +687,7 @@ class _Run:
 
     def _written(self, path: Path) -> bool:
         """Write a checkpoint, unless it holds what is no number."""
-        tensors = checkpoints.method_tensors(self.method)
+        tensors = {f"method.{name}": t for name, t in self.method.state_dict().items()}
         for mover in self.movers:
             tensors |= checkpoints.optimizer_tensors(mover.update.name, mover.optimizer)
         if self.averager is not None:
