@@ -51,15 +51,11 @@ class Batch:
 
     def normals(self, *shape: int) -> Tensor:
         """Standard normal draws, `(B, *shape)`: a row for each normal image."""
-        return self._mine(
-            torch.randn(self._rows, *shape, generator=self.generator, device=self.generator.device)
-        )
+        return self._drawn(torch.randn, shape)
 
     def uniforms(self, *shape: int) -> Tensor:
         """Draws uniform on [0, 1), `(B, *shape)`: a row for each normal image."""
-        return self._mine(
-            torch.rand(self._rows, *shape, generator=self.generator, device=self.generator.device)
-        )
+        return self._drawn(torch.rand, shape)
 
     def whole(self, rows: Tensor) -> Tensor:
         """The rows of all processes, each with as many, in the order of a single process's batch.
@@ -69,13 +65,10 @@ class Batch:
         """
         return self.gather(rows)
 
-    @property
-    def _rows(self) -> int:
-        return len(self.normal) * self.world
-
-    def _mine(self, draws: Tensor) -> Tensor:
-        n = len(self.normal)
-        return draws[self.rank * n : (self.rank + 1) * n].to(self.normal.device)
+    def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        n, random = len(self.normal), self.generator
+        whole = draw(n * self.world, *shape, generator=random, device=random.device)
+        return whole[self.rank * n : (self.rank + 1) * n].to(self.normal.device)
 
 
 BatchOf = Literal["fresh", "shared", "same"]
