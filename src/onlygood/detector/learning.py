@@ -123,8 +123,7 @@ def learn(
             on_error="skip",
         )
 
-    stores = [store(source) for source in (train, validation, anomalous)]
-    normal, watching, known = stores
+    normal, watching, known = map(store, (train, validation, anomalous))
     if normal is None:
         raise DataError("there are no pictures to train on; give at least one normal picture")
     watched = f", {len(watching)} to watch training" if watching is not None else ""
@@ -136,8 +135,7 @@ def learn(
     reporter.start("reading pictures")
     filled = normal.fill(lambda n: reporter.advance(n / len(train), 0.0, {}))
     reporter.finish()
-    unreadable = list(filled.unreadable)
-    unreadable += [p for other in (watching, known) if other for p in other.fill().unreadable]
+    unreadable = [p for s in (normal, watching, known) if s for p in s.fill().unreadable]
     measured = (watching,) if any(stage.visits == "held_out" for stage in stages) else ()
     facts = {
         "method": method,
@@ -364,7 +362,7 @@ def _memory(store: PictureStore, network: Method, training: Training) -> str:
     kept = (
         "kept in memory"
         if store.cached
-        else (f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}")
+        else f"read from disk as needed, as they exceed cache_gib={training.cache_gib:g}"
     )
     trained = f" and networks of {weights:,} weights" if weights else ""
     return f"about {mib:,.0f} MiB for pictures ({kept}){trained}"
