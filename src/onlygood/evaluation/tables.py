@@ -61,7 +61,7 @@ def sheets(lines: Sequence[Line]) -> dict[tuple[str, str], list[Sheet]]:
     Figures are the mean ± the standard deviation (over n - 1) over seeds. One over all classes is,
     for each seed that has been run on all classes that are there, the mean over these.
     """
-    wheres = sorted({(line["dataset"], line["protocol"]) for line in lines})
+    wheres = sorted(set(map(_where, lines)))
     return {where: _of(where, [x for x in lines if _where(x) == where]) for where in wheres}
 
 
@@ -429,7 +429,7 @@ def _difference(finding: Finding) -> tuple[str, ...]:
 
 def _in_markdown(text: str) -> str:
     """A cell; its own bars and line ends would make several of it."""
-    return " ".join(text.split("\n")).replace("|", "\\|")
+    return text.replace("\n", " ").replace("|", "\\|")
 
 
 def _in_latex(text: str) -> str:
