@@ -192,7 +192,7 @@ class Stage(Settings):
 
     `simultaneous` takes the gradients of all updates first and then makes all steps;
     `alternating` lets each update see the steps of those before it. A stage without updates runs
-    `before` alone: that is how a method without gradient steps learns.
+    `before` and `after` alone: that is how a method without gradient steps learns.
     """
 
     name: str

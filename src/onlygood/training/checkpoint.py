@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
     """`method.*`, `optimizer.UPDATE.*`, `ema.*`."""
     facts: dict[str, Any]
-    """Fingerprint, budget and position of the run, sizes of first losses, log."""
+    """Fingerprint, budget and position of the run, sizes of first losses, balances, log."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose names begin with `prefix.`, without it."""
