@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -203,7 +203,7 @@ def run(
     """
     # Under torchrun all processes run the same cells, and know of each other from here on.
     distributed.start()
-    opened: tuple[str, Task] | None = None
+    task_of = lru_cache(1)(tasks.task)  # Cells that follow are mostly of one class.
     features = SharedFeatures() if share_features else None
     for one in due(cells, results, curve=curve, say=say):
         cell = one.cell
@@ -216,14 +216,11 @@ def run(
                 say(f"{one.words}: is there")
                 continue
             say(f"{one.words}: {_schedule(cell, _takes_steps(cell.method, cell.resolved))}")
-            if opened is None or opened[0] != cell.normal:
-                opened = cell.normal, tasks.task(cell.normal)
+            task = task_of(cell.normal)
             kept = tracking(tracker, cell.title, reporter or Silent())
             try:
                 with sharing(features), kept as heard:
-                    line = run_cell(
-                        cell, opened[1], curve=one.curve, run_dir=one.folder, reporter=heard
-                    )
+                    line = run_cell(cell, task, curve=one.curve, run_dir=one.folder, reporter=heard)
                     if share_features:
                         line |= dict.fromkeys(TIMES)
                     heard.keep_cell(line)
