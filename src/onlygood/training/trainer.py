@@ -230,10 +230,10 @@ class _Run:
     ) -> None:
         self.trainer, self.training, self.device = trainer, trainer.training, trainer.device
         self.reporter = trainer.reporter
-        self.method, self.images, self.validation = method, images, validation
+        self.method, self.images = method, images
+        self.validation, self.anomalous = validation or None, anomalous or None
         self.stages: Sequence[Stage] = ()
         self.plan = self._plan_for(images, 0)
-        self.anomalous = anomalous if anomalous is not None and len(anomalous) else None
         self.at = _Position()
         self.log = health.Log(None)
         self.movers: list[_Mover] = []
@@ -311,7 +311,7 @@ class _Run:
         """One pass over the views that the stage visits, in eval mode and without gradients."""
         name = stage.name
         pictures, plan = self.images, self.plan
-        if stage.visits == "held_out" and self.validation is not None and len(self.validation):
+        if stage.visits == "held_out" and self.validation is not None:
             pictures, plan = self.validation, self._validation_plan(self.validation)
         self.reporter.start(name)
         self.method.eval()
@@ -598,7 +598,7 @@ class _Run:
 
         Not of a method that searches: a look would take longer than the steps between two.
         """
-        if self.validation is None or not len(self.validation) or self.method.searches:
+        if self.validation is None or self.method.searches:
             return
         self.method.eval()
         sums: dict[str, float] = {}
