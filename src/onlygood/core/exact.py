@@ -3,35 +3,21 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import final
 
 import torch
 
-
-@final
-class _Inside:
-    """How many threads are in the context, and how the switch was before."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._before = False
-
-    def enter(self) -> None:
-        with self._lock:
-            if not self._count:
-                self._before = torch.backends.cudnn.allow_tf32
-                torch.backends.cudnn.allow_tf32 = False
-            self._count += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                torch.backends.cudnn.allow_tf32 = self._before
+from onlygood.core.threads import InCommon
 
 
-_INSIDE = _Inside()
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+_EXACT = InCommon(_without_tf32, threading.Lock())
 
 
 @contextmanager
@@ -47,8 +33,5 @@ def exactly(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    _INSIDE.enter()
-    try:
+    with _EXACT:
         yield
-    finally:
-        _INSIDE.leave()

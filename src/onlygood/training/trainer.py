@@ -10,11 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn, final
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from onlygood.core.settings import Budget, Training
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Progress, Shared, Stage, Update
 from onlygood.core.terms import Loss
+from onlygood.core.threads import InCommon
 from onlygood.training import checkpoint as checkpoints
 from onlygood.training import distributed, health
 from onlygood.training.ema import Averager, running_statistics
@@ -769,45 +770,16 @@ def _falling(start: float, spent: float) -> float:
     return (1 - spent) / (1 - start) if spent > start else 1.0
 
 
-@final
-class _Fence:
-    """Puts the global random state back when all runs that change it are over.
-
-    Those of several threads need not end in the order in which they began.
-    """
-
-    def __init__(self) -> None:
-        self._runs = 0
-        self._before: AbstractContextManager[None] = nullcontext()
-
-    def enter(self) -> None:
-        with randomness.STATE:
-            if not self._runs:
-                devices: Sequence[int] = range(torch.cuda.device_count())
-                self._before = torch.random.fork_rng(devices)
-                self._before.__enter__()
-            self._runs += 1
-
-    def leave(self) -> None:
-        with randomness.STATE:
-            self._runs -= 1
-            if not self._runs:
-                self._before.__exit__(None, None, None)
-
-
-_FENCE = _Fence()
+_FENCE = InCommon(lambda: torch.random.fork_rng(range(torch.cuda.device_count())), randomness.STATE)
 
 
 @contextmanager
 def _seeded_globally(seed: int) -> Iterator[None]:
     """Fence the global random state: what the run does to it ends with the run."""
-    _FENCE.enter()
-    try:
+    with _FENCE:
         with randomness.STATE:  # Not while another thread draws.
             _seed_globally(seed_of(seed))
         yield
-    finally:
-        _FENCE.leave()
 
 
 def _seed_globally(seed: int) -> None:
