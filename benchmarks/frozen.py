@@ -75,8 +75,7 @@ class Few:
 
     def words(self) -> tuple[str, ...]:
         """A row of a table."""
-        pixels = spread(self.pixel_aurocs) if self.pixel_aurocs else ""
-        return self.method, str(self.pictures), spread(self.aurocs), pixels
+        return self.method, str(self.pictures), spread(self.aurocs), spread(self.pixel_aurocs)
 
 
 @dataclass(frozen=True, kw_only=True)

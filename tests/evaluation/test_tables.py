@@ -29,7 +29,7 @@ def overall(
 
 def test_mean_and_deviation() -> None:
     assert spread([0.5, 0.7]) == "0.600 ± 0.141"
-    assert spread([0.5]) == "0.500"
+    assert (spread([0.5]), spread([])) == ("0.500", "")
 
 
 def test_times_of_a_shared_device_are_marked() -> None:

@@ -399,11 +399,11 @@ def _ours(
     cell = mine[0].cell
     usual = plan.tasks[cell.protocol, cell.dataset].usual
     over = {"texture_mean": TEXTURES, "object_mean": OBJECTS, "mean": usual}
-    values = [_spread([seed[one] for seed in by_seed.values() if one in seed]) for one in columns]
+    values = [spread([seed[one] for seed in by_seed.values() if one in seed]) for one in columns]
     for name in means:
         wanted = {(cell.dataset, normal) for normal in over[name]}
         whole = [seed for seed in by_seed.values() if wanted <= seed.keys()]
-        values.append(_spread([statistics.mean(seed[one] for one in wanted) for seed in whole]))
+        values.append(spread([statistics.mean(seed[one] for one in wanted) for seed in whole]))
     part = "".join(dict.fromkeys(f", {p.way.part} of the score" for p, _ in found if p.way.part))
     yield (
         mine[0].row.printed or "mean picture",
@@ -418,7 +418,3 @@ def _ours(
 def _remarks(planned: Planned) -> list[str]:
     stands_in = f"without {planned.way.weights}" if planned.stands_in else ""
     return [words for words in (planned.way.remark, stands_in) if words]
-
-
-def _spread(values: Sequence[float]) -> str:
-    return spread(values) if values else ""

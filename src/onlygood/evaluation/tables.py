@@ -84,7 +84,9 @@ def claims_sheet(lines: Sequence[Line]) -> Sheet:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (over n - 1); a single value stands alone."""
+    """Mean ± standard deviation (over n - 1); a single value stands alone, and none is nothing."""
+    if not values:
+        return ""
     mean = f"{statistics.mean(values):.3f}"
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
@@ -406,8 +408,6 @@ def _rounded_up(bound: float) -> float:
 
 
 def _counted(values: Sequence[float]) -> str:
-    if not values:
-        return ""
     return spread(values) + (f" ({len(values)})" if len(values) > 1 else "")
 
 
