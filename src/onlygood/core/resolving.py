@@ -229,9 +229,8 @@ def _convert(name: str, value: object, annotation: Any) -> object:
     """`value` as the annotation wants it; strings are parsed, other values are checked."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        if value is None or value == "none":
-            if type(None) in arguments:
-                return None
+        if type(None) in arguments and (value is None or value == "none"):
+            return None
         inner = [argument for argument in arguments if argument is not type(None)]
         if len(inner) != 1:
             raise ConfigError(f"setting {name} is declared as {annotation}, which is not supported")
@@ -285,10 +284,9 @@ def _convert_scalar(name: str, value: object, kind: Any) -> object:
             return value.lower() in _TRUE
     # A bool is an int in Python, but nobody who writes true means 1; numpy's numbers are Real, too.
     if kind in (int, float) and not isinstance(value, bool) and isinstance(value, Real | str):
-        if kind is int:
+        if kind is int and isinstance(value, Integral | str):
             with suppress(ValueError):  # Exactly, where it is written as one.
-                if isinstance(value, Integral | str):
-                    return int(value)
+                return int(value)
         try:
             number = float(value)
         except (ValueError, OverflowError):
