@@ -748,7 +748,7 @@ def _thinned(records: list[health.Record]) -> list[health.Record]:
             if validation == any(name.startswith("validation/") for name in record)
         ]
         # Counted from the end: the last one says how the run came out.
-        kept += places[:: -(-(-len(places) // MAX_RECORDS) or 1)]
+        kept += places[:: -max(1, -(-len(places) // MAX_RECORDS))]
     return [records[i] for i in sorted(kept)]
 
 
