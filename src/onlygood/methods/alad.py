@@ -53,8 +53,8 @@ from onlygood.networks.convolutional import (
     PairCritic,
     Style,
     Trunk,
-    widths,
 )
+from onlygood.networks.sizes import halvings_to
 
 GAME = GAMES["non_saturating"]
 
@@ -125,7 +125,7 @@ class ALAD(Method):
         trunk = Style(std=0.01, spectral=c.spectral, first_norm=False)
         dense = Style(std=0.01, spectral=c.spectral, norm="none", dropout=0.2)
         of_two = Style(std=0.01, spectral=c.spectral, norm="none", dropout=0.2, kernel=5)
-        halvings = len(widths(shape, c.critic_width)) - 1
+        halvings = halvings_to(8, shape, "alad")
         self.encoder = Encoder(shape, c.latent, c.width, encoder)
         self.generator = Generator(shape, c.latent, c.width, plain)
         self.d_xz = PairCritic(

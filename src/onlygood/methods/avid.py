@@ -18,7 +18,6 @@ Departures from the authors' code:
 - The map of regions is not cut off at 0 and 1 before it is compared.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, final
@@ -46,7 +45,7 @@ from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l1_map, l1_mean, l2_mean, relative_spread
 from onlygood.networks.convolutional import MapCritic, Style, Trunk, UNet
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 DISCRIMINATOR = Style(norm="none", slope=0.0, std=0.0)
 REGIONS = 8
@@ -114,7 +113,7 @@ class AVID(Method):
     def __init__(self, config: AVIDConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         c = self.config = config
-        halvings = int(math.log2(power_of_two(shape, "avid") // REGIONS))
+        halvings = halvings_to(REGIONS, shape, "avid")
         self.inpainter = UNet(shape, c.width, output=c.output)
         self.discriminator = MapCritic(
             Trunk(shape, c.width, DISCRIMINATOR, halvings=halvings), DISCRIMINATOR

@@ -19,7 +19,6 @@ Departures from the authors' code: none known; none was published. Of others' co
 adds one loss of D to the total, which the generator then lowers as well; here each has its own.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, final
@@ -54,7 +53,7 @@ from onlygood.losses.ssim import ssim
 from onlygood.networks.bergmann import Posterior
 from onlygood.networks.convolutional import Generator, ImageCritic, Style, Trunk
 from onlygood.networks.modes import evaluating
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 STYLE = Style(first_norm=False)
 GAME = GAMES["non_saturating"]
@@ -125,7 +124,7 @@ class MapEncoder(nn.Module):
 
     def __init__(self, shape: InputShape, latent: int, width: int) -> None:
         super().__init__()
-        halvings = int(math.log2(power_of_two(shape, "cavga") // SIDE))
+        halvings = halvings_to(SIDE, shape, "cavga")
         self.trunk = Trunk(shape, width, STYLE, halvings=halvings)
         self.mean = nn.Conv2d(self.trunk.channels, latent, 1)
         self.log_variance = nn.Conv2d(self.trunk.channels, latent, 1)

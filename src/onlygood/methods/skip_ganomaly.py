@@ -24,7 +24,6 @@ Departures from the authors' code:
   are not scaled by those of a test set; the last weights count, not those with the best AUROC.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -47,7 +46,7 @@ from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_mean, l2_map, l2_mean, relative_spread
 from onlygood.networks.convolutional import ImageCritic, Style, Trunk, UNet
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 STYLE = Style(first_norm=False)
 GAME = GAMES["non_saturating"]
@@ -92,7 +91,7 @@ class SkipGANomaly(Method):
     def __init__(self, config: SkipGANomalyConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         c = self.config = config
-        to_a_point = int(math.log2(power_of_two(shape, "Skip-GANomaly's")))
+        to_a_point = halvings_to(1, shape, "Skip-GANomaly's")
         self.generator = UNet(shape, c.width, STYLE, halvings=to_a_point)
         self.discriminator = ImageCritic(Trunk(shape, c.width, STYLE), STYLE, features=c.latent)
 

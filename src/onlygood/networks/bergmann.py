@@ -8,7 +8,6 @@ times a unit, there 32. Images of 256 px have one more halving of the first widt
 First weights are Glorot's, for leaky ReLU: with PyTorch's, biases drown what is in the image.
 """
 
-import math
 from itertools import pairwise
 from typing import NamedTuple, final
 
@@ -17,7 +16,7 @@ from torch import nn
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
 from onlygood.networks.convolutional import Output, bounded
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 SIDE = 8
 """Of the maps that a code is made of."""
@@ -48,7 +47,7 @@ class _Layer(NamedTuple):
 
 def _layers(shape: InputShape) -> list[_Layer]:
     """All layers but the one that makes the code."""
-    outer = int(math.log2(power_of_two(shape, "bergmann") // SIDE)) - 2
+    outer = halvings_to(SIDE, shape, "bergmann") - 2
     return [
         *[_Layer(1, halves=True)] * outer,
         *(_Layer(1), _Layer(2, halves=True)),

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 SIDE = 4
 """Side of the smallest feature maps, where nothing else is said."""
@@ -67,14 +67,15 @@ class Style:
     """Weights are normal(0, std) at first, and biases 0; 0: as PyTorch draws them."""
 
 
-def widths(shape: InputShape, width: int) -> list[int]:
-    """Channels behind each halving down to a side of 4, from the image inwards.
+def widths(shape: InputShape, width: int, halvings: int | None = None) -> list[int]:
+    """Channels behind each halving, from the image inwards; None: down to a side of 4.
 
     Raises:
-        ShapeError: the shape is not square, or its side not a power of two from 32 up.
+        ShapeError: `halvings` is None and the shape not square, or its side not a power of two
+            from 32 up.
     """
-    side = power_of_two(shape, "convolutional")
-    return _widths(width, int(math.log2(side // SIDE)))
+    n = halvings_to(SIDE, shape, "convolutional") if halvings is None else halvings
+    return [width * min(2**i, 8) for i in range(n)]
 
 
 @runtime_checkable
@@ -117,7 +118,7 @@ class Trunk(nn.Module):
         """
         super().__init__()
         style = style or Style()
-        channels = [shape.channels, *_inwards(shape, width, halvings)]
+        channels = [shape.channels, *widths(shape, width, halvings)]
         last = channels[-1]
         finish = _activated(last, style) if style.block == "residual" else []
         self.blocks = nn.Sequential(
@@ -213,7 +214,7 @@ class UNet(nn.Module):
         """
         super().__init__()
         style = style or Style()
-        channels = _inwards(shape, width, halvings)
+        channels = widths(shape, width, halvings)
         point = shape.height >> len(channels) == 1  # A single number cannot be normalised.
         self.down = nn.ModuleList(
             _down(a, b, style, first=i == 0, norm=not (point and i == len(channels) - 1))
@@ -448,14 +449,6 @@ def linear(
     """A dense layer; `inwards` are those that a style's spectral normalisation is of."""
     layer = _drawn(nn.Linear(inputs, outputs, bias), style)
     return _spectral(layer, style) if inwards else layer
-
-
-def _inwards(shape: InputShape, width: int, halvings: int | None) -> list[int]:
-    return widths(shape, width) if halvings is None else _widths(width, halvings)
-
-
-def _widths(width: int, halvings: int) -> list[int]:
-    return [width * min(2**i, 8) for i in range(halvings)]
 
 
 def _down(inputs: int, outputs: int, style: Style, *, first: bool, norm: bool = True) -> nn.Module:

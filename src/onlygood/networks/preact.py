@@ -10,7 +10,6 @@ Layers and parameter counts follow Tables 1 to 4 of the supplement of Tuluptceva
 arXiv:1909.05904, first weights the authors' code; see `docs/methods/piad.md`.
 """
 
-import math
 from itertools import pairwise
 from typing import Literal
 
@@ -20,7 +19,7 @@ from torch import nn
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.networks.convolutional import SIDE, FeatureMaps, ResidualBlock
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
@@ -35,8 +34,8 @@ def widths(shape: InputShape, width: int, doublings: int = 0) -> list[int]:
     Raises:
         ShapeError: the shape is not square, or its side not a power of two from 32 up.
     """
-    side = power_of_two(shape, "pre-activation")
-    return [width * 2 ** min(i, doublings) for i in range(int(math.log2(side // SIDE)))]
+    halvings = halvings_to(SIDE, shape, "pre-activation")
+    return [width * 2 ** min(i, doublings) for i in range(halvings)]
 
 
 def block(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.networks.convolutional import Output, bounded
-from onlygood.networks.sizes import power_of_two
+from onlygood.networks.sizes import halvings_to
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
@@ -30,8 +30,7 @@ def multipliers(shape: InputShape) -> list[int]:
     Raises:
         ShapeError: the shape is not square, or its side not a power of two from 32 up.
     """
-    side = power_of_two(shape, "residual")
-    return [1, 2, 3, 4, 8, 16] + [16] * max(0, int(math.log2(side)) - 7)
+    return [1, 2, 3, 4, 8, 16] + [16] * max(0, halvings_to(1, shape, "residual") - 7)
 
 
 class Block(nn.Module):

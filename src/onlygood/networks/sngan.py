@@ -19,17 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
 from onlygood.networks.convolutional import SIDE, ResidualBlock, Style, Trunk, bounded
-from onlygood.networks.sizes import power_of_two
-
-
-def levels(shape: InputShape) -> int:
-    """How often the side is halved on the way to 4 px.
-
-    Raises:
-        ShapeError: the shape is not square, or its side not a power of two from 32 up.
-    """
-    side = power_of_two(shape, "SN-GAN")
-    return int(math.log2(side // SIDE))
+from onlygood.networks.sizes import halvings_to
 
 
 class Encoder(nn.Module):
@@ -67,7 +57,8 @@ class Generator(nn.Module):
     def __init__(self, shape: InputShape, latent: int = 128, width: int = 64) -> None:
         super().__init__()
         # Three levels lead to 32 px.
-        widths = [_halved(4 * width, i - 2) for i in range(levels(shape))]
+        levels = halvings_to(SIDE, shape, "SN-GAN")
+        widths = [_halved(4 * width, i - 2) for i in range(levels)]
         self.start = (widths[0], SIDE, SIDE)
         self.dense = _drawn(nn.Linear(latent, math.prod(self.start)))
         self.blocks = nn.Sequential(*(up_block(a, b) for a, b in pairwise([widths[0], *widths])))
@@ -125,7 +116,7 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         # Two levels lead from 32 px to the side of 8 at which the last two blocks work.
-        halvings = levels(shape) - 1
+        halvings = halvings_to(8, shape, "SN-GAN")
         widths = [_halved(2 * width, halvings - 2 - i) for i in range(halvings)]
         channels = [stacked * shape.channels, *widths]
         self.blocks = nn.Sequential(
