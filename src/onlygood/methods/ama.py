@@ -76,8 +76,9 @@ from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
 from onlygood.losses.distances import l1_map, l1_mean, l1_sum, relative_spread
 from onlygood.losses.penalties import between, per_pixel, two_sided
+from onlygood.networks.convolutional import Judgement
 from onlygood.networks.modes import evaluating, recounting
-from onlygood.networks.sngan import Critic, Encoder, Generator, Judgement
+from onlygood.networks.sngan import Critic, Encoder, Generator
 
 GAME = GAMES["wasserstein"]
 

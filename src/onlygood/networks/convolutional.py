@@ -249,7 +249,7 @@ class Judgement(NamedTuple):
     value: Values
     """Logit or Wasserstein value of each image, `(B,)`, or of each of its positions."""
     features: Features
-    """Its last hidden activations."""
+    """Of its last hidden layer."""
 
 
 class ImageCritic(nn.Module):

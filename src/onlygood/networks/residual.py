@@ -6,15 +6,15 @@ parameter counts follow the authors' notebook; see `docs/methods/cbigan.md`.
 
 import math
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlygood.core.method import InputShape
-from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.networks.convolutional import Output, bounded
+from onlygood.core.shapes import Images, Latents
+from onlygood.networks.convolutional import Judgement, Output, bounded
 from onlygood.networks.sizes import halvings_to
 
 SLOPE = 0.2
@@ -139,16 +139,11 @@ class Generator(nn.Module):
         return bounded(self.image(x), self.output)
 
 
-class Judgement(NamedTuple):
-    """What a pair critic says: its value, and the joint features a score can compare."""
-
-    value: PerImage
-    features: Tensor
-    """`(B, 16 width)`, before the activation."""
-
-
 class PairCritic(nn.Module):
-    """Judge of pairs (image, code), for Wasserstein or hinge values and logits alike."""
+    """Judge of pairs (image, code), for Wasserstein or hinge values and logits alike.
+
+    Its features are of both, `(B, 16 width)`, before the activation.
+    """
 
     def __init__(
         self, shape: InputShape, latent: int = 64, width: int = 16, biases: Biases = "all"

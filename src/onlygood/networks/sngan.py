@@ -8,17 +8,22 @@ level costs the same. Miyato et al. 2018, arXiv:1802.05957.
 
 import math
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import torch
-from jaxtyping import Float
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
-from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.networks.convolutional import SIDE, ResidualBlock, Style, Trunk, bounded
+from onlygood.core.shapes import Images, Latents
+from onlygood.networks.convolutional import (
+    SIDE,
+    Judgement,
+    ResidualBlock,
+    Style,
+    Trunk,
+    bounded,
+)
 from onlygood.networks.sizes import halvings_to
 
 
@@ -96,16 +101,10 @@ def block(
     )
 
 
-class Judgement(NamedTuple):
-    """What a critic says: its value, and the features that it is a linear function of."""
-
-    value: PerImage
-    features: Float[torch.Tensor, "B features"]
-    """`(B, 2 width)`, after the last ReLU, summed over all positions."""
-
-
 class Critic(nn.Module):
     """Judge of images, or of pairs of them that are stacked on their channels.
+
+    Its value is linear in its features, `(B, 2 width)`: the last ReLU's, summed over positions.
 
     `spectral` divides the weights of each layer by their largest singular value, which one power
     iteration a pass keeps track of in training.
