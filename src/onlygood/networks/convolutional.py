@@ -363,8 +363,8 @@ class ResidualBlock(nn.Module):
         outputs: int,
         *,
         convolution: Callable[[int, int], nn.Module],
-        shortcut: Callable[[int, int], nn.Module] | None,
-        norm: Callable[[int], nn.Module] | None = None,
+        shortcut: Callable[[int, int], nn.Module] = nn.Identity,
+        norm: Callable[[int], nn.Module] = nn.Identity,
         slope: float = 0.0,
         resize: Literal["up", "down", "none"] = "none",
         bare: bool = False,
@@ -375,24 +375,23 @@ class ResidualBlock(nn.Module):
             inputs: Channels of what it is given.
             outputs: Channels of what it makes.
             convolution: Makes one of 3x3 that keeps the side, of channels before and behind it.
-            shortcut: Makes one of 1x1; None: `x` itself is added.
-            norm: Makes what normalises so many channels, before each activation; None: nothing.
+            shortcut: Makes one of 1x1; by default `x` itself is added.
+            norm: Makes what normalises so many channels, before each activation; by default
+                nothing does.
             slope: Negative slope of the activations.
             resize: What becomes of the side.
             bare: Whether `x` is neither normalised nor activated.
         """
         super().__init__()
         self.resize, self.bare, self.slope = resize, bare, slope
-        if norm is not None:
-            self.norms = nn.ModuleList([nn.Identity() if bare else norm(inputs), norm(outputs)])
-        self.normalised = norm is not None
+        self.norms = nn.ModuleList([nn.Identity() if bare else norm(inputs), norm(outputs)])
         self.first = convolution(inputs, outputs)
         self.second = convolution(outputs, outputs)
-        self.shortcut = shortcut(inputs, outputs) if shortcut is not None else nn.Identity()
+        self.shortcut = shortcut(inputs, outputs)
 
     def forward(self, x: FeatureMaps) -> FeatureMaps:
         """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
-        before, between = self.norms if self.normalised else (nn.Identity(), nn.Identity())
+        before, between = self.norms
         main = x if self.bare else self._activated(before(x))
         if self.resize == "up":
             main = doubled(main)
@@ -497,8 +496,8 @@ def _residual(
         inputs,
         outputs,
         convolution=convolution(3),
-        shortcut=convolution(1) if inputs != outputs else None,
-        norm=None if style.norm == "none" else lambda channels: _norm(channels, style)[0],
+        shortcut=convolution(1) if inputs != outputs else nn.Identity,
+        norm=nn.Identity if style.norm == "none" else lambda channels: _norm(channels, style)[0],
         slope=style.slope if resize == "down" else style.up_slope,
         resize=resize,
         bare=bare,

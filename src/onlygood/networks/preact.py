@@ -50,7 +50,7 @@ def block(
         inputs,
         outputs,
         convolution=lambda a, b: _convolution(a, b, 3, 1),
-        shortcut=None if inputs == outputs else lambda a, b: _convolution(a, b, 1),
+        shortcut=nn.Identity if inputs == outputs else lambda a, b: _convolution(a, b, 1),
         slope=SLOPE,
         resize=resize,
         bare=bare,

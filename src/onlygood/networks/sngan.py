@@ -95,7 +95,7 @@ def block(
         inputs,
         outputs,
         convolution=convolution,
-        shortcut=shortcut if halve else None,
+        shortcut=shortcut if halve else nn.Identity,
         resize="down" if halve else "none",
         bare=first,
     )
