@@ -42,7 +42,6 @@ from onlygood.losses.penalties import between, two_sided
 from onlygood.networks.convolutional import Generator, ImageCritic, Style, Trunk
 from onlygood.networks.search import Aim, Copies, descended, starts
 
-STYLE = Style()
 CRITIC = Style(norm="layer", first_norm=False)
 """Not normalised by its batch: a gradient penalty is of each image alone."""
 GAME = GAMES["wasserstein"]
@@ -113,7 +112,7 @@ class ADGAN(Method):
     def __init__(self, config: ADGANConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         c = self.config = config
-        self.generator = Generator(shape, c.latent, c.width, STYLE)
+        self.generator = Generator(shape, c.latent, c.width)
         self.critic = ImageCritic(Trunk(shape, c.width, CRITIC), CRITIC)
 
     def critic_loss(self, batch: Batch) -> Loss:

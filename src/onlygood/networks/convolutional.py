@@ -67,6 +67,10 @@ class Style:
     """Weights are normal(0, std) at first, and biases 0; 0: as PyTorch draws them."""
 
 
+DCGAN = Style()
+"""Where no other style is said."""
+
+
 def widths(shape: InputShape, width: int, halvings: int | None = None) -> list[int]:
     """Channels behind each halving, from the image inwards; None: down to a side of 4.
 
@@ -100,7 +104,7 @@ class Trunk(nn.Module):
         self,
         shape: InputShape,
         width: int = 64,
-        style: Style | None = None,
+        style: Style = DCGAN,
         *,
         halvings: int | None = None,
     ) -> None:
@@ -109,7 +113,7 @@ class Trunk(nn.Module):
         Args:
             shape: Of the images.
             width: Channels behind the first halving.
-            style: DCGAN's, if none is given.
+            style: Of the blocks.
             halvings: How often the side is halved, for images of any shape; None: to a side of 4.
 
         Raises:
@@ -117,7 +121,6 @@ class Trunk(nn.Module):
                 from 32 up.
         """
         super().__init__()
-        style = style or Style()
         channels = [shape.channels, *widths(shape, width, halvings)]
         last = channels[-1]
         finish = _activated(last, style) if style.block == "residual" else []
@@ -138,11 +141,11 @@ class Encoder(nn.Module):
     """Image to code: `(B, C, H, W)` to `(B, latent)`, unbounded."""
 
     def __init__(
-        self, shape: InputShape, latent: int = 128, width: int = 64, style: Style | None = None
+        self, shape: InputShape, latent: int = 128, width: int = 64, style: Style = DCGAN
     ) -> None:
         super().__init__()
         self.trunk = Trunk(shape, width, style)
-        self.code = linear(math.prod(self.trunk.form), latent, style or Style())
+        self.code = linear(math.prod(self.trunk.form), latent, style)
 
     def forward(self, x: Images) -> Latents:
         """Encode images."""
@@ -157,12 +160,11 @@ class Generator(nn.Module):
         shape: InputShape,
         latent: int = 128,
         width: int = 64,
-        style: Style | None = None,
+        style: Style = DCGAN,
         *,
         output: Output = "tanh",
     ) -> None:
         super().__init__()
-        style = style or Style()
         channels = widths(shape, width)[::-1]
         self.start = (channels[0], SIDE, SIDE)
         # As a transposed convolution of kernel 4 on a single point, which DCGAN begins with: its
@@ -192,7 +194,7 @@ class UNet(nn.Module):
         self,
         shape: InputShape,
         width: int = 64,
-        style: Style | None = None,
+        style: Style = DCGAN,
         *,
         outputs: int | None = None,
         output: Output = "tanh",
@@ -203,7 +205,7 @@ class UNet(nn.Module):
         Args:
             shape: Of the images that it is given.
             width: Channels behind the first halving.
-            style: DCGAN's, if none is given.
+            style: Of the blocks.
             outputs: Channels of the images that it makes; None: as many as it is given.
             output: Last activation.
             halvings: How often the side is halved; None: to a side of 4.
@@ -213,7 +215,6 @@ class UNet(nn.Module):
                 from 32 up.
         """
         super().__init__()
-        style = style or Style()
         channels = widths(shape, width, halvings)
         point = shape.height >> len(channels) == 1  # A single number cannot be normalised.
         self.down = nn.ModuleList(
@@ -258,7 +259,7 @@ class ImageCritic(nn.Module):
     def __init__(
         self,
         trunk: ImageTrunk,
-        style: Style | None = None,
+        style: Style = DCGAN,
         *,
         features: int = 0,
         activated: bool = False,
@@ -267,13 +268,12 @@ class ImageCritic(nn.Module):
 
         Args:
             trunk: What sees the images.
-            style: Of this layer; DCGAN's, if none is given.
+            style: Of this layer.
             features: Size of one more linear layer before it, whose results are the features; 0:
                 there is none, and they are the trunk's maps.
             activated: Whether that layer ends in the style's activation.
         """
         super().__init__()
-        style = style or Style()
         self.trunk = trunk
         inputs = math.prod(trunk.form)
         self.hidden: nn.Module | None = None
@@ -294,10 +294,10 @@ class ImageCritic(nn.Module):
 class MapCritic(nn.Module):
     """Judge of each position of an image: values `(B, h, w)` by a 1x1 convolution."""
 
-    def __init__(self, trunk: ImageTrunk, style: Style | None = None) -> None:
+    def __init__(self, trunk: ImageTrunk, style: Style = DCGAN) -> None:
         super().__init__()
         self.trunk = trunk
-        self.value = _drawn(nn.Conv2d(trunk.form[0], 1, 1), style or Style())
+        self.value = _drawn(nn.Conv2d(trunk.form[0], 1, 1), style)
 
     def forward(self, x: Images) -> Judgement:
         """Judge the positions of images."""
@@ -312,13 +312,12 @@ class PairCritic(nn.Module):
         self,
         trunk: ImageTrunk,
         latent: int,
-        style: Style | None = None,
+        style: Style = DCGAN,
         *,
         code: int = 512,
         joint: int = 1024,
     ) -> None:
         super().__init__()
-        style = style or Style()
         self.trunk = trunk
         self.code = _hidden(latent, code, style, norm=False)
         self.joint = _hidden(math.prod(trunk.form) + code, joint, style, norm=False)
@@ -333,9 +332,8 @@ class PairCritic(nn.Module):
 class LatentCritic(nn.Module):
     """Judge of codes, or of several side by side: dense layers of the sizes `hidden`."""
 
-    def __init__(self, latent: int, hidden: Sequence[int], style: Style | None = None) -> None:
+    def __init__(self, latent: int, hidden: Sequence[int], style: Style = DCGAN) -> None:
         super().__init__()
-        style = style or Style()
         sizes = pairwise([latent, *hidden])
         self.hidden = nn.Sequential(*(_hidden(a, b, style) for a, b in sizes))
         self.value = linear(hidden[-1], 1, style)
