@@ -62,7 +62,6 @@ from onlygood.networks.convolutional import (
 )
 
 STYLE = Style(first_norm=False)
-OF_CODES = Style(norm="none")
 GAME = GAMES["non_saturating"]
 BINS = 30
 """Of the histogram of distances."""
@@ -149,7 +148,7 @@ class GPND(Method):
         self.generator = Generator(shape, c.latent, c.width, STYLE, output="linear")
         self.critic = ImageCritic(Trunk(shape, max(1, c.width // 2), STYLE), STYLE)
         hidden = (c.critic_width, c.critic_width)
-        self.latent_critic = LatentCritic(c.latent, hidden, OF_CODES)
+        self.latent_critic = LatentCritic(c.latent, hidden)
         # Exponent, centre and scale of each entry of the code; a normal one until it is measured.
         start = torch.tensor([2.0, 0.0, math.sqrt(2)])
         self.register_buffer("shapes", start[:, None].repeat(1, c.latent))

@@ -43,7 +43,7 @@ from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l1_map, l1_mean, l2_mean, relative_spread
-from onlygood.networks.convolutional import OfSameSide, bounded
+from onlygood.networks.convolutional import bounded
 
 HALVINGS = 4
 TURNS = 4
@@ -82,7 +82,7 @@ class UNet(nn.Module):
         )
         self.image = nn.Conv2d(width, outputs, 3, padding=1)
 
-    def forward(self, x: Images) -> OfSameSide:
+    def forward(self, x: Images) -> Float[Tensor, "B _ H W"]:
         """Make images of images."""
         skips: list[Tensor] = []
         for block in self.down:

@@ -56,8 +56,7 @@ from onlygood.networks.modes import evaluating
 from onlygood.networks.search import Aim, descended
 
 STYLE = Style(kernel=5, first_norm=False)
-# Normalised by batches it could not tell codes that are too narrow, or beside the cube's middle.
-LATENT = Style(norm="none", slope=0.0)
+LATENT = Style(slope=0.0)
 LATENT_SIZES = (128, 64, 32, 16)
 """Of the hidden layers of D_l."""
 GAME = GAMES["non_saturating"]

@@ -28,9 +28,6 @@ SIDE = 4
 FeatureMaps = Float[Tensor, "B _ _ _"]
 """`(B, F, h, w)`."""
 
-OfSameSide = Float[Tensor, "B _ H W"]
-"""Images as large as others, with channels of their own."""
-
 Features = Float[Tensor, "B *features"]
 """Whatever a critic has of an image."""
 
@@ -48,7 +45,7 @@ class Style:
 
     block: Literal["plain", "residual"] = "plain"
     """A strided convolution, or two of 3x3 beside a shortcut, activated before each."""
-    norm: Literal["batch", "layer", "instance", "none"] = "batch"
+    norm: Literal["batch", "layer", "none"] = "batch"
     """Layer: of each image as a whole, with a scale and shift for each channel."""
     first_norm: bool = True
     """Normalise what the first plain block makes of the image, too."""
@@ -58,9 +55,7 @@ class Style:
     kernel: int = 4
     """Side of the kernels of plain blocks: 3, 4 or 5."""
     slope: float = 0.2
-    """Negative slope of activations on the way inwards and in critics."""
-    up_slope: float = 0.0
-    """Negative slope of activations on the way to an image."""
+    """Negative slope of activations on the way inwards and in critics; to an image it is 0."""
     dropout: float = 0.0
     """Share of activations left out in training, in plain blocks inwards and in critics."""
     std: float = 0.02
@@ -123,7 +118,8 @@ class Trunk(nn.Module):
         super().__init__()
         channels = [shape.channels, *widths(shape, width, halvings)]
         last = channels[-1]
-        finish = _activated(last, style) if style.block == "residual" else []
+        residual = style.block == "residual"
+        finish = [*_norm(last, style), _activation(style.slope)] if residual else []
         self.blocks = nn.Sequential(
             *(_down(a, b, style, first=i == 0) for i, (a, b) in enumerate(pairwise(channels))),
             *finish,
@@ -172,7 +168,7 @@ class Generator(nn.Module):
         plain = style.block == "plain"
         bias = not (plain and _norm(channels[0], style))
         self.dense = linear(latent, math.prod(self.start), style, bias=bias)
-        first = [*_norm(channels[0], style), _activation(style.up_slope)] if plain else []
+        first = [*_norm(channels[0], style), nn.ReLU()] if plain else []
         self.blocks = nn.Sequential(*first, *(_up(a, b, style) for a, b in pairwise(channels)))
         self.image = _to_image(channels[-1], channels[-1], shape.channels, style)
         self.output = output
@@ -183,7 +179,7 @@ class Generator(nn.Module):
 
 
 class UNet(nn.Module):
-    """Image to image, `(B, C, H, W)` to `(B, outputs, H, W)`, by default in [-1, 1].
+    """Image to image, both `(B, C, H, W)`, by default in [-1, 1].
 
     What each block on the way inwards makes is stacked on what the block of its side on the way
     back makes. Ronneberger et al. 2015, arXiv:1505.04597, with strided blocks as in Isola et al.
@@ -196,17 +192,15 @@ class UNet(nn.Module):
         width: int = 64,
         style: Style = DCGAN,
         *,
-        outputs: int | None = None,
         output: Output = "tanh",
         halvings: int | None = None,
     ) -> None:
         """Build the blocks.
 
         Args:
-            shape: Of the images that it is given.
+            shape: Of the images.
             width: Channels behind the first halving.
             style: Of the blocks.
-            outputs: Channels of the images that it makes; None: as many as it is given.
             output: Last activation.
             halvings: How often the side is halved; None: to a side of 4.
 
@@ -226,10 +220,10 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             _up(a, b, style) for a, b in zip(stacked[:-1], back[1:], strict=True)
         )
-        self.image = _to_image(stacked[-1], back[-1], outputs or shape.channels, style)
+        self.image = _to_image(stacked[-1], back[-1], shape.channels, style)
         self.output = output
 
-    def forward(self, x: Images) -> OfSameSide:
+    def forward(self, x: Images) -> Images:
         """Make images of images."""
         skips: list[Tensor] = []
         for block in self.down:
@@ -319,8 +313,8 @@ class PairCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.code = _hidden(latent, code, style, norm=False)
-        self.joint = _hidden(math.prod(trunk.form) + code, joint, style, norm=False)
+        self.code = _hidden(latent, code, style)
+        self.joint = _hidden(math.prod(trunk.form) + code, joint, style)
         self.value = linear(joint, 1, style)
 
     def forward(self, x: Images, z: Latents) -> Judgement:
@@ -330,7 +324,10 @@ class PairCritic(nn.Module):
 
 
 class LatentCritic(nn.Module):
-    """Judge of codes, or of several side by side: dense layers of the sizes `hidden`."""
+    """Judge of codes, or of several side by side: dense layers of the sizes `hidden`.
+
+    Not normalised: by batches it could not tell codes that are too narrow or beside the middle.
+    """
 
     def __init__(self, latent: int, hidden: Sequence[int], style: Style = DCGAN) -> None:
         super().__init__()
@@ -460,7 +457,7 @@ def _up(inputs: int, outputs: int, style: Style) -> nn.Module:
         return _residual(inputs, outputs, style, "up")
     norms = _norm(outputs, style)
     layer = _transposed(inputs, outputs, style, bias=not norms)
-    return nn.Sequential(layer, *norms, _activation(style.up_slope))
+    return nn.Sequential(layer, *norms, nn.ReLU())
 
 
 def _to_image(inputs: int, width: int, outputs: int, style: Style) -> nn.Module:
@@ -470,7 +467,7 @@ def _to_image(inputs: int, width: int, outputs: int, style: Style) -> nn.Module:
     return nn.Sequential(
         _residual(inputs, width, style, "up"),
         *_norm(width, style),
-        _activation(style.up_slope),
+        nn.ReLU(),
         _drawn(nn.Conv2d(width, outputs, 3, padding=1), style),
     )
 
@@ -496,22 +493,16 @@ def _residual(
         convolution=convolution(3),
         shortcut=convolution(1) if inputs != outputs else nn.Identity,
         norm=nn.Identity if style.norm == "none" else lambda channels: _norm(channels, style)[0],
-        slope=style.slope if resize == "down" else style.up_slope,
+        slope=style.slope if resize == "down" else 0.0,
         resize=resize,
         bare=bare,
     )
 
 
-def _hidden(inputs: int, outputs: int, style: Style, *, norm: bool = True) -> nn.Module:
-    """Dense layer, normalisation, leaky ReLU."""
-    kinds = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm} if norm else {}
-    norms = [kinds[style.norm](outputs)] if style.norm in kinds else []
-    layer = linear(inputs, outputs, style, bias=not norms, inwards=True)
-    return nn.Sequential(layer, *norms, _activation(style.slope), *_dropout(style))
-
-
-def _activated(channels: int, style: Style) -> list[nn.Module]:
-    return [*_norm(channels, style), _activation(style.slope)]
+def _hidden(inputs: int, outputs: int, style: Style) -> nn.Module:
+    """Dense layer, leaky ReLU."""
+    layer = linear(inputs, outputs, style, inwards=True)
+    return nn.Sequential(layer, _activation(style.slope), *_dropout(style))
 
 
 def _norm(channels: int, style: Style) -> list[nn.Module]:
@@ -520,8 +511,6 @@ def _norm(channels: int, style: Style) -> list[nn.Module]:
             return [nn.BatchNorm2d(channels)]
         case "layer":
             return [nn.GroupNorm(1, channels)]
-        case "instance":
-            return [nn.InstanceNorm2d(channels, affine=True)]
         case "none":
             return []
 
