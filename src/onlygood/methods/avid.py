@@ -25,7 +25,6 @@ from typing import ClassVar, Literal, NamedTuple, final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from onlygood.core.images import symmetric, unit
 from onlygood.core.method import InputShape, Method
@@ -40,11 +39,12 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Maps, PerImage
+from onlygood.core.shapes import Images, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.distances import l1_map, l1_mean, l2_mean, relative_spread
 from onlygood.networks.convolutional import MapCritic, Style, Trunk, UNet
+from onlygood.networks.patches import enlarged
 from onlygood.networks.sizes import halvings_to
 
 DISCRIMINATOR = Style(norm="none", slope=0.0, std=0.0)
@@ -182,7 +182,7 @@ class AVID(Method):
         x = symmetric(x)
         irregular = 1 - self.discriminator(x_hat).value
         return Scores.weighted(
-            map=enlarged(irregular, x) + l1_map(x, x_hat),
+            map=enlarged(irregular, *x.shape[2:]) + l1_map(x, x_hat),
             regions=(1.0, irregular.flatten(1).amax(1)),
             pixels=(self.config.score_pixels, l1_mean(x, x_hat)),
         )
@@ -191,8 +191,3 @@ class AVID(Method):
 def off(values: Regions, target: float) -> PerImage:
     """Mean squared distance of the values of all regions from a target."""
     return l2_mean(values, torch.full_like(values, target))
-
-
-def enlarged(regions: Regions, x: Images) -> Maps:
-    """Values of regions at each pixel, bilinearly."""
-    return F.interpolate(regions[:, None], x.shape[-2:], mode="bilinear")[:, 0]

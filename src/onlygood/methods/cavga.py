@@ -26,7 +26,6 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onlygood.core.errors import ConfigError
 from onlygood.core.images import symmetric, unit
@@ -53,6 +52,7 @@ from onlygood.losses.ssim import ssim
 from onlygood.networks.bergmann import Posterior
 from onlygood.networks.convolutional import Generator, ImageCritic, Style, Trunk
 from onlygood.networks.modes import evaluating
+from onlygood.networks.patches import enlarged
 from onlygood.networks.sizes import halvings_to
 
 STYLE = Style(first_norm=False)
@@ -281,7 +281,7 @@ class CAVGA(Method):
             logits = self.classifier(posterior.mean)
             told = {"classifier": (0.0, logits[:, ANOMALOUS] - logits[:, NORMAL])}
         return Scores.weighted(
-            map=F.interpolate(left_out[:, None], x.shape[-2:], mode="bilinear")[:, 0],
+            map=enlarged(left_out, *x.shape[2:]),
             pixels=(1.0, l1_mean(x, self.generator(posterior.mean))),
             attention=(0.0, left_out.mean((1, 2))),
             **told,

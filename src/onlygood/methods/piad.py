@@ -372,6 +372,6 @@ class PIAD(Method):
         distance = DISTANCES[self.config.distance]
         f, f_hat = self.features(x), self.features(self.reconstruct(x))
         return Scores.weighted(
-            map=enlarged(distance.of_position(f, f_hat), x.shape[2], x.shape[3]),
+            map=enlarged(distance.of_position(f, f_hat), *x.shape[2:]),
             distance=(1.0, distance.of_image(f, f_hat)),
         )
