@@ -74,12 +74,8 @@ class UNet(nn.Module):
         super().__init__()
         channels = [width * min(2**i, 8) for i in range(HALVINGS + 1)]
         self.down = nn.ModuleList(_double(a, b) for a, b in pairwise([inputs, *channels]))
-        skips = channels[-2::-1]
-        outputs_up = [*skips[1:], width]
-        inputs_up = [channels[-1], *outputs_up[:-1]]
-        self.up = nn.ModuleList(
-            _double(a + skip, b) for a, skip, b in zip(inputs_up, skips, outputs_up, strict=True)
-        )
+        # The last halving widens nothing: what comes back is as wide as what it is stacked on.
+        self.up = nn.ModuleList(_double(2 * a, b) for a, b in pairwise([*channels[-2::-1], width]))
         self.image = nn.Conv2d(width, outputs, 3, padding=1)
 
     def forward(self, x: Images) -> Float[Tensor, "B _ H W"]:
