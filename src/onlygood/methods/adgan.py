@@ -33,7 +33,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Images, Latents
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
@@ -120,10 +120,10 @@ class ADGAN(Method):
         x = symmetric(batch.normal)
         x_z = self.generator(batch.normals(self.config.latent))
         real, fake = self.critic(x).value, self.critic(x_z).value
-        points = between(x, x_z, batch.uniforms())
+        penalty = two_sided(lambda x: self.critic(x).value, between(x, x_z, batch.uniforms()))
         return Loss.weighted(
             adversarial=(1.0, GAME.critic(real, fake)),
-            penalty=(self.config.penalty_weight, two_sided(self._value, points)),
+            penalty=(self.config.penalty_weight, penalty),
         ).watching(real=real, fake=fake)
 
     def generator_loss(self, batch: Batch) -> Loss:
@@ -202,6 +202,3 @@ class ADGAN(Method):
             return Aim(l2_sum(x, made(z, *weights)))
 
         return made(*descended(aim, [z, *weights], adam, steps=c.search_steps))
-
-    def _value(self, x: Images) -> PerImage:
-        return self.critic(x).value

@@ -41,7 +41,7 @@ from onlygood.core.settings import (
     number,
     on_a_cpu,
 )
-from onlygood.core.shapes import Images, Latents, PerImage
+from onlygood.core.shapes import Images, Latents
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
@@ -127,10 +127,10 @@ class FAnoGAN(Method):
         x = symmetric(batch.normal)
         x_z = self.generator(batch.normals(self.config.latent))
         real, fake = self.critic(x).value, self.critic(x_z).value
-        points = between(x, x_z, batch.uniforms())
+        penalty = two_sided(lambda x: self.critic(x).value, between(x, x_z, batch.uniforms()))
         return Loss.weighted(
             adversarial=(1.0, GAME.critic(real, fake)),
-            penalty=(self.config.penalty_weight, two_sided(self._value, points)),
+            penalty=(self.config.penalty_weight, penalty),
         ).watching(real=real, fake=fake)
 
     def generator_loss(self, batch: Batch) -> Loss:
@@ -211,6 +211,3 @@ class FAnoGAN(Method):
             features=(self.config.kappa, l2_mean(f, f_hat)),
             codes=(0.0, l2_mean(z, self.encode(x_hat))),
         )
-
-    def _value(self, x: Images) -> PerImage:
-        return self.critic(x).value

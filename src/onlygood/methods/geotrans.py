@@ -111,10 +111,10 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.before = nn.Sequential(_norm(inputs), nn.ReLU())
+        self.before = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.main = nn.Sequential(
             _convolution(inputs, outputs, 3, stride),
-            _norm(outputs),
+            nn.BatchNorm2d(outputs),
             nn.ReLU(),
             _convolution(outputs, outputs, 3),
         )
@@ -143,16 +143,12 @@ class WideResNet(nn.Module):
                 stride = 2 if stage and not block else 1
                 layers.append(Block(inputs, outputs, stride))
                 inputs = outputs
-        self.layers = nn.Sequential(*layers, _norm(inputs), nn.ReLU())
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(inputs), nn.ReLU())
         self.logits = nn.Linear(inputs, classes)
 
     def forward(self, x: Images) -> Float[Tensor, "B K"]:
         """Classify images."""
         return self.logits(self.layers(x).mean((2, 3))).float()
-
-
-def _norm(channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -224,7 +224,7 @@ class GPND(Method):
 
     def measure(self, images: Batches) -> None:
         """Fit a density to each entry of the codes, and one to the distances."""
-        seen = [(z := self.encoder(x), self._distance(x, z)) for x in images]
+        seen = [(z := self.encoder(x), l2_sum(x, self.generated(z)).sqrt()) for x in images]
         codes = torch.cat([z for z, _ in seen]).double().cpu().numpy()
         fitted = [likeliest(entries) for entries in codes.T]
         self.shapes.copy_(torch.tensor(np.transpose(fitted)))
@@ -234,9 +234,6 @@ class GPND(Method):
         self.edges.copy_(torch.from_numpy(edges))
 
     # Scoring -------------------------------------------------------------------------------------
-
-    def _distance(self, x: Images, z: Latents) -> PerImage:
-        return l2_sum(x, self.generated(z)).sqrt()
 
     def stretch(self, x: Images, z: Latents) -> PerImage:
         """`log |det S|`, the sum over the logarithms of the generator's singular values."""
