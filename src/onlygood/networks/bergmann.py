@@ -40,20 +40,18 @@ class Posterior(NamedTuple):
 class _Layer(NamedTuple):
     """A convolution on the way to the code."""
 
+    inputs: int
     outputs: int
-    """Its channels behind it, as a multiple of the unit."""
-    halves: bool = False
+    halves: bool
 
 
-def _layers(shape: InputShape) -> list[_Layer]:
-    """All layers but the one that makes the code."""
+def _layers(shape: InputShape, width: int) -> list[_Layer]:
+    """All layers but the one that makes the code, which is given `width` channels."""
     outer = halvings_to(SIDE, shape, "bergmann") - 2
-    return [
-        *[_Layer(1, halves=True)] * outer,
-        *(_Layer(1), _Layer(2, halves=True)),
-        *(_Layer(2), _Layer(4, halves=True)),
-        *(_Layer(2), _Layer(1)),
-    ]
+    units = [*[1] * outer, 1, 2, 2, 4, 2, 1]
+    halves = [*[True] * outer, False, True, False, True, False, False]
+    channels = pairwise([shape.channels, *(width * unit for unit in units)])
+    return [_Layer(a, b, halved) for (a, b), halved in zip(channels, halves, strict=True)]
 
 
 @final
@@ -62,13 +60,11 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: InputShape, outputs: int, width: int = 32) -> None:
         super().__init__()
-        layers = _layers(shape)
-        channels = [shape.channels, *(width * layer.outputs for layer in layers)]
         made: list[nn.Module] = []
-        for (a, b), layer in zip(pairwise(channels), layers, strict=True):
-            kernel, stride = (4, 2) if layer.halves else (3, 1)
+        for a, b, halves in _layers(shape, width):
+            kernel, stride = (4, 2) if halves else (3, 1)
             made += [nn.Conv2d(a, b, kernel, stride, 1), nn.LeakyReLU(SLOPE)]
-        self.layers = nn.Sequential(*made, nn.Conv2d(channels[-1], outputs, SIDE))
+        self.layers = nn.Sequential(*made, nn.Conv2d(width, outputs, SIDE))
         _draw(self.layers)
 
     def forward(self, x: Images) -> Latents:
@@ -84,11 +80,9 @@ class Decoder(nn.Module):
         self, shape: InputShape, latent: int, width: int = 32, *, output: Output = "sigmoid"
     ) -> None:
         super().__init__()
-        layers = _layers(shape)
-        channels = [shape.channels, *(width * layer.outputs for layer in layers)]
-        made: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[-1], SIDE)]
-        for (b, a), layer in zip(list(pairwise(channels))[::-1], layers[::-1], strict=True):
-            doubled = nn.ConvTranspose2d(a, b, 4, 2, 1) if layer.halves else None
+        made: list[nn.Module] = [nn.ConvTranspose2d(latent, width, SIDE)]
+        for b, a, halves in reversed(_layers(shape, width)):
+            doubled = nn.ConvTranspose2d(a, b, 4, 2, 1) if halves else None
             made += [nn.LeakyReLU(SLOPE), doubled or nn.Conv2d(a, b, 3, padding=1)]
         self.layers = nn.Sequential(*made)
         _draw(self.layers)
