@@ -154,7 +154,7 @@ ALGORITHM_1 = Game(lambda real, fake: EQ_6.critic(fake, real), EQ_6.generator, E
 def test_each_side_moves_against_the_other_in_either_convention(
     monkeypatch: pytest.MonkeyPatch, game: Game, discriminator: str
 ) -> None:
-    monkeypatch.setitem(GAMES, "non_saturating", game)
+    monkeypatch.setattr("onlygood.methods.cebigan.GAME", game)
     of_discriminator, of_generator = moves(settled(alpha=0.0, discriminator=discriminator))
     assert of_discriminator > 0
     assert of_generator > 0
@@ -168,7 +168,7 @@ def test_mixed_label_conventions_make_the_players_cooperate(
     monkeypatch: pytest.MonkeyPatch, one: Game, other: Game, discriminator: str
 ) -> None:
     mixed = Game(one.critic, other.encoder, other.generator)
-    monkeypatch.setitem(GAMES, "non_saturating", mixed)
+    monkeypatch.setattr("onlygood.methods.cebigan.GAME", mixed)
     of_discriminator, of_generator = moves(settled(alpha=0.0, discriminator=discriminator))
     assert of_discriminator < 0
     assert of_generator < 0

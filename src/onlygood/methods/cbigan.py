@@ -285,13 +285,13 @@ class CBiGAN(Method):
         """Eq. 7 to 9: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
         c = self.config
         x = self._scaled(x)
-        z = self.encoder(x)
-        x_hat = self.generator(z)
-        real, fake = self.critic(x, z).features, self.critic(x_hat, z).features
+        z_x = self.encoder(x)
+        x_hat = self.generator(z_x)
+        f, f_hat = self.critic(x, z_x).features, self.critic(x_hat, z_x).features
         return Scores.weighted(
             map=l1_map(x, x_hat),
             pixels=(1 - c.score_features, l1_sum(x, x_hat)),
-            features=(c.score_features, l1_sum(real, fake)),
+            features=(c.score_features, l1_sum(f, f_hat)),
         )
 
     def _scaled(self, x: Images) -> Images:

@@ -60,6 +60,7 @@ from onlygood.networks.dcgan import ConcatenatingDiscriminator, ProjectionDiscri
 from onlygood.networks.modes import recounting
 
 DISCRIMINATORS = {"projection": ProjectionDiscriminator, "concatenate": ConcatenatingDiscriminator}
+GAME = GAMES["non_saturating"]
 DISTANCES = {"mean": l1_mean, "sum": l1_sum}
 
 
@@ -175,9 +176,7 @@ class CEBiGAN(Method):
 
     def judged(self, p: Pass) -> tuple[PerImage, PerImage]:
         """D(x, E(x)) and D(G(z), z), as logits; one pass each, as either has its own statistics."""
-        real = self.discriminator(p.x, p.z_x).logit
-        fake = self.discriminator(p.x_z, p.z).logit
-        return real, fake
+        return self.discriminator(p.x, p.z_x).logit, self.discriminator(p.x_z, p.z).logit
 
     def generator_loss(self, batch: Batch) -> Loss:
         """Algorithm 1: `alpha` times the consistency of Eq. 11 and 12, `1 - alpha` times the game.
@@ -185,11 +184,10 @@ class CEBiGAN(Method):
         It is the loss of the encoder and of the generator, which are trained together.
         """
         c, p = self.config, self(batch)
-        game = GAMES["non_saturating"]
         real, fake = self.judged(p)
         terms = {
-            "encoder": (1 - c.alpha, game.encoder(real)),
-            "generator": (1 - c.alpha, game.generator(fake)),
+            "encoder": (1 - c.alpha, GAME.encoder(real)),
+            "generator": (1 - c.alpha, GAME.generator(fake)),
         }
         watched = {}
         # Not merely weighted by 0: passes that a plain BiGAN does not make would enter the
@@ -211,9 +209,9 @@ class CEBiGAN(Method):
     def discriminator_loss(self, batch: Batch) -> Loss:
         """Eq. 6: raise the logit of (x, E(x)), lower that of (G(z), z)."""
         real, fake = self.judged(self(batch))
-        return Loss.weighted(
-            adversarial=(1.0, GAMES["non_saturating"].critic(real, fake)),
-        ).watching(real=real, fake=fake)
+        return Loss.weighted(adversarial=(1.0, GAME.critic(real, fake))).watching(
+            real=real, fake=fake
+        )
 
     def stages(self) -> Sequence[Stage]:
         """One stage: gradients of all networks from the same images, then all steps."""
@@ -256,9 +254,9 @@ class CEBiGAN(Method):
         """Eq. 14 to 16: pixel and feature distance between x and G(E(x)); both judged with E(x)."""
         c = self.config
         x = symmetric(x)
-        z = self.encoder(x)
-        x_hat = self.generator(z)
-        real, fake = self.discriminator(x, z), self.discriminator(x_hat, z)
+        z_x = self.encoder(x)
+        x_hat = self.generator(z_x)
+        real, fake = self.discriminator(x, z_x), self.discriminator(x_hat, z_x)
         f, f_hat = (real.h, fake.h) if c.feature_layer == "h" else (real.phi, fake.phi)
         return Scores.weighted(
             map=l1_map(x, x_hat),

@@ -168,9 +168,9 @@ class EGBAD(Method):
         """A = alpha L_G + (1 - alpha) L_D, both sums; the L_D not chosen is told beside it."""
         c = self.config
         x = symmetric(x)
-        z = self.encoder(x)
-        x_hat = self.generator(z)
-        real, fake = self.discriminator(x, z), self.discriminator(x_hat, z)
+        z_x = self.encoder(x)
+        x_hat = self.generator(z_x)
+        real, fake = self.discriminator(x, z_x), self.discriminator(x_hat, z_x)
         chosen = c.score_discriminator
         by_features = c.l_d == "features"
         return Scores.weighted(

@@ -45,6 +45,7 @@ from onlygood.losses.distances import l1_map, l1_mean, l1_sum, l2_mean, relative
 from onlygood.networks.convolutional import Encoder, Generator, ImageCritic, Style, Trunk
 
 STYLE = Style(first_norm=False)
+GAME = GAMES["non_saturating"]
 DISTANCES = {"l2": l2_mean, "l1": l1_sum}
 
 
@@ -110,9 +111,9 @@ class GANomaly(Method):
     def generator_loss(self, batch: Batch) -> Loss:
         """Eq. 4: the weighted sum of Eq. 1 (features of D), Eq. 2 (pixels) and Eq. 3 (codes)."""
         c, p = self.config, self(batch.normal)
-        real, fake = self.discriminator(p.x).features, self.discriminator(p.x_hat).features
+        f, f_hat = self.discriminator(p.x).features, self.discriminator(p.x_hat).features
         return Loss.weighted(
-            adversarial=(c.w_adv, l2_mean(real, fake)),
+            adversarial=(c.w_adv, l2_mean(f, f_hat)),
             reconstruction=(c.w_con, l1_mean(p.x, p.x_hat)),
             encoding=(c.w_enc, l2_mean(p.z, p.z_hat)),
         ).watching(
@@ -124,9 +125,9 @@ class GANomaly(Method):
         """Binary cross-entropy, half for x being real and half for x_hat being none."""
         p = self(batch.normal)
         real, fake = self.discriminator(p.x).value, self.discriminator(p.x_hat).value
-        return Loss.weighted(
-            adversarial=(0.5, GAMES["non_saturating"].critic(real, fake)),
-        ).watching(real=real, fake=fake)
+        return Loss.weighted(adversarial=(0.5, GAME.critic(real, fake))).watching(
+            real=real, fake=fake
+        )
 
     def stages(self) -> Sequence[Stage]:
         """One stage: gradients of all networks from the same images, then all steps."""

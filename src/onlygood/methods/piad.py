@@ -80,6 +80,7 @@ from onlygood.networks.preact import (
     LatentCritic,
 )
 
+GAME = GAMES["wasserstein"]
 Features = Float[Tensor, "B _ _ _"]
 
 
@@ -321,14 +322,14 @@ class PIAD(Method):
         # In two passes: D_X sees how much the images of a batch differ.
         on_real, on_fake = critic(real), critic(fake)
         return Loss.weighted(
-            adversarial=(1.0, GAMES["wasserstein"].critic(on_real, on_fake)),
+            adversarial=(1.0, GAME.critic(on_real, on_fake)),
             penalty=(c.penalty_weight, two_sided(critic, between(real, fake, epsilon))),
             drift=(c.drift_weight, on_real.square() + on_fake.square()),
         ).watching(real=on_real, fake=on_fake)
 
     def generator_loss(self, batch: Batch) -> Loss:
         """Eq. 6 for G and for E, and Eq. 7, which gets a weight for each: Eq. 8 and 9."""
-        game, distance = GAMES["wasserstein"], DISTANCES[self.config.distance]
+        distance = DISTANCES[self.config.distance]
         x, z = symmetric(batch.normal), batch.normals(self.code)
         x_z, z_x = self.generator(z), self.encoder(x)
         x_hat = self.generator(z_x)
@@ -336,8 +337,8 @@ class PIAD(Method):
         f_hat = self.features(unit(x_hat))
         return (
             Loss.weighted(
-                generator=(1.0, game.generator(self.image_critic(x_z))),
-                encoder=(1.0, game.generator(self.latent_critic(z_x))),
+                generator=(1.0, GAME.generator(self.image_critic(x_z))),
+                encoder=(1.0, GAME.generator(self.latent_critic(z_x))),
             )
             .balancing(reconstruction=(1.0, distance.of_image(f, f_hat)))
             .watching(

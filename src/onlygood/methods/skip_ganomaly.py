@@ -149,9 +149,9 @@ class SkipGANomaly(Method):
         """Squared distance of x and G(x), and of D's features of them, as means."""
         c, x = self.config, symmetric(x)
         x_hat = self.generator(x)
-        real, fake = self.discriminator(x).features, self.discriminator(x_hat).features
+        f, f_hat = self.discriminator(x).features, self.discriminator(x_hat).features
         return Scores.weighted(
             map=l2_map(x, x_hat),
             pixels=(1 - c.score_features, l2_mean(x, x_hat)),
-            features=(c.score_features, l2_mean(real, fake)),
+            features=(c.score_features, l2_mean(f, f_hat)),
         )
