@@ -93,10 +93,6 @@ class AESSIM(Method):
         self.encoder = Encoder(shape, c.latent, c.width)
         self.decoder = Decoder(shape, c.latent, c.width, output=c.output)
 
-    def reconstruct(self, x: Images) -> Images:
-        """D(E(x))."""
-        return self.decoder(self.encoder(x))
-
     def loss(self, batch: Batch) -> Loss:
         """Section 3.1: 1 - SSIM as the mean over windows, or the mean squared error."""
         x = batch.normal
@@ -123,6 +119,10 @@ class AESSIM(Method):
                 ],
             )
         ]
+
+    def reconstruct(self, x: Images) -> Images:
+        """D(E(x))."""
+        return self.decoder(self.encoder(x))
 
     def score(self, x: Images) -> Scores:
         """The map of residuals: 1 - SSIM of each pixel's window, or its squared error."""

@@ -73,10 +73,6 @@ class Autoencoder(Method):
         # to pull it back most starts saturate the sigmoid and never learn.
         initialise(self, "glorot")
 
-    def forward(self, x: Images) -> Images:
-        """Encode and give back."""
-        return self.generator(self.encoder(x))
-
     def loss(self, batch: Batch) -> Loss:
         """Eq. 1: squared error, as a mean over pixels."""
         x = batch.normal
@@ -92,7 +88,6 @@ class Autoencoder(Method):
     def stages(self) -> Sequence[Stage]:
         """One stage with one update."""
         c = self.config
-        adam = Adam(lr=c.lr, betas=c.betas)
         return [
             Stage(
                 name="reconstruction",
@@ -101,17 +96,17 @@ class Autoencoder(Method):
                         name="autoencoder",
                         trains=(self.encoder, self.generator),
                         loss=self.loss,
-                        optimizer=adam,
-                    ),
+                        optimizer=Adam(lr=c.lr, betas=c.betas),
+                    )
                 ],
             )
         ]
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
-        return self(x)
+        return self.generator(self.encoder(x))
 
     def score(self, x: Images) -> Scores:
         """Squared error of each image, summed over pixels; kept per pixel as the map."""
-        x_hat = self(x)
+        x_hat = self.reconstruct(x)
         return Scores.weighted(map=l2_map(x, x_hat), pixels=(1.0, l2_sum(x, x_hat)))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import Preset
+from onlygood.core.settings import Preset, Settings
 from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Stage
 from onlygood.core.terms import Scores
@@ -33,7 +33,7 @@ MEDIAN_OF = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanPictureConfig:
+class MeanPictureConfig(Settings):
     """Settings of the mean picture."""
 
     distance: Literal["l1", "l2"] = "l1"

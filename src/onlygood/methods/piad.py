@@ -243,63 +243,6 @@ class PIAD(Method):
         if c.distance in STANDARDISED and c.statistics == "imagenet":
             self.standardisation.take(*trained_statistics(self.backbone))
 
-    def stages(self) -> Sequence[Stage]:
-        """The statistics of features where they are to be measured, then Algorithm 1.
-
-        Every update has a fresh batch.
-        """
-        c = self.config
-        critics = Adam(lr=c.critic_lr, betas=c.betas, weight_decay=c.weight_decay)
-        adversarial = Stage(
-            name="adversarial",
-            updates=[
-                Update(
-                    name="image_critic",
-                    trains=(self.image_critic,),
-                    loss=self.image_critic_loss,
-                    optimizer=critics,
-                    repeat=c.critic_steps,
-                ),
-                Update(
-                    name="latent_critic",
-                    trains=(self.latent_critic,),
-                    loss=self.latent_critic_loss,
-                    optimizer=critics,
-                    repeat=c.critic_steps,
-                ),
-                Update(
-                    name="generator",
-                    trains=(self.encoder, self.generator),
-                    loss=self.generator_loss,
-                    optimizer=Adam(lr=c.lr, betas=c.betas, weight_decay=c.weight_decay),
-                    gradients=self.balance(),
-                ),
-            ],
-        )
-        if c.distance in STANDARDISED and c.statistics == "training":
-            return [Stage(name="statistics", before=self.measure), adversarial]
-        return [adversarial]
-
-    def measure(self, images: Batches) -> None:
-        """Eq. 3: mu and sigma of each channel over the training images; fills the buffers."""
-        self.standardisation.measure(self.backbone(x)[0] for x in images)
-
-    def balance(self) -> Balance:
-        """gamma_G and gamma_E: Algorithms 2 and 3, or as given."""
-        c = self.config
-        modules = {"generator": self.generator, "encoder": self.encoder}
-        if c.weights == "fixed":
-            given = {"generator": c.gamma_generator, "encoder": c.gamma_encoder}
-            return Balance(modules=modules, initial=given, every=0)
-        return Balance(
-            modules=modules,
-            every=c.gamma_every,
-            window=c.gamma_window,
-            smoothing=c.gamma_smoothing,
-            size=c.gamma_size,
-            reduce=c.gamma_reduce,
-        )
-
     def image_critic_loss(self, batch: Batch) -> Loss:
         """Eq. 5 for D_X: raise images, lower what G makes of codes from the prior."""
         x_z = self.generator(batch.normals(self.code))
@@ -363,6 +306,63 @@ class PIAD(Method):
     def prepare(self, x: Images) -> Tensor | None:
         """The features of images, which no update changes."""
         return None if self.config.distance == "mse" else self.features(x)
+
+    def stages(self) -> Sequence[Stage]:
+        """The statistics of features where they are to be measured, then Algorithm 1.
+
+        Every update has a fresh batch.
+        """
+        c = self.config
+        critics = Adam(lr=c.critic_lr, betas=c.betas, weight_decay=c.weight_decay)
+        adversarial = Stage(
+            name="adversarial",
+            updates=[
+                Update(
+                    name="image_critic",
+                    trains=(self.image_critic,),
+                    loss=self.image_critic_loss,
+                    optimizer=critics,
+                    repeat=c.critic_steps,
+                ),
+                Update(
+                    name="latent_critic",
+                    trains=(self.latent_critic,),
+                    loss=self.latent_critic_loss,
+                    optimizer=critics,
+                    repeat=c.critic_steps,
+                ),
+                Update(
+                    name="generator",
+                    trains=(self.encoder, self.generator),
+                    loss=self.generator_loss,
+                    optimizer=Adam(lr=c.lr, betas=c.betas, weight_decay=c.weight_decay),
+                    gradients=self.balance(),
+                ),
+            ],
+        )
+        if c.distance in STANDARDISED and c.statistics == "training":
+            return [Stage(name="statistics", before=self.measure), adversarial]
+        return [adversarial]
+
+    def measure(self, images: Batches) -> None:
+        """Eq. 3: mu and sigma of each channel over the training images; fills the buffers."""
+        self.standardisation.measure(self.backbone(x)[0] for x in images)
+
+    def balance(self) -> Balance:
+        """gamma_G and gamma_E: Algorithms 2 and 3, or as given."""
+        c = self.config
+        modules = {"generator": self.generator, "encoder": self.encoder}
+        if c.weights == "fixed":
+            given = {"generator": c.gamma_generator, "encoder": c.gamma_encoder}
+            return Balance(modules=modules, initial=given, every=0)
+        return Balance(
+            modules=modules,
+            every=c.gamma_every,
+            window=c.gamma_window,
+            smoothing=c.gamma_smoothing,
+            size=c.gamma_size,
+            reduce=c.gamma_reduce,
+        )
 
     def reconstruct(self, x: Images) -> Images:
         """G(E(x))."""
