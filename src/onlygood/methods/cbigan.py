@@ -10,7 +10,7 @@ Departures from the paper:
   plain BiGAN (EGBAD), `alpha=1` two autoencoders.
 - The weight of the gradient penalty is not given; 10, as in Gulrajani et al.
 - Adam's betas are not given; (0, 0.9), as in Gulrajani et al.
-- The presets `default` and `texture` are ours: what a CPU can do in minutes.
+- The presets `default`, `small` and `texture` are ours: what a CPU can do in minutes.
 - Rotation for the objects that the paper turns by up to 45 degrees (bottle, hazelnut, metal nut,
   screw) is not in a preset, as it belongs to the part: `--set rotate=-45,45`. `onlygood bench table
   cbigan-3` says it for these four.
@@ -98,7 +98,7 @@ class CBiGANConfig(Settings):
     biases: Literal["all", "closing"] = "all"
     """Which layers have biases; `closing` repeats the tf2 code."""
     score_features: float = number(0.1, SHARE)
-    """Weight lambda of the feature distance in the score, Eq. 9; 1 - lambda for pixels."""
+    """Weight lambda of the feature distance in the score, Eq. 7; 1 - lambda for pixels."""
 
 
 class Pass(NamedTuple):

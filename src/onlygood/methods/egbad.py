@@ -1,8 +1,7 @@
 """EGBAD: a BiGAN whose encoder finds in one pass the code that AnoGAN searches.
 
 Zenati, Foo, Lecouat, Manek, Chandrasekhar: Efficient GAN-Based Anomaly Detection. ICLR 2018
-workshop, arXiv:1802.06222. Parts of the score have the paper's names. It is the BiGAN of its own
-paper: those that the papers of `cebigan` and `cbigan` call EGBAD are presets of these.
+workshop, arXiv:1802.06222. Parts of the score have the paper's names.
 
 Departures from the paper:
 - It does not say how long it trains, and neither does its code; 100 passes are a choice of ours,

@@ -1,7 +1,7 @@
 """LSA: an autoencoder whose codes a second network finds likely, entry by entry.
 
 Abati, Porrello, Calderara, Cucchiara: Latent Space Autoregression for Novelty Detection. CVPR 2019,
-arXiv:1807.01653. Images alone; the variant for videos is not here.
+arXiv:1807.01653.
 
 Departures from the paper:
 - It ends by a look at held-out pictures; here the run's budget does.
