@@ -30,14 +30,7 @@ from onlygood.core.shapes import Batches, Images
 from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import (
-    PatchFeatures,
-    Positions,
-    Total,
-    Usual,
-    enlarged,
-    top_mean,
-)
+from onlygood.networks.patches import PatchFeatures, Positions, Total, Usual, enlarged, top_mean
 from onlygood.networks.whitening import whitening
 
 

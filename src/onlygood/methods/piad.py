@@ -55,30 +55,12 @@ from onlygood.core.shapes import Batches, Images, Maps, PerImage
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss, Scores
 from onlygood.losses.adversarial import GAMES
-from onlygood.losses.distances import (
-    l1_map,
-    l1_mean,
-    l2_map,
-    l2_mean,
-    relative_spread,
-    spread,
-)
+from onlygood.losses.distances import l1_map, l1_mean, l2_map, l2_mean, relative_spread, spread
 from onlygood.losses.penalties import between, two_sided
 from onlygood.losses.perceptual import relative_l1, relative_l1_map
-from onlygood.networks.backbones import (
-    IMAGENET,
-    Standardisation,
-    backbone,
-    trained_statistics,
-)
+from onlygood.networks.backbones import IMAGENET, Standardisation, backbone, trained_statistics
 from onlygood.networks.patches import enlarged
-from onlygood.networks.preact import (
-    CodeSide,
-    Encoder,
-    Generator,
-    ImageCritic,
-    LatentCritic,
-)
+from onlygood.networks.preact import CodeSide, Encoder, Generator, ImageCritic, LatentCritic
 
 GAME = GAMES["wasserstein"]
 Features = Float[Tensor, "B _ _ _"]

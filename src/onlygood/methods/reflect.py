@@ -31,14 +31,7 @@ from torch import Tensor
 
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.method import InputShape, Method
-from onlygood.core.settings import (
-    NOT_NEGATIVE,
-    ONE_OR_MORE,
-    Preset,
-    Range,
-    Settings,
-    number,
-)
+from onlygood.core.settings import NOT_NEGATIVE, ONE_OR_MORE, Preset, Range, Settings, number
 from onlygood.core.shapes import Batches, Images, PerImage
 from onlygood.core.stage import Shared, Stage
 from onlygood.core.terms import Scores

@@ -16,14 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
-from onlygood.networks.convolutional import (
-    SIDE,
-    Judgement,
-    ResidualBlock,
-    Style,
-    Trunk,
-    bounded,
-)
+from onlygood.networks.convolutional import SIDE, Judgement, ResidualBlock, Style, Trunk, bounded
 from onlygood.networks.sizes import halvings_to
 
 
