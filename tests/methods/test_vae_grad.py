@@ -32,7 +32,7 @@ def test_a_walk_is_that_of_the_paper(detached: bool) -> None:
 def test_what_is_given_back_well_stays() -> None:
     method, x = vae_grad(search_steps=2), images(3)
     errors = (x - method.given_back(x)).square().sum((1, 2, 3))
-    method.settle([x[1:], x[:1]])
+    method.measure([x[1:], x[:1]])
     assert method.threshold == errors.min()
     best = errors.argmin()
     moved = method.score(x).terms["mean"]

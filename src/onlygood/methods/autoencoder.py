@@ -11,8 +11,7 @@ Departures from the paper:
 - Size and augmentation are those of the preset.
 - Weights are drawn by Glorot's rule: with He's, these blocks saturate the sigmoid in most starts.
 
-Departures from the authors' code:
-- None known; none was published.
+Departures from the authors' code: none known; none was published.
 """
 
 from collections.abc import Mapping, Sequence

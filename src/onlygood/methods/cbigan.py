@@ -102,7 +102,7 @@ class CBiGANConfig(Settings):
 
 
 class Pass(NamedTuple):
-    """Both ways through the networks (Fig. 2): x to z_x to x_hat, and z to x_z to z_hat."""
+    """Images with their codes, and codes with their images (Fig. 2)."""
 
     x: Images
     z_x: Latents

@@ -25,8 +25,7 @@ Departures from the paper:
   and `betas` in them were chosen by how well held-out normal pictures were given back after 250
   steps.
 
-Departures from the authors' code:
-- None known; none was published.
+Departures from the authors' code: none known; none was published.
 
 Two things that the paper prescribes and that are kept, though they are odd: batch normalisation
 right behind a spectrally normalised convolution takes out the scale that the latter sets; and the

@@ -12,7 +12,7 @@ Departures from the paper:
   position: next to an edge the network sees its own padding, and all distances are larger.
 - The score is the mean over the most unusual hundredth of positions; `top=0` gives the maximum.
 
-Departures from the authors' code: they did not publish any.
+Departures from the authors' code: none known; none was published.
 """
 
 from collections.abc import Mapping, Sequence

@@ -148,11 +148,11 @@ class VAEGrad(Method):
                         optimizer=Adam(lr=c.lr, betas=c.betas),
                     )
                 ],
-                after=self.settle,
+                after=self.measure,
             )
         ]
 
-    def settle(self, images: Batches) -> None:
+    def measure(self, images: Batches) -> None:
         """The walk ends where the best training image is: the least of their errors."""
         errors = [l2_sum(x, self.given_back(x)).min() for x in images]
         self.threshold.copy_(torch.stack(errors).min())
