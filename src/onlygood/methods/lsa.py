@@ -298,15 +298,11 @@ class LSA(Method):
         """The novelty score: surprise and error, each in units of what it spans."""
         z = self.encoder(x)
         x_hat = self.decoder(z)
-        parts = torch.stack([self.surprise(z), l2_sum(x, x_hat)], 1)
-        likelihood, pixels = parts.unbind(1)
-        told = parts / self.span
-        return Scores(
-            # An estimator that was not trained tells nothing.
-            told.sum(1) if self.config.likelihood else told[:, 1],
-            {"likelihood": likelihood, "pixels": pixels},
-            l2_map(x, x_hat),
-        )
+        likelihood, pixels = self.surprise(z), l2_sum(x, x_hat)
+        total = pixels / self.span[1]
+        if self.config.likelihood:  # An estimator that was not trained tells nothing.
+            total = likelihood / self.span[0] + total
+        return Scores(total, {"likelihood": likelihood, "pixels": pixels}, l2_map(x, x_hat))
 
 
 def _form(shape: InputShape, config: LSAConfig) -> torch.Size:
