@@ -9,6 +9,7 @@ image. Normalisation has a shift, so these convolutions have no bias.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 
@@ -480,18 +481,15 @@ def _residual(
     *,
     bare: bool = False,
 ) -> nn.Module:
-    def convolution(kernel: int) -> Callable[[int, int], nn.Module]:
-        def make(inputs: int, outputs: int) -> nn.Module:
-            layer = _drawn(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), style)
-            return _spectral(layer, style) if resize == "down" else layer
-
-        return make
+    def convolution(kernel: int, a: int, b: int) -> nn.Module:
+        layer = _drawn(nn.Conv2d(a, b, kernel, padding=kernel // 2), style)
+        return _spectral(layer, style) if resize == "down" else layer
 
     return ResidualBlock(
         inputs,
         outputs,
-        convolution=convolution(3),
-        shortcut=convolution(1) if inputs != outputs else nn.Identity,
+        convolution=partial(convolution, 3),
+        shortcut=partial(convolution, 1) if inputs != outputs else nn.Identity,
         norm=nn.Identity if style.norm == "none" else lambda channels: _norm(channels, style)[0],
         slope=style.slope if resize == "down" else 0.0,
         resize=resize,
