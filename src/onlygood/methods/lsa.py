@@ -73,15 +73,10 @@ class LSAConfig(Settings):
     """Learning rate of all networks."""
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)
     )
-
-
-def _doubling(inputs: int, outputs: int, kernel: int) -> nn.Module:
-    layer = nn.ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, 1, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
 class _EverySecond(nn.Module):
@@ -107,17 +102,16 @@ class Block(nn.Module):
         super().__init__()
         self.shortcut: nn.Module
         if resize == "up":
-            first = _doubling(inputs, outputs, 5)
+            doubling = nn.ConvTranspose2d(inputs, outputs, 5, 2, 2, 1, bias=False)
+            first = nn.Sequential(doubling, nn.BatchNorm2d(outputs))
             layer = nn.ConvTranspose2d(inputs, outputs, 1, bias=False)
             self.shortcut = nn.Sequential(layer, _Spread(), nn.BatchNorm2d(outputs))
+        elif resize == "down":
+            first = _convolution(inputs, outputs, 3, 2)
+            self.shortcut = nn.Sequential(_EverySecond(), _convolution(inputs, outputs, 1))
         else:
-            stride = 2 if resize == "down" else 1
-            first = _convolution(inputs, outputs, 3, stride)
-            self.shortcut = (
-                nn.Sequential(_EverySecond(), _convolution(inputs, outputs, 1))
-                if stride == 2
-                else nn.Identity()
-            )
+            first = _convolution(inputs, outputs, 3)
+            self.shortcut = nn.Identity()
         self.main = nn.Sequential(first, nn.LeakyReLU(SLOPE), _convolution(outputs, outputs, 3))
 
     def forward(self, x: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
