@@ -10,7 +10,6 @@ from onlygood.cli.voice import Json, Voice, table
 
 if TYPE_CHECKING:
     from onlygood.core.method import Method
-    from onlygood.core.resolving import Field
 
 
 def methods(
@@ -21,31 +20,24 @@ def methods(
 
     voice = Voice(json=json)
     if name is None:
-        rows = [
-            (
-                one.name,
-                one.error or _page(one.method).partition("\n")[0],
-                "yes" if one.method and one.method.localizes else "no",
-                ", ".join(one.method.presets if one.method else ()),
-            )
+        found: list[dict[str, Any]] = [
+            {
+                "name": one.name,
+                "summary": one.error or _page(one.method).partition("\n")[0],
+                "localizes": one.method is not None and one.method.localizes,
+                "presets": list(one.method.presets if one.method else ()),
+            }
             for one in listed()
         ]
+        rows = [
+            (m["name"], m["summary"], "yes" if m["localizes"] else "no", ", ".join(m["presets"]))
+            for m in found
+        ]
         voice.show(table("method", "what it is", "maps", "presets", rows=rows))
-        voice.answer(
-            {
-                "methods": [
-                    {
-                        "name": key,
-                        "summary": summary,
-                        "localizes": maps == "yes",
-                        "presets": presets.split(", ") if presets else [],
-                    }
-                    for key, summary, maps, presets in rows
-                ]
-            }
-        )
+        voice.answer({"methods": found})
         return
-    _one(voice, introduce(name), method_named(introduce(name)), name)
+    known = introduce(name)
+    _one(voice, known, method_named(known), name)
 
 
 def _one(voice: Voice, name: str, cls: "type[Method]", given: str) -> None:
@@ -102,7 +94,7 @@ def _one(voice: Voice, name: str, cls: "type[Method]", given: str) -> None:
                 for key, preset in cls.presets.items()
             },
             "settings": {
-                title: [_entry(field) for field in fields] for title, fields in described.items()
+                title: [field._asdict() for field in fields] for title, fields in described.items()
             },
         }
     )
@@ -111,7 +103,3 @@ def _one(voice: Voice, name: str, cls: "type[Method]", given: str) -> None:
 def _page(cls: "type[Method] | None") -> str:
     """The docstring of the method's file: what it is, its paper, departures."""
     return inspect.cleandoc((cls and sys.modules[cls.__module__].__doc__) or "")
-
-
-def _entry(field: "Field") -> dict[str, Any]:
-    return field._asdict()
