@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from onlygood.cli.bench import said
 from onlygood.cli.voice import Force, Json, Quiet, Voice
 
 DEFAULT_METHOD = "reflect"
@@ -121,7 +122,9 @@ def fit(
             "once; name two files"
         )
     method, folder, from_file, preset = _request(first, second, config, preset)
-    settings = from_file | _from_command_line(assignments or [], minutes, steps)
+    budget = {"minutes": minutes, "steps": steps}
+    settings = from_file | said(assignments)
+    settings |= {name: value for name, value in budget.items() if value is not None}
 
     from onlygood.data.leave_out import read_names
     from onlygood.detector import Detector
@@ -220,19 +223,6 @@ def _request(
     method = introduce(method)
     method_named(method)  # Refused before any pictures are looked at.
     return method, folder, file.overrides, preset or file.preset or "default"
-
-
-def _from_command_line(
-    assignments: list[str], minutes: float | None, steps: int | None
-) -> dict[str, object]:
-    from onlygood.core.resolving import parse_assignment
-
-    settings: dict[str, object] = dict(parse_assignment(text) for text in assignments)
-    if minutes is not None:
-        settings["minutes"] = minutes
-    if steps is not None:
-        settings["steps"] = steps
-    return settings
 
 
 @contextmanager
