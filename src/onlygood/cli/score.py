@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from json import dumps as encode
 from json import loads as decode
 from pathlib import Path
@@ -168,7 +168,7 @@ def _job(
         voice.answer({"units": {"done": ended.done, "of": ended.units, "failed": ended.failed}})
     else:
         counts = ended.summary["counts"]
-        voice.show(f"{_told(ended.summary['pictures'], counts)}: {output}")
+        voice.show(f"{_counted(ended.summary['pictures'], counts)}: {output}")
         voice.say(ended.summary["drift"]["words"])
         voice.answer(ended.summary)
         # A part that was not looked at comes first: somebody has to repeat the command.
@@ -206,7 +206,9 @@ def _table(
     began = time.perf_counter()
     # Memory must not grow with the number of pictures: rows go where they are wanted at once.
     with ExitStack() as stack:
-        told = stack.enter_context(_rows_to_tell()) if voice.json else None
+        rows = None
+        if voice.json:
+            rows = _Rows(stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")))
         try:
             with ExitStack() as writers:
                 write = None if output is None else writers.enter_context(writing_rows(output))
@@ -217,7 +219,7 @@ def _table(
                     if maps is not None:
                         row["map"] = _save_map(maps, result)
                         row["found_in"] = found_in(result.decision, result.map)
-                    for taker in (summary.add, write, told and told.add):
+                    for taker in (summary.add, write, rows and rows.add):
                         if taker is not None:
                             taker(row)
                     progress.advance(task)
@@ -231,14 +233,14 @@ def _table(
         summary.show(voice, output)
         voice.say(f"{len(source) / (time.perf_counter() - began):,.1f} pictures a second")
         voice.say(detector.calibration.guarantee)
-        if told is not None:
+        if rows is not None:
             voice.answer(
                 {
                     "model": model,
                     "threshold": detector.calibration.threshold,
                     "counts": summary.counts,
                 },
-                results=told,
+                results=rows,
             )
     if summary.counts["anomalous"] and fail_on_anomaly:
         return ANOMALIES_FOUND
@@ -281,12 +283,12 @@ class _Summary:
         )
         if self._total > SHOWN:
             voice.show(f"... and {self._total - SHOWN} with lower scores")
-        voice.show(_told(self._total, self.counts))
+        voice.show(_counted(self._total, self.counts))
         if output is not None:
             voice.show(f"all of them: {output}")
 
 
-def _told(total: int, counts: Mapping[str, int]) -> str:
+def _counted(total: int, counts: Mapping[str, int]) -> str:
     """How many pictures there are of each kind, in words."""
     from onlygood.core.text import many
 
@@ -296,7 +298,7 @@ def _told(total: int, counts: Mapping[str, int]) -> str:
 
 
 @final
-class _Told:
+class _Rows:
     """Rows that wait in a file for the one JSON object."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -308,12 +310,6 @@ class _Told:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self._file.seek(0)
         return map(decode, self._file)
-
-
-@contextmanager
-def _rows_to_tell() -> Iterator[_Told]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        yield _Told(file)
 
 
 def _save_map(folder: Path, result: "Result") -> str | None:
