@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onlygood.cli.voice import jsonable
 from onlygood.core.errors import ConfigError, OnlygoodError
 from onlygood.core.files import held
 from onlygood.core.text import cell
@@ -213,12 +214,9 @@ def _growing(path: Path, partial: Path) -> Iterator[None]:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    from onlygood.cli.voice import jsonable
-
     plain = {name: value for name, value in row.items() if name != "parts"}
     plain |= {f"part_{name}": value for name, value in row["parts"].items()}
-    flat: dict[str, Any] = jsonable(plain)
-    return flat
+    return jsonable(plain)
 
 
 @contextmanager
@@ -274,8 +272,6 @@ def _json_lines(path: Path) -> Iterator[Write]:
 
 
 def _line(row: Row) -> str:
-    from onlygood.cli.voice import jsonable
-
     return json.dumps(jsonable(row), allow_nan=False)
 
 
