@@ -89,7 +89,7 @@ class Voice:
         """The answer for programs; numbers that JSON does not know become null.
 
         Args:
-            data: One object.
+            data: One object with an entry or more.
             lists: Further entries of it, which need not be in memory.
 
         Raises:
@@ -98,15 +98,14 @@ class Voice:
         if self.json and self.first:
             with _output():
                 text = json.dumps(jsonable(data), allow_nan=False, indent=2)
-                print(text.removesuffix("\n}") if lists else text, end="" if lists else "\n")
+                print(text.removesuffix("\n}"), end="")
                 for name, items in lists.items():
                     print(f',\n  "{name}": [', end="")
                     for i, item in enumerate(items):
                         line = json.dumps(jsonable(item), allow_nan=False)
                         print(f"{',' if i else ''}\n    {line}", end="")
                     print("\n  ]", end="")
-                if lists:
-                    print("\n}")
+                print("\n}")
 
     def reporter(self) -> "Reporter":
         """Who hears of the training."""
@@ -151,9 +150,8 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(
-                os.devnull, os.O_RDWR
-            )  # Takes the number, which no file should get by accident.
+            # Takes the number, which no file should get by accident.
+            os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))
         stream = getattr(sys, name)
