@@ -12,7 +12,7 @@ from onlygood.core.errors import ModelFileError, in_a_line
 from onlygood.core.settings import View
 from onlygood.deploy.runtime import Raw, Runtime
 from onlygood.deploy.service.batching import BusyError
-from onlygood.deploy.service.model import Served
+from onlygood.deploy.service.model import Served, answers
 from onlygood.deploy.service.settings import ServiceSettings
 from tests.deploy.stream import altered, another, until
 
@@ -32,14 +32,21 @@ def grey(count: int) -> list[np.ndarray]:
 
 def test_answers_are_those_of_the_network_alone(served: Served, exported: Path) -> None:
     with served.room(3) as (model, room):
-        answers = [future.result(10) for future in [room.submit(p) for p in grey(3)]]
+        found = [future.result(10) for future in [room.submit(p) for p in grey(3)]]
     raw = Runtime.load(exported, threads=1).run(np.stack(grey(3)))
-    assert [answer.score for answer in answers] == pytest.approx(raw.scores, rel=1e-5)
+    assert [answer.score for answer in found] == pytest.approx(raw.scores, rel=1e-5)
     assert raw.maps is not None
-    for answer, heat in zip(answers, raw.maps, strict=True):
+    for answer, heat in zip(found, raw.maps, strict=True):
         assert answer.heat is not None and answer.heat.base is None
         np.testing.assert_allclose(answer.heat, heat, rtol=1e-4, atol=1e-5)
     assert len(model.runtime.calibration.bounds) == model.runtime.calibration.n + 1
+
+
+def test_pictures_need_not_be_square() -> None:
+    runtime = Mock(spec=Runtime, terms=["distance"])
+    runtime.run.return_value = Raw(np.ones(1), np.ones((1, 1), np.float32), None)
+    (answer,) = answers(runtime, [np.zeros((8, 16, 3), np.uint8)])
+    assert answer.score == 1
 
 
 def test_who_has_room_keeps_the_model(served: Served, model: Path) -> None:

@@ -22,7 +22,7 @@ from onlygood.deploy.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 
-Pixels = UInt8[np.ndarray, "side side C"]
+Pixels = UInt8[np.ndarray, "h w C"]
 
 
 class NetworkError(OnlygoodError):
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     score: float
     parts: dict[str, float]
     heat: NDArray[np.float32] | None
-    """`(side, side)`: 0 = median of normal pixels, 1 = pixel threshold."""
+    """`(*View.shape)`: 0 = median of normal pixels, 1 = pixel threshold."""
 
 
 @final
