@@ -117,10 +117,7 @@ class Runtime:
             return cls(session, facts, content.sha256, path, threads, spin)
         except ModelFileError:
             raise
-        except (
-            *(AttributeError, KeyError, TypeError, ValueError, OverflowError),
-            ConfigError,
-        ) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(
                 f"{path} is whole, but not what this onlygood writes ({error}); export it anew"
             ) from error
