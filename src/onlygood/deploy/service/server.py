@@ -240,12 +240,11 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name}/calibration", response_model=CalibrationData)
     async def calibration(name: str) -> JSONResponse:
         """All that a threshold slider needs, without asking again."""
-        model = service.find(name).model
-        calibration = model.runtime.calibration
+        calibration = service.find(name).model.runtime.calibration
         return JSONResponse(
             {
                 "scores": calibration.scores.tolist(),
-                "bounds": model.runtime.calibration.bounds,
+                "bounds": calibration.bounds,
                 "confidence": calibration.confidence,
                 "threshold": calibration.threshold,
             }
