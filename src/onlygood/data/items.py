@@ -102,13 +102,9 @@ def deferred(indexed: Indexed) -> Iterator[Deferred]:
     Raises:
         DataError: the first item is no picture; what is wrong with others shows when they load.
     """
+    next(items_of(indexed), None)
     lock = threading.Lock()  # data sets with open files are seldom safe for threads
     for index in range(len(indexed)):
-        if index == 0:
-            try:
-                _picture_at(indexed, index, lock)
-            except DataError as error:
-                raise DataError(f"{type(indexed).__name__}[0]: {error}") from error
         yield Deferred(partial(_picture_at, indexed, index, lock))
 
 
