@@ -62,6 +62,15 @@ class Deferred:
     """Gives a path, bytes, PIL image, array or tensor; raises DataError."""
 
 
+def refusing(why: str) -> Deferred:
+    """A picture of which it is known already why it cannot be read."""
+    return Deferred(partial(_refuse, why))
+
+
+def _refuse(why: str) -> None:
+    raise DataError(why)
+
+
 _LOADER = "; pictures of several sizes make no batch: give its data set, or batch_size=None"
 
 

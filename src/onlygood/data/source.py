@@ -4,9 +4,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from onlygood.data.items import (
     is_stream,
     pictures_of_array,
     pictures_of_tensor,
+    refusing,
     streamed,
 )
 
@@ -271,12 +271,8 @@ def _kept(picture: Any) -> Any:
         try:
             return decode(picture)
         except DataError as error:
-            return Deferred(partial(_refused, str(error)))
+            return refusing(str(error))
     return picture.clone() if is_tensor(picture) else picture
-
-
-def _refused(why: str) -> NoReturn:
-    raise DataError(why)
 
 
 def spooled(stream: Iterable[Any], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:

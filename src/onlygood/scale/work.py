@@ -16,7 +16,7 @@ from urllib.parse import quote_from_bytes
 
 from onlygood.core.errors import DataError, in_a_line
 from onlygood.data.decode import SUFFIXES, check_bytes
-from onlygood.data.items import Deferred
+from onlygood.data.items import Deferred, refusing
 from onlygood.data.source import Picture
 from onlygood.deploy.runtime import BATCH, Runtime
 from onlygood.report.heatmap import overlay
@@ -224,7 +224,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Defer
             raise DataError(_not_a_file(member))
         check_bytes(member.size)
     except DataError as error:
-        return _refusing(error)
+        return refusing(str(error))
     file = archive.extractfile(member)
     assert file is not None, "it is a file"
     return file.read()
@@ -266,18 +266,11 @@ def _cells(item: Input) -> Iterator[Picture]:
                     content = value["bytes"] if isinstance(value, dict) else value
                     yield Picture(
                         f"{item.uri}#{number}",
-                        _refusing(DataError("has no bytes")) if content is None else content,
+                        refusing("has no bytes") if content is None else content,
                     )
                     number += 1
     except (OSError, ArrowException) as error:
         raise UnitError(f"{shown(item.uri)} cannot be read: {in_a_line(error)}") from error
-
-
-def _refusing(error: DataError) -> Deferred:
-    def get() -> bytes:
-        raise error
-
-    return Deferred(get)
 
 
 def _row(result: Result) -> dict[str, Any]:
