@@ -94,12 +94,8 @@ class Tiled:
             at_once = max(1, self._tiles_at_once // x.shape[0])
         for first in range(0, len(places), at_once):
             chunk = places[first : first + at_once]
-            yield (
-                chunk,
-                torch.cat(
-                    [x[:, :, top : top + rows, left : left + columns] for top, left in chunk]
-                ),
-            )
+            tiles = [x[:, :, top : top + rows, left : left + columns] for top, left in chunk]
+            yield chunk, torch.cat(tiles)
 
     def _pool(self, parts: list[torch.Tensor]) -> torch.Tensor:
         values = torch.cat(parts)
@@ -137,9 +133,9 @@ class _Mosaic:
     def lay(self, tiles: torch.Tensor, places: list[Place]) -> None:
         """Add tiles `(len(places) B, ..., rows, columns)`."""
         rows, columns = tiles.shape[-2:]
-        for (t, le), tile in zip(places, tiles.unflatten(0, (len(places), -1)), strict=True):
-            self._sum[..., t : t + rows, le : le + columns] += tile
-            self._seen[t : t + rows, le : le + columns] += 1
+        for (top, left), tile in zip(places, tiles.unflatten(0, (len(places), -1)), strict=True):
+            self._sum[..., top : top + rows, left : left + columns] += tile
+            self._seen[top : top + rows, left : left + columns] += 1
 
     @property
     def whole(self) -> torch.Tensor:
