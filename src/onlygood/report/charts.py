@@ -141,12 +141,12 @@ def histogram(
 
 def roc(labels: Sequence[bool], scores: Sequence[float]) -> str | None:
     """Points of the ROC curve in a square of side 100, y downwards; None without both classes."""
-    pairs = [
-        (label, score) for label, score in zip(labels, scores, strict=True) if _finite([score]).size
-    ]
-    if len({label for label, _ in pairs}) < 2:
+    values = np.array(scores, np.float64)
+    good = _drawable(values)
+    known, seen = np.array(labels, bool)[good], values[good]
+    if known.all() or not known.any():
         return None
-    fpr, tpr, _ = roc_curve([label for label, _ in pairs], [score for _, score in pairs])
+    fpr, tpr, _ = roc_curve(known, seen)
     return _points(100 * fpr, 100 - 100 * tpr)
 
 
