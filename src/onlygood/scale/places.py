@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
@@ -169,10 +169,8 @@ class Place:
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         system, path = file_system(f"{self.uri}/{name}")
-        try:
+        with suppress(FileNotFoundError):
             system.delete_file(path)
-        except FileNotFoundError:
-            return
 
     def held(self, *, shared: bool) -> AbstractContextManager[None]:
         """Keep other jobs out, or with `shared` those that do not share it.
