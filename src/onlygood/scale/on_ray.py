@@ -44,14 +44,14 @@ class Ray:
         import ray
 
         if not ray.is_initialized():
-            cores = self.workers or None if self.address == "local" else None
+            local = self.address == "local"
             try:
                 ray.init(
                     self.address,
-                    num_cpus=cores,
+                    num_cpus=(self.workers or None) if local else None,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    include_dashboard=False if self.address == "local" else None,
+                    include_dashboard=False if local else None,
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
