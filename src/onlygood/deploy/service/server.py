@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -144,29 +144,21 @@ def _explain(app: FastAPI) -> None:
         each = (f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()[:5])
         return refusal(422, "; ".join(each))
 
-    @app.exception_handler(DataError)
-    async def data(_: Request, error: DataError) -> JSONResponse:
-        return refusal(422, str(error))
-
-    @app.exception_handler(UnknownModelError)
-    async def unknown(_: Request, error: UnknownModelError) -> JSONResponse:
-        return refusal(404, str(error))
-
-    @app.exception_handler(BusyError)
-    async def busy(_: Request, error: BusyError) -> JSONResponse:
-        return refusal(429, str(error), Retry_After="1")
-
-    @app.exception_handler(LogError)
-    async def unlogged(_: Request, error: LogError) -> JSONResponse:
-        return refusal(503, str(error), Retry_After="10")
-
-    @app.exception_handler(NetworkError)
-    async def failed(_: Request, error: NetworkError) -> JSONResponse:
-        return refusal(503, str(error), Retry_After="10")
-
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
         return refusal(400, "the request ended before it was whole")
+
+    def saying(status: int, **headers: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def say(_: Request, error: Exception) -> JSONResponse:
+            return refusal(status, str(error), **headers)
+
+        return say
+
+    app.add_exception_handler(DataError, saying(422))
+    app.add_exception_handler(UnknownModelError, saying(404))
+    app.add_exception_handler(BusyError, saying(429, Retry_After="1"))
+    app.add_exception_handler(LogError, saying(503, Retry_After="10"))
+    app.add_exception_handler(NetworkError, saying(503, Retry_After="10"))
 
 
 def _form(field: str, several: bool) -> dict[str, Any]:
