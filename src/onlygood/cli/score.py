@@ -74,16 +74,8 @@ def score(
     """
     voice = Voice(json=json, quiet=quiet)
     if _is_job(output, workers, ray, part, update):
-        return _job(
-            voice,
-            model,
-            pictures,
-            output,
-            maps,
-            _engine(workers, ray, part),
-            update,
-            fail_on_anomaly,
-        )
+        engine = _engine(workers, ray, part)
+        return _job(voice, model, pictures, output, maps, engine, update, fail_on_anomaly)
     return _table(
         voice,
         model,
