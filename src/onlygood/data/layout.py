@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -149,9 +150,8 @@ def labelled(folder: str | Path) -> Labelled:
             "evaluation needs normal and anomalous ones"
         )
     words = (
-        f"{printable(test)}: {many(int((~labels).sum()), 'normal picture')} from {_few(normal)}, "
-        f"{labels.sum()} anomalous ({_counts(k for k in kinds if k not in normal)}), "
-        f"{sum(mask is not None for mask in masks)} with masks{_left_out(test)}"
+        f"{printable(test)}: {_sizes(labels, kinds, f' from {_few(normal)}')}, "
+        f"{len(masks) - masks.count(None)} with masks{_left_out(test)}"
         f"{_unused(truth, masks, normal)}"
     )
     return Labelled(ImageSource(pictures), labels, kinds, masks, words)
@@ -205,10 +205,7 @@ def labelled_items(pictures: Any, labels: Any = None, normal: Any = 0) -> Labell
         (f"{names[i]} (label)" if names[i] == "good" else names[i]) if anomalous[i] else "good"
         for i in order
     ]
-    words = (
-        f"{kind}: {many(int((~anomalous).sum()), 'normal picture')}, {anomalous.sum()} anomalous "
-        f"({_counts(kind for kind in kinds if kind != 'good')})"
-    )
+    words = f"{kind}: {_sizes(anomalous[order], kinds)}"
     return Labelled(source.subset(order), anomalous[order], kinds, [None] * len(kinds), words)
 
 
@@ -306,11 +303,8 @@ def _labelled_of_csv(path: Path) -> Labelled:
         )
     kinds = [one.label if label else "good" for one, label in zip(entries, labels, strict=True)]
     masks = [one.mask if label else None for one, label in zip(entries, labels, strict=True)]
-    words = (
-        f"{printable(path)}: {many(int((~labels).sum()), 'normal picture')}, {labels.sum()} "
-        f"anomalous ({_counts(kind for kind in kinds if kind != 'good')}), "
-        f"{sum(mask is not None for mask in masks)} with masks"
-    )
+    with_masks = f"{len(masks) - masks.count(None)} with masks"
+    words = f"{printable(path)}: {_sizes(labels, kinds)}, {with_masks}"
     return Labelled(ImageSource([one.picture for one in entries]), labels, kinds, masks, words)
 
 
@@ -354,6 +348,12 @@ def _normal_alone(
 
 def _counted(source: ImageSource) -> str:
     return many(len(source), "picture")
+
+
+def _sizes(labels: NDArray[np.bool_], kinds: list[str], where: str = "") -> str:
+    """How many pictures are normal, and how many anomalous of which kind."""
+    normal = many(int((~labels).sum()), "normal picture")
+    return f"{normal}{where}, {labels.sum()} anomalous ({_counts(compress(kinds, labels))})"
 
 
 def _left_out(folder: Path) -> str:
