@@ -1,12 +1,14 @@
 """`onlygood bench`."""
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, table
+from onlygood.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from onlygood.evaluation.records import Line
@@ -98,8 +100,6 @@ def run(
     json: Json = False,
 ) -> None:
     """Train and test every cell that has no record yet; interrupted, the same command goes on."""
-    from onlygood.core.errors import ConfigError
-
     voice = Voice(json=json, quiet=quiet)
     file = _file(results, protocol, dataset)
     settings = _swept(said(assignments), sweep)
@@ -346,7 +346,6 @@ def write_results(
 ) -> None:
     """Write all results, with what the papers claim and whether it holds, or tables for a paper."""
     from onlygood.cli.files import writing
-    from onlygood.core.errors import DataError
     from onlygood.core.files import replacing
     from onlygood.evaluation.tables import as_csv, as_latex, page
 
@@ -377,9 +376,6 @@ def _swept(settings: dict[str, object], sweeps: list[str] | None) -> list[dict[s
     Raises:
         ConfigError: a sweep has no values, or its field has one already.
     """
-    from itertools import product
-
-    from onlygood.core.errors import ConfigError
     from onlygood.core.resolving import parse_assignment
 
     values: dict[str, list[str]] = {}
@@ -464,7 +460,6 @@ def _show_sheet(voice: Voice, sheet: "Sheet", title: str, markdown: bool) -> Non
 def _file(results: Path | None, protocol: str, dataset: str) -> Path:
     """The file of records, which can be written."""
     from onlygood.cli.files import check_writable
-    from onlygood.core.errors import ConfigError
 
     file = results or RESULTS / f"{dataset}-{protocol}.jsonl"
     check_writable(file)
@@ -485,7 +480,6 @@ def said(assignments: list[str] | None) -> dict[str, object]:
 
 
 def _numbers(seeds: list[str] | None) -> list[int]:
-    from onlygood.core.errors import ConfigError
     from onlygood.core.settings import HIGHEST_SEED
 
     numbers = _words(seeds) or ["0"]
@@ -496,8 +490,6 @@ def _numbers(seeds: list[str] | None) -> list[int]:
 
 def _files(results: list[Path] | None) -> list[Path]:
     """The files named, or all of the folder."""
-    from onlygood.core.errors import DataError
-
     for file in results or ():
         if not file.is_file():
             raise DataError(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onlygood.cli.voice import Force, Json, Quiet, Voice
+from onlygood.core.errors import DataError
 
 NAMED = 3
 """Pictures with the highest scores that are named on the screen."""
@@ -53,7 +54,6 @@ def calibrate(
 ) -> None:
     """Set the thresholds anew, without training."""
     from onlygood.cli.files import beside, check_new
-    from onlygood.core.errors import DataError
 
     voice = Voice(json=json, quiet=quiet)
     target = model if output is None else output

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from onlygood.cli.voice import Json, Voice, table
+from onlygood.core.errors import OnlygoodError
 
 EXTRAS = {
     "train": ("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"),
@@ -102,7 +103,6 @@ def _of_torch() -> dict[str, Any]:
 
 def _datasets() -> dict[str, bool]:
     """Whether the files of each data set are found where they are usually installed."""
-    from onlygood.core.errors import OnlygoodError
     from onlygood.data.readers import DATASETS
 
     found: dict[str, bool] = {}

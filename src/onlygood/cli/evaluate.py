@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, table
+from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.text import left_out
 
 LABELS = {
@@ -38,7 +39,6 @@ def evaluate(
 ) -> None:
     """Score labelled pictures and say how well normal and anomalous ones are told apart."""
     from onlygood.cli.files import check_writable, open_model, writing
-    from onlygood.core.errors import ConfigError, DataError
 
     voice = Voice(json=json, quiet=quiet)
     if report is not None:

@@ -9,6 +9,7 @@ import typer
 
 from onlygood.cli.bench import said
 from onlygood.cli.voice import Force, Json, Quiet, Voice
+from onlygood.core.errors import ConfigError, DataError
 
 DEFAULT_METHOD = "reflect"
 
@@ -105,7 +106,6 @@ def fit(
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
     from onlygood.cli.files import beside, check_new, check_writable, name_of, writing
-    from onlygood.core.errors import ConfigError
 
     voice = Voice(json=json, quiet=quiet)
     # Refused before torch is imported: such mistakes should cost no time.
@@ -200,7 +200,6 @@ def _request(
     first: str | None, second: str | None, config: Path | None, preset: str | None
 ) -> tuple[str, Path, dict[str, object], str]:
     """Method, folder, settings and preset from positional words, file and options."""
-    from onlygood.core.errors import ConfigError, DataError
     from onlygood.core.resolving import FileSettings, load_toml
 
     if first is None:

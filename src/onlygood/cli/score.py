@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, jsonable, table
+from onlygood.core.errors import ConfigError, DataError, ScoringInterrupted
+from onlygood.core.text import many
 
 if TYPE_CHECKING:
     from onlygood.result import Result
@@ -95,7 +97,6 @@ def _is_job(output: str | None, *asked: object) -> bool:
 
 
 def _engine(workers: int | None, ray: str | None, part: str | None) -> "Engine":
-    from onlygood.core.errors import ConfigError
     from onlygood.scale import Local, Part, Ray
 
     if ray is not None and part is not None:
@@ -123,7 +124,6 @@ def _job(
     """Score unit by unit into a folder."""
     from onlygood import scale
     from onlygood.cli.files import FORMATS
-    from onlygood.core.errors import ConfigError, ScoringInterrupted
 
     if output is None:
         raise ConfigError("a job needs a folder for what it finds; say -o DIR/")
@@ -179,7 +179,6 @@ def _table(
 ) -> int:
     """Score one picture after the other into one file, or on screen alone."""
     from onlygood.cli.files import check_format, open_model, partial_of, row_of, writing_rows
-    from onlygood.core.errors import ConfigError, DataError, ScoringInterrupted
 
     if output is not None:
         check_format(output)
@@ -282,8 +281,6 @@ class _Summary:
 
 def _counted(total: int, counts: Mapping[str, int]) -> str:
     """How many pictures there are of each kind, in words."""
-    from onlygood.core.text import many
-
     names = {"error": "unreadable"}
     summary = ", ".join(f"{n} {names.get(key, key)}" for key, n in counts.items() if n)
     return f"{many(total, 'picture')}: {summary or 'none'}"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onlygood.core.errors import ConfigError
+
 
 def serve(
     models: Annotated[
@@ -75,7 +77,6 @@ def serve(
 
 
 def _token(path: Path) -> str:
-    from onlygood.core.errors import ConfigError
     from onlygood.core.files import read_regular
 
     try:
