@@ -36,7 +36,7 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # of some minutes, for which training would wait
 }
 """Its environment variables, where nobody has said otherwise."""
-PLACE = ("stage", "step", "images", "seconds")
+WHEN = ("stage", "step", "images", "seconds")
 """Entries of a record that say when, not what."""
 FACTS = ("preset", "seed", "training_pictures_sha256", "onlygood", "device")
 NUMBERS = ("n_train", "n_calibration", "images", "training_seconds")
@@ -99,7 +99,7 @@ class Tracker:
         values = {
             f"{record['stage']}/{name}": float(value)
             for name, value in record.items()
-            if name not in PLACE and not isinstance(value, str) and math.isfinite(value)
+            if name not in WHEN and not isinstance(value, str) and math.isfinite(value)
         }
         if values:
             self._tell(lambda sink: sink.values(values, int(record["step"])))

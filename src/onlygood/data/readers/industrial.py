@@ -40,7 +40,7 @@ def elpv(module: Literal["mono", "poly"], folder: Path | None = None) -> KnownSp
     cells in electroluminescence imagery; CC BY-NC-SA 4.0.
     """
     cells = _elpv(module, folder)
-    train, test = _halves(cells[0.0], len(cells[0.0]) * 7 // 10)
+    train, test = _parted(cells[0.0], tenths=7)
     return known_split(
         f"ELPV, {module}crystalline modules",
         of_files(train),
@@ -59,8 +59,8 @@ def elpv_doubtful(module: Literal["mono", "poly"], folder: Path | None = None) -
         As `elpv`.
     """
     cells = _elpv(module, folder)
-    known, _ = _halves(cells[0.0], len(cells[0.0]) * 7 // 10)
-    train, test = _halves(known, len(known) * 8 // 10)
+    known, _ = _parted(cells[0.0], tenths=7)
+    train, test = _parted(known, tenths=8)
     doubtful = [(f"{p:.2f}", of_files(cells[p])) for p in sorted(cells) if 0 < p < 1]
     return known_split(
         f"ELPV, {module}crystalline modules, doubtful against sound ones",
@@ -70,10 +70,10 @@ def elpv_doubtful(module: Literal["mono", "poly"], folder: Path | None = None) -
     )
 
 
-def _halves(paths: list[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Shuffled: the first `count`, and the rest."""
-    order = np.random.RandomState(0).permutation(len(paths))
-    shuffled = [paths[i] for i in order]
+def _parted(paths: list[Path], tenths: int) -> tuple[list[Path], list[Path]]:
+    """Shuffled: so many tenths of them, rounded down, and the rest."""
+    shuffled = [paths[i] for i in np.random.RandomState(0).permutation(len(paths))]
+    count = len(paths) * tenths // 10
     return shuffled[:count], shuffled[count:]
 
 
