@@ -34,6 +34,8 @@ LABEL_KEYS = ("label", "labels", "target", "y")
 _KNOWN = (str, bytes, bytearray, memoryview, os.PathLike, list, tuple, np.ndarray, Image.Image)
 """What holds pictures in a way of its own."""
 
+_LOADER = "; pictures of several sizes make no batch: give its data set, or batch_size=None"
+
 
 @runtime_checkable
 class Indexed(Protocol):
@@ -69,9 +71,6 @@ def refusing(why: str) -> Deferred:
 
 def _refuse(why: str) -> None:
     raise DataError(why)
-
-
-_LOADER = "; pictures of several sizes make no batch: give its data set, or batch_size=None"
 
 
 class Item(NamedTuple):

@@ -40,11 +40,11 @@ def window(size: tuple[int, int], view: View) -> Window:
     region = _region(size, view)
     if not view.crop:
         return region
+    # An odd rest leaves one row, or column, more before the square than behind it.
     top, left = (
         first + (length - view.crop + 1) // 2
         for first, length in ((region.top, region.height), (region.left, region.width))
     )
-    # An odd rest leaves one row, or column, more before the square than behind it.
     return Window(top, left, view.crop, view.crop)
 
 

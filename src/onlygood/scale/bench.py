@@ -60,8 +60,8 @@ class Share:
         cores = _counted(self.cpus, "core")
         if not self.gpus:
             return cores
-        part = self.gpus < 1
-        return f"{f'{self.gpus:g} of a GPU' if part else _counted(self.gpus, 'GPU')} and {cores}"
+        gpus = f"{self.gpus:g} of a GPU" if self.gpus < 1 else _counted(self.gpus, "GPU")
+        return f"{gpus} and {cores}"
 
 
 def run(
