@@ -111,29 +111,27 @@ def _gallery(items: Sequence[Item]) -> Gallery:
     The least anomalous are none of the most anomalous. False alarms and misses are about
     `threshold`, as the promise is: an unsure picture is above it.
     """
-    ranked = [
-        (index, item, item.score)
+    scores = {
+        index: item.score
         for index, item in enumerate(items)
         if item.error is None and item.score is not None and not math.isnan(item.score)
-    ]
-    ranked.sort(key=lambda each: -each[2])
+    }
+    ranked = sorted(scores, key=lambda index: -scores[index])
     false_alarms = [
         index
-        for index, item, _ in ranked
-        if item.label is False and item.decision in ("unsure", "anomalous")
+        for index in ranked
+        if items[index].label is False and items[index].decision in ("unsure", "anomalous")
     ]
     misses = [
         index
-        for index, item, _ in reversed(ranked)
-        if item.label is True and item.decision == "normal"
+        for index in reversed(ranked)
+        if items[index].label is True and items[index].decision == "normal"
     ]
     return Gallery(
-        most_anomalous=[index for index, _, _ in ranked[:MOST_ANOMALOUS]],
+        most_anomalous=ranked[:MOST_ANOMALOUS],
         false_alarms=false_alarms[:MISTAKES],
         misses=misses[:MISTAKES],
-        least_anomalous=[index for index, _, _ in ranked[: MOST_ANOMALOUS - 1 : -1]][
-            :LEAST_ANOMALOUS
-        ],
+        least_anomalous=ranked[MOST_ANOMALOUS:][::-1][:LEAST_ANOMALOUS],
         n_false_alarms=len(false_alarms),
         n_misses=len(misses),
     )
