@@ -83,7 +83,7 @@ def test_every_preset_can_be_used(name: str) -> None:
         check_view(view)
         network = cls(config, InputShape(1, *view.sides))
         if any(stage.updates and not stage.budget for stage in network.stages()):
-            assert any(getattr(training, name) for name in BUDGETS), f"{key}: no budget"
+            assert any(getattr(training, budget) for budget in BUDGETS), f"{key}: no budget"
 
 
 # Training ------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def write_dataset(name: str, folder: Path, *, source: Path | None = None) -> Sum
             be read.
     """
     _known(name, DATASETS)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{printable(folder)}: exists and is not an empty folder; give a new one")
     train, test = DATASETS[name].read(source)
     # In a folder that is there, as that may be a disk of its own: nothing can be moved into it.
