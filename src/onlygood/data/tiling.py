@@ -1,6 +1,5 @@
 """Scoring large pictures with a method that sees tiles."""
 
-import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Protocol, final, runtime_checkable
@@ -149,8 +148,3 @@ def tile_starts(view: View) -> tuple[list[int], list[int]]:
         for length, side in zip(view.canvas, view.sides, strict=True)
     )
     return rows, columns
-
-
-def tile_count(view: View) -> int:
-    """Tiles of one picture when it is scored."""
-    return math.prod(map(len, tile_starts(view)))
