@@ -1,5 +1,6 @@
 """Labelled folders in, figures out; the detector is real, the pictures are made up."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from onlygood.evaluation.evaluate import evaluate
 from onlygood.methods import METHODS
 from tests import parts
 from tests.conftest import unchecked
+
+NORMAL = list(parts.normal(120))
+"""What it is fitted on: learnt from, and kept aside to calibrate."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,28 @@ def test_pictures_with_labels_are_as_good_as_folders(detector: Detector, folder:
         evaluate(detector, pictures, labels=[label > 0 for label in labels], normal=False),
     ):
         assert (found.auroc, found.n_normal) == (of_folder.auroc, of_folder.n_normal)
+
+
+def test_pictures_that_were_learnt_from_test_no_promise(detector: Detector, folder: Path) -> None:
+    # Others than those that were kept aside calibrate it: no score tells these.
+    other = detector.calibrate(parts.normal(60, seed=9), target_fpr=0.05)
+    learnt = [p for p, (_, digest) in zip(NORMAL, other.recognised(NORMAL), strict=True) if digest]
+    assert len(learnt) == len(other.learnt_from)
+    parts.write(np.stack(learnt[:2]), folder / "good", "learnt")
+    assert evaluate(other, folder).promise.p_value is not None  # two, and copies of one, are few
+    parts.write(np.stack([learnt[0]] * 20), folder / "good", "copy")
+    assert evaluate(other, folder).promise.p_value is not None
+    parts.write(np.stack(learnt[:9]), folder / "good", "learnt")
+    other.save(folder / "m.safetensors")
+    for one in (other, Detector.load(folder / "m.safetensors")):
+        promise = evaluate(one, folder).promise
+        assert promise.p_value is None and "; that is not tested: 9 of these" in promise.words
+
+
+def test_an_older_model_file_knows_no_picture_that_was_learnt_from(detector: Detector) -> None:
+    older = copy.copy(detector)
+    older.learnt_from = older.learnt_from[:0]
+    assert [digest for _, digest in older.recognised(NORMAL)] == [None] * len(NORMAL)
 
 
 def test_kinds_of_defects_weigh_the_same(detector: Detector, folder: Path) -> None:

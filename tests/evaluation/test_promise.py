@@ -74,6 +74,19 @@ def test_pictures_that_have_calibrated_test_nothing() -> None:
     assert check_promise(calibration, 500, 1000, 200).broken  # the others alone break it
 
 
+def test_pictures_that_were_learnt_from_test_nothing() -> None:
+    test = check_promise(CALIBRATION, 1, 40, 0, 4)
+    assert (test.p_value, test.broken) == (None, False)
+    assert "4 of these pictures equal some that the model was learnt from" in test.words
+    assert "calibrated" not in test.words and "have not seen" in test.advice
+    assert check_promise(CALIBRATION, 1, 40, 0, 3).p_value is not None
+    both = check_promise(CALIBRATION, 1, 40, 3, 1)
+    assert both.p_value is None
+    assert "3 of these pictures, by their scores" in both.words
+    assert "1 of these pictures equals one that the model was learnt from" in both.words
+    assert check_promise(CALIBRATION, 22, 40, 0, 40).broken
+
+
 def test_a_score_is_known_within_a_share_of_the_usual_distance() -> None:
     calibration = Calibration.fit([*range(44), 1000.0])  # one that lies apart counts for little
     assert calibrated_on(calibration, np.array([9.9971, 10.0029, 1000.0029])) == 3

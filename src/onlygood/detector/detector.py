@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from onlygood import registry
+from onlygood.core.digest import short_digest
 from onlygood.core.errors import (
     CalibrationError,
     ConfigError,
@@ -31,6 +32,7 @@ from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
 from onlygood.data.layout import Layout, is_csv, layout, unseen
 from onlygood.data.leave_out import remaining
+from onlygood.data.loading import Loaded
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import content, counting, restored
 from onlygood.data.source import ImageSource, pictures_of
@@ -397,9 +399,34 @@ class Detector:
         """
         source = pictures_of(pictures)
         for batch in self.scorer.load(source, batch_size, keep=keep):
-            raw = self.scorer.score(batch, maps=maps)
-            heat = None if raw.maps is None else self._scaled(raw.maps)
-            yield from judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
+            yield from self._judged(batch, maps)
+
+    def recognised(
+        self, pictures: Any, *, maps: bool = True
+    ) -> Iterator[tuple[Result, int | None]]:
+        """The same, each with the short digest of its picture where that was learnt from, too.
+
+        None where it was not, where the picture cannot be read, and of a model file of before,
+        which has no record of what it was learnt from.
+
+        Raises:
+            DataError: as `stream`.
+        """
+        for batch in self.scorer.load(pictures_of(pictures)):
+            for item, result in zip(batch, self._judged(batch, maps), strict=True):
+                yield result, self._learnt(item)
+
+    def _judged(self, batch: list[Loaded], maps: bool) -> Iterator[Result]:
+        raw = self.scorer.score(batch, maps=maps)
+        heat = None if raw.maps is None else self._scaled(raw.maps)
+        return judged(batch, self.view, self.calibration, raw.totals, raw.parts, heat)
+
+    def _learnt(self, item: Loaded) -> int | None:
+        if item.pixels is None:
+            return None
+        digest = short_digest(item.pixels)
+        place = np.searchsorted(self.learnt_from, digest)  # They are sorted.
+        return digest if digest in self.learnt_from[place : place + 1] else None
 
     def _scaled(self, maps: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """Raw maps on the calibration's scale, usual where pixels do not count."""

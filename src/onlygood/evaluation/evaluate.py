@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +27,17 @@ class Judge(Protocol):
 
     def stream(self, pictures: Any, *, maps: bool = True) -> Iterator[Result]:
         """One result for each picture, in order."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Judge, Protocol):
+    """One that knows what it has learnt from, as a detector does."""
+
+    def recognised(
+        self, pictures: Any, *, maps: bool = True
+    ) -> Iterator[tuple[Result, int | None]]:
+        """Each result with the digest of its picture where that was learnt from, else None."""
         ...
 
 
@@ -74,7 +85,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     """Score labelled pictures and compare with the labels.
 
     Args:
-        detector: What is judged; nothing of it is changed.
+        detector: What is judged; nothing of it is changed. One that was exported knows the
+            pictures that have calibrated it, but not those that it was learnt from.
         pictures: Labelled ones, or a folder of them: `good` (`ok`, `normal`) against all other
             subfolders, or a data set in MVTec layout, with masks where `ground_truth` has them;
             or a `Dataset`, DataLoader or stream of `(picture, label)`.
@@ -94,7 +106,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         )
     data = labelled_pictures(pictures, labels, normal)
     began = time.perf_counter()
-    results, (pixel_auroc, aupro) = _results(detector, data)
+    results, learnt, (pixel_auroc, aupro) = _results(detector, data)
     seconds = time.perf_counter() - began
     readable = [i for i, result in enumerate(results) if result.error is None]
     labels = data.labels[readable]
@@ -106,6 +118,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     n_normal = int((~labels).sum())
     decisions = np.array([results[i].decision for i in readable])
     rates = metrics.rates(labels, decisions)
+    known = [learnt[i] for i, label in zip(readable, labels, strict=True) if not label]
+    new = np.array([digest is None for digest in known])
     kinds = [data.kinds[i] if label else "good" for i, label in zip(readable, labels, strict=True)]
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
@@ -120,7 +134,9 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             detector.calibration,
             int((decisions[~labels] != "normal").sum()),
             n_normal,
-            calibrated_on(detector.calibration, scores[~labels]),
+            calibrated_on(detector.calibration, scores[~labels][new]),
+            # Equal ones count once, as empty pictures of separate lots are equal.
+            len({digest for digest in known if digest is not None}),
         ),
         parts={
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in readable]))
@@ -160,20 +176,25 @@ def _readable(labels: NDArray[np.bool_]) -> str:
 
 def _results(
     detector: Judge, data: Labelled
-) -> tuple[list[Result], tuple[float | None, float | None]]:
-    """Results without their maps, and pixel AUROC and AUPRO where there are masks.
+) -> tuple[list[Result], list[int | None], tuple[float | None, float | None]]:
+    """Results without their maps, what was learnt from, pixel AUROC and AUPRO where masks are.
 
     Only then maps are made and kept, at 5 bytes a pixel with their masks: those of normal pictures
     and of anomalous ones with a mask.
     """
     with_masks = any(mask is not None for mask in data.masks)
+    found: Iterable[tuple[Result, int | None]]
+    if isinstance(detector, Remembering):
+        found = detector.recognised(data.source, maps=with_masks)
+    else:
+        found = ((result, None) for result in detector.stream(data.source, maps=with_masks))
     results: list[Result] = []
+    learnt: list[int | None] = []
     maps: list[NDArray[np.float32]] = []
     masks: list[NDArray[np.bool_]] = []
-    for result, label, mask in zip(
-        detector.stream(data.source, maps=with_masks), data.labels, data.masks, strict=True
-    ):
+    for (result, digest), label, mask in zip(found, data.labels, data.masks, strict=True):
         results.append(result._replace(map=None))
+        learnt.append(digest)
         if result.map is None:
             continue
         anomalous = truth(mask, bool(label), result.map.shape)
@@ -181,5 +202,5 @@ def _results(
             maps.append(result.map)
             masks.append(anomalous)
     if not any(mask.any() for mask in masks):
-        return results, (None, None)
-    return results, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))
+        return results, learnt, (None, None)
+    return results, learnt, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))

@@ -13,9 +13,9 @@ RISK = 0.01
 """Of calling a promise broken where exactly the promised share of normal pictures is above."""
 TINY = 1e-6
 """A smaller probability is not worth its digits."""
-CALIBRATED, FEWEST = 0.1, 3
-"""Share of the pictures that have calibrated from which on nothing is tested, and how many it must
-be at least. Of what `fit` was given it is a fifth or more; it has learnt from the others."""
+SEEN, FEWEST = 0.1, 3
+"""Share of the pictures that have calibrated or were learnt from, from which on nothing is tested,
+and how many it must be at least."""
 SAME = 0.003
 """Part of the usual distance of neighbouring calibration scores within which a score is one of
 them. It is more than batches and exported files round, and one in a hundred others is so near."""
@@ -34,7 +34,8 @@ class PromiseTest(NamedTuple):
     """of so many."""
     p_value: float | None
     """`P(Binom(n_normal, promised) >= found)`. None: not tested, as the promise is about parts, and
-    pictures of one part are not independent, or as the pictures have calibrated."""
+    pictures of one part are not independent, or as the pictures have calibrated or were learnt
+    from."""
     words: str
     advice: str = ""
     """What to do about a broken one, or one that is not tested."""
@@ -64,7 +65,11 @@ def calibrated_on(calibration: Calibration, scores: Floats) -> int:
 
 
 def check_promise(
-    calibration: Calibration, found: int, n_normal: int, n_calibrated: int = 0
+    calibration: Calibration,
+    found: int,
+    n_normal: int,
+    n_calibrated: int = 0,
+    n_learnt: int = 0,
 ) -> PromiseTest:
     """Test the promise of `threshold` on `n_normal` pictures, of which `found` are above it.
 
@@ -75,8 +80,9 @@ def check_promise(
         calibration: What promises.
         found: Pictures above its threshold.
         n_normal: All of them.
-        n_calibrated: Those that took part in the calibration, see `calibrated_on`. Where they are
-            more than a few nothing is tested, unless the promise is broken all the same.
+        n_calibrated: Those that took part in the calibration, see `calibrated_on`.
+        n_learnt: Others that the model was learnt from. Where both together are more than a few
+            nothing is tested, unless the promise is broken all the same.
 
     Raises:
         DataError: `found` is not in 0..n_normal, or there are no pictures.
@@ -103,11 +109,27 @@ def check_promise(
             "calibrate on normal pictures of this lot (onlygood calibrate MODEL FOLDER), or fit "
             "with some of them",
         )
-    if n_calibrated >= max(CALIBRATED * n_normal, FEWEST):
+    equal = "equals one" if n_learnt == 1 else "equal some"
+    if n_calibrated + n_learnt >= max(SEEN * n_normal, FEWEST):
+        why = [
+            f"{n} of these pictures{what}"
+            for n, what in (
+                (
+                    n_calibrated,
+                    ", by their scores, have calibrated the model, and a threshold that was taken "
+                    "from pictures fits them",
+                ),
+                (
+                    n_learnt,
+                    f" {equal} that the model was learnt from, and what it has learnt from "
+                    "looks more normal to it than others do",
+                ),
+            )
+            if n
+        ]
         return test._replace(
             p_value=None,
-            words=f"{seen}; that is not tested: {n_calibrated} of these pictures, by their scores, "
-            "have calibrated the model, and a threshold that was taken from pictures fits them",
+            words=f"{seen}; that is not tested: {'; '.join(why)}",
             advice="evaluate on pictures that fit and calibrate have not seen",
         )
     return test._replace(
