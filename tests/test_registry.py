@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from onlygood import Detector, registry, testing
-from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.core.errors import ConfigError, ModelFileError, ShapeError
 from onlygood.methods import METHODS
 from onlygood.methods.pca import PCA
 from tests import parts
@@ -48,6 +48,15 @@ def test_the_method_of_the_guide_learns_from_its_file(file: Path, run: Run) -> N
     page = run("methods", f"{file}:Denoiser").out
     assert "Denoising autoencoder" in page
     assert f"onlygood fit {file}:Denoiser FOLDER" in " ".join(page.split())
+
+
+def test_a_method_that_localizes_has_a_map(file: Path) -> None:
+    file.write_text(denoiser().replace("weighted(error, error=", "weighted(error="))
+    with pytest.raises(ShapeError, match="no map, and the method says localizes = True; give"):
+        Detector.fit(f"{file}:Denoiser", list(parts.normal(6)), settings=TINY)
+    file.write_text(file.read_text().replace("localizes = True", "localizes = False"))
+    made = Detector.fit(f"{file}:Denoiser", list(parts.normal(6)), settings=TINY)
+    assert made.score(parts.normal(1))[0].map is None
 
 
 def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

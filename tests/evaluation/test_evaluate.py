@@ -178,6 +178,7 @@ def test_a_method_without_maps_is_evaluated_without_pixels(
 ) -> None:
     whole = METHODS["pca"].score
     monkeypatch.setattr(METHODS["pca"], "score", lambda self, x: whole(self, x)._replace(map=None))
+    monkeypatch.setattr(METHODS["pca"], "localizes", False)
     evaluation = evaluate(parts.fit(), mvtec)
     assert evaluation.auroc is not None
     assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)

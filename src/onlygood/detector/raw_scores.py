@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from onlygood.core.digest import short_digest
-from onlygood.core.errors import DataError, OnlygoodError
+from onlygood.core.errors import DataError, OnlygoodError, ShapeError
 from onlygood.core.exact import exactly
 from onlygood.core.machine import keep_freed_memory
 from onlygood.core.method import Method
@@ -111,6 +111,7 @@ class RawScorer:
 
         Raises:
             OnlygoodError: the method gave a score that is not finite.
+            ShapeError: what it gave is not one number per image, or it localizes without a map.
         """
         readable = [(item.name, to_bytes(item.pixels)) for item in batch if item.pixels is not None]
         if not readable:
@@ -118,6 +119,11 @@ class RawScorer:
         names, pictures = zip(*readable, strict=True)
         with unaffected(self.device), torch.no_grad(), exactly(self.device):
             scores = self._tiled.score(to_images(torch.stack(pictures).to(self.device)))
+        if scores.map is None and self.network.localizes:
+            raise ShapeError(
+                "the score has no map, and the method says localizes = True; give score() a map, "
+                "as Scores.weighted(map, name=...) does, or say localizes = False"
+            )
         totals = scores.total.double().cpu().numpy()
         if not np.isfinite(totals).all():
             raise OnlygoodError(
