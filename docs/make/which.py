@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from blocks import FIGURES, replaced, table
 
+from onlygood.core.text import fixed
 from onlygood.evaluation.records import Line, in_words, read
 from onlygood.evaluation.tables import Sheet, over_seeds, spread
 
@@ -185,7 +186,7 @@ def _cell(found: dict[str, list[Line]], name: str) -> str:
     if name not in found:
         return ""
     value = auroc(found[name])
-    words = f"{value:.3f}"
+    words = fixed(value, 3)
     if value == max(map(auroc, found.values())):
         return f"**{words}**"
     return f"({words})" if name != FLOOR and value <= auroc(found[FLOOR]) else words
@@ -193,7 +194,9 @@ def _cell(found: dict[str, list[Line]], name: str) -> str:
 
 def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
     first, second, *_ = sorted(found, key=lambda name: -auroc(found[name]))
-    because = ", ".join(f"`{name}` reaches {auroc(found[name]):.3f}" for name in (first, second))
+    because = ", ".join(
+        f"`{name}` reaches {fixed(auroc(found[name]), 3)}" for name in (first, second)
+    )
     floor = f"the mean picture {auroc(found[FLOOR]):.3f}"
     return f"| {kind.words} | [`{first}`](methods/{first}.md) | {because}, {floor} |"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from onlygood.core.errors import DataError
 from onlygood.core.settings import View
-from onlygood.core.text import many
+from onlygood.core.text import figure, many
 from onlygood.data.loading import Loaded
 from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
@@ -84,8 +84,8 @@ class Result(NamedTuple):
             return f"<Result {self.name}: error, {self.error}>"
         size = "" if self.map is None else f", map {self.map.shape[1]} x {self.map.shape[0]}"
         return (
-            f"<Result {self.name}: {self.decision}, score {self.score:.4g}, p {self.p_value:.3g}"
-            f"{size}>"
+            f"<Result {self.name}: {self.decision}, score {self.score:.4g}, "
+            f"p {figure(self.p_value, 3)}{size}>"
         )
 
     def _repr_html_(self) -> str:
@@ -216,7 +216,7 @@ def _cells(result: Result) -> Iterator[str]:
         image = f'<img alt="" src="{data_uri(_laid(result, longest=THUMBNAIL))}">'
     said = result.decision if result.error is None else result.error
     score, p = (
-        "" if math.isnan(value) else f"{value:.4g}" for value in (result.score, result.p_value)
+        "" if math.isnan(value) else figure(value) for value in (result.score, result.p_value)
     )
     for cell in (image, html.escape(_printable(result.name)), html.escape(_printable(said))):
         yield f"<td>{cell}</td>"

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from onlygood.cli import compare as verb
+from onlygood.cli.compare import _rows
 from onlygood.detector import Detector
-from onlygood.evaluation.compare import compare
+from onlygood.evaluation.compare import Comparison, Difference, Disagreement, compare
 from tests import parts
 from tests.command_line import Run
 
-assert verb and compare  # Imported before fakes take the place of what they need.
+assert _rows and compare  # Imported before fakes take the place of what they need.
 SETTINGS = ("--set", "size=16", "--set", "components=4")
 
 
@@ -50,6 +50,19 @@ def test_a_model_against_itself(run: Run, nuts: Path) -> None:
     assert (answer["auroc"]["difference"], answer["auroc"]["p_value"]) == (0, 1)
     assert (answer["false_alarms"]["a_alone"], answer["found"]["p_value"]) == (0, 1)
     assert answer["words"].startswith("these 12 normal and 12 anomalous pictures do not tell A")
+
+
+def test_what_is_less_than_one_is_not_shown_as_one() -> None:
+    order = Difference(0.99996, 1.0, -0.001, 0.001, 0.997)
+    alone = Disagreement(0.99997, 0.5, 1, 0, 0.996)
+    kinds = {"n_normal": 30_000, "n_anomalous": 30_000, "n_unreadable": 0, "description": ""}
+    found = Comparison(
+        auroc=order, average_precision=order, false_alarms=alone, found=alone, **kinds
+    )
+    auroc, *_, called = _rows(found)
+    assert (*auroc[1:3], auroc[-1]) == ("0.99996", "1.0000", "0.997")
+    assert (*called[1:3], called[-1]) == ("0.99997", "0.5000", "0.996")
+    assert "(AUROC, p = 0.997)" in found.words
 
 
 @pytest.mark.usefixtures("real")

@@ -1,6 +1,6 @@
 import pytest
 
-from onlygood.core.text import cell, figure, visible
+from onlygood.core.text import cell, figure, fixed, visible
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,16 @@ def test_a_share_is_one_only_where_nothing_is_missing(value: float, shown: str):
     assert figure(value) == shown
     assert figure(100 * 0.9996, 3, whole=100.0) == "99.96"
     assert figure(100.0, 3, whole=100.0) == "100"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        *((0.9996, "0.9996"), (0.99996, "0.99996"), (0.9994, "0.999"), (1.0, "1.000")),
+        *((1 - 1e-12, "1.000"), (0.5, "0.500"), (0.0, "0.000"), (float("nan"), "nan")),
+    ],
+)
+def test_so_it_is_in_columns(value: float, shown: str):
+    assert fixed(value, 3) == shown
+    assert fixed(99.96, 1, whole=100.0) == "99.96"
+    assert fixed(100.0, 1, whole=100.0) == "100.0"

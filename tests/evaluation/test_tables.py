@@ -30,6 +30,8 @@ def overall(
 def test_mean_and_deviation() -> None:
     assert spread([0.5, 0.7]) == "0.600 ± 0.141"
     assert (spread([0.5]), spread([])) == ("0.500", "")
+    assert spread([1.0, 0.9992]) == "0.9996 ± 0.001"
+    assert spread([0.99996]) == "0.99996" and spread([1.0]) == "1.000"
 
 
 def test_times_of_a_shared_device_are_marked() -> None:

@@ -7,6 +7,7 @@ import typer
 
 from onlygood.cli.bench import method_and_preset, said
 from onlygood.cli.voice import Json, Quiet, Voice, table
+from onlygood.core.text import figure, fixed, many
 
 if TYPE_CHECKING:
     from onlygood.evaluation.compare import Comparison
@@ -38,7 +39,6 @@ def compare(
 ) -> None:
     """Set two detectors against each other on the same pictures, with intervals and tests."""
     from onlygood.core.errors import ConfigError, DataError
-    from onlygood.core.text import many
 
     voice = Voice(json=json, quiet=quiet)
     if not folder.exists():
@@ -95,16 +95,16 @@ def _rows(found: "Comparison") -> list[tuple[str, ...]]:
     for name, of in (("AUROC", found.auroc), ("average precision", found.average_precision)):
         known = of.low is not None and of.high is not None
         interval = f"{of.low:+.4f} to {of.high:+.4f}" if known else "–"
-        p_value = "" if of.p_value is None else f"{of.p_value:.2g}"
+        p_value = "" if of.p_value is None else figure(of.p_value, 2)
         rows.append((name, *_sides(of.a, of.b), interval, p_value))
     for name, called, n in (
         ("false alarms", found.false_alarms, found.n_normal),
         ("defects found", found.found, found.n_anomalous),
     ):
         alone = f"{called.a_alone} of {n} by A alone, {called.b_alone} by B alone"
-        rows.append((name, *_sides(called.a, called.b), alone, f"{called.p_value:.2g}"))
+        rows.append((name, *_sides(called.a, called.b), alone, figure(called.p_value, 2)))
     return rows
 
 
 def _sides(a: float, b: float) -> tuple[str, str, str]:
-    return f"{a:.4f}", f"{b:.4f}", f"{a - b:+.4f}"
+    return fixed(a, 4), fixed(b, 4), f"{a - b:+.4f}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from onlygood.cli.voice import Json, Quiet, Voice, table
+from onlygood.core.text import fixed
 
 DATASET = "elpv-mono"
 FIRST = ("reflect", "pca")
@@ -82,7 +83,7 @@ def run(
             evaluation = evaluate(detector, pictures / "test")
             write_report(evaluation_report(detector, evaluation), reports[method])
             figures[method] = evaluation.to_json()
-            voice.show(f"{method}: AUROC {figures[method]['auroc']:.3f}; {reports[method]}")
+            voice.show(f"{method}: AUROC {fixed(figures[method]['auroc'], 3)}; {reports[method]}")
     finally:
         if figures:  # who stops it sees what was done
             _show(voice, figures)
@@ -126,11 +127,11 @@ def _show(voice: Voice, figures: Mapping[str, Mapping[str, Any]]) -> None:
             rows=[
                 (
                     method,
-                    f"{f['auroc']:.3f}",
+                    fixed(f["auroc"], 3),
                     f"{f['images_per_second']:.0f}",
                     f"at most {percent(f['promise']['promised'])}",
-                    f"{100 * f['false_positive_rate']:.1f} %",
-                    f"{100 * f['true_positive_rate']:.1f} %",
+                    f"{fixed(100 * f['false_positive_rate'], 1, whole=100.0)} %",
+                    f"{fixed(100 * f['true_positive_rate'], 1, whole=100.0)} %",
                 )
                 for method, f in figures.items()
             ],

@@ -34,10 +34,19 @@ def figure(value: float, digits: int = 4, *, whole: float = 1.0) -> str:
 
     A billionth less is taken for rounding.
     """
-    text = f"{value:.{digits}g}"
+    return _short_of(whole, value, digits, "g")
+
+
+def fixed(value: float, places: int, *, whole: float = 1.0) -> str:
+    """The same with so many digits behind the point, as columns of tables have."""
+    return _short_of(whole, value, places, "f")
+
+
+def _short_of(whole: float, value: float, digits: int, form: str) -> str:
+    text = f"{value:.{digits}{form}}"
     while float(text) == whole and value < (1 - 1e-9) * whole:
         digits += 1
-        text = f"{value:.{digits}g}"
+        text = f"{value:.{digits}{form}}"
     return text
 
 

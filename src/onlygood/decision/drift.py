@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from onlygood.core.text import many
+from onlygood.core.text import fixed, many
 from onlygood.decision.calibration import Calibration
 
 WINDOW = 200
@@ -90,10 +90,10 @@ def verdict(ascending: np.ndarray, calibration: Calibration) -> Drift:
             "left",
             n,
             smallest,
-            f"the stream has left the calibration: {100 * share:.0f} % of the last {n} pictures "
-            f"score higher than {100 - 100 * p:.0f} % of normal ones did, where {100 * p:.0f} % "
-            "should; look at light, lens and lot, then calibrate again: the promised rate does not "
-            "hold now",
+            f"the stream has left the calibration: {fixed(100 * share, 0, whole=100.0)} % of "
+            f"the last {n} pictures score higher than {100 - 100 * p:.0f} % of normal ones did, "
+            f"where {100 * p:.0f} % should; look at light, lens and lot, then calibrate again: the "
+            "promised rate does not hold now",
         )
     if lower > allowed and not calibration.grouped:
         return Drift(

@@ -33,6 +33,7 @@ from onlygood.core.errors import (
 )
 from onlygood.core.files import held, remove_empty
 from onlygood.core.resolving import Resolved, to_json
+from onlygood.core.text import fixed
 from onlygood.data.layout import Labelled
 from onlygood.detector.detector import Detector, device_name
 from onlygood.detector.learning import (
@@ -314,7 +315,7 @@ def record(results: Path, of: Due, line: Line) -> None:
 
 def result_of(line: Line) -> str:
     """What came out, in short."""
-    return f"AUROC {line['auroc']:.4f}, {line['verdict']}"
+    return f"AUROC {fixed(line['auroc'], 4)}, {line['verdict']}"
 
 
 def run_cell(

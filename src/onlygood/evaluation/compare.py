@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from onlygood.core.errors import DataError
-from onlygood.core.text import many
+from onlygood.core.text import figure, many
 from onlygood.evaluation.evaluate import Evaluation, Judge, evaluate, labelled_pictures
 from onlygood.evaluation.metrics import Floats, labelled_ranks
 
@@ -136,7 +136,7 @@ class Comparison:
 
 
 def _chance(p: float) -> str:
-    return f"p = {p:.2g}" if p >= 1e-6 else "p < 0.000001"
+    return f"p = {figure(p, 2)}" if p >= 1e-6 else "p < 0.000001"
 
 
 def compare(a: Judge, b: Judge, pictures: Any) -> Comparison:

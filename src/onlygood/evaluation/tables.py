@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
 
-from onlygood.core.text import cell, many
+from onlygood.core.text import cell, fixed, many
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
 from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words, parted
@@ -87,7 +87,7 @@ def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation (over n - 1); a single value stands alone, and none is nothing."""
     if not values:
         return ""
-    mean = f"{statistics.mean(values):.3f}"
+    mean = fixed(statistics.mean(values), 3)
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
@@ -399,7 +399,7 @@ def _mean(figures: Sequence[Figure]) -> str:
         if figure.normal == "mean":
             return f"{figure.value:.3f}"
     values = [figure.value for figure in figures if figure.normal not in MEANS]
-    return f"{statistics.mean(values):.3f}" if values else ""
+    return fixed(statistics.mean(values), 3) if values else ""
 
 
 def _rounded_up(bound: float) -> float:
@@ -421,8 +421,8 @@ def _difference(finding: Finding) -> tuple[str, ...]:
         f"{statistics.mean(means):+.3f}{deviation}",
         ", ".join(f"{mean:+.3f}" for mean in means),
         str(len(classes)),
-        ", ".join(f"{side:.3f}" for side in finding.sides),
-        "" if finding.floor is None else f"{finding.floor:.3f}",
+        ", ".join(fixed(side, 3) for side in finding.sides),
+        "" if finding.floor is None else fixed(finding.floor, 3),
         f"{len(finding.apart)} of {pairs}" if finding.apart else "",
     )
 

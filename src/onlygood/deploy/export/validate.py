@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import DataError
-from onlygood.core.text import many
+from onlygood.core.text import fixed, many
 from onlygood.data.layout import labelled
 from onlygood.data.source import ImageSource
 from onlygood.deploy.runtime import Runtime
@@ -100,8 +100,8 @@ class Agreement:
         if self.map_difference is not None:
             rows.insert(2, ("largest difference of maps", f"{self.map_difference:.1e}"))
         if self.auroc is not None and self.auroc_exported is not None:
-            rows.append(("AUROC, original", f"{self.auroc:.4f}"))
-            rows.append(("AUROC, exported", f"{self.auroc_exported:.4f}"))
+            rows.append(("AUROC, original", fixed(self.auroc, 4)))
+            rows.append(("AUROC, exported", fixed(self.auroc_exported, 4)))
         if self.on_the_threshold:
             rows.append(("scores on the threshold itself", str(len(self.on_the_threshold))))
         return rows
