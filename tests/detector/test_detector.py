@@ -161,6 +161,8 @@ def test_known_anomalous_pictures_are_refused_by_a_method_that_cannot_use_them()
         ({"seed": -1}, r"seed must be a whole number in 0\.\.\d+, got -1"),
         ({"target_fpr": None}, "target_fpr must be a number, such as 0.05, got None"),
         ({"confidence": "much"}, "confidence must be a number, such as 0.05, got 'much'"),
+        ({"run_dir": 5}, "run_dir must be a path, as text or a Path, got 5"),
+        ({"reporter": print}, "reporter must have the methods of .*Reporter, or be None, got <"),
         ({"leave_out": None}, "leave_out takes a list of names or paths, got None"),
         ({"leave_out": Path("a")}, r"leave_out takes a list of names or paths, got .*Path\('a'\)"),
     ],
@@ -171,6 +173,14 @@ def test_what_cannot_be_is_refused_before_pictures_are_read(
     unread = ImageSource([Picture("a", Deferred(lambda: pytest.fail("it was read")))] * 9)
     with unchecked(), pytest.raises(OnlygoodError, match=says):
         Detector.fit(**{"method": "pca", "pictures": unread, **given})
+
+
+@pytest.mark.parametrize("given", [None, 5, b"m.safetensors"])
+def test_a_path_is_text_or_a_path(detector: Detector, given: Any) -> None:
+    message = f"path must be a path, as text or a Path, got {given!r}"
+    for use in (Detector.load, detector.save, detector.report):
+        with unchecked(), pytest.raises(ConfigError, match=message):
+            use(given)
 
 
 def test_the_folder_of_a_run_may_be_text(tmp_path: Path) -> None:

@@ -10,6 +10,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from onlygood.core.errors import ConfigError
+
+
+def as_path(name: str, given: object) -> Path:
+    """What a caller gave as a path.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"{name} must be a path, as text or a Path, got {given!r}")
+    return Path(given)
+
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:

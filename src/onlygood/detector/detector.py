@@ -24,6 +24,7 @@ from onlygood.core.errors import (
     ModelFileError,
     OnlygoodError,
 )
+from onlygood.core.files import as_path
 from onlygood.core.method import Method
 from onlygood.core.resolving import from_json, to_json, view_from_json
 from onlygood.core.settings import HIGHEST_SEED, Training, View
@@ -170,8 +171,9 @@ class Detector:
         `calibration.note`. Pictures that cannot be read are left out and listed in `provenance`.
 
         Raises:
-            ConfigError: an unknown method, preset or setting, a value out of its range, a device
-                that is not here, or a default of torch that is not float32.
+            ConfigError: an unknown method, preset or setting, a value out of its range, a run_dir
+                or reporter that is none, a device that is not here, or a default of torch that is
+                not float32.
             CalibrationError: a rate or the confidence is no number, or out of its range.
             DataError: no or too few pictures, none that can be read, or none of a name in
                 `leave_out`.
@@ -180,7 +182,13 @@ class Detector:
             TrainingDiverged: a loss became NaN or ran away.
             TrainingInterrupted: a signal stopped the run after a checkpoint was written.
         """
-        reporter = reporter or Silent()
+        run_dir = None if run_dir is None else as_path("run_dir", run_dir)
+        reporter = Silent() if reporter is None else reporter
+        if not isinstance(reporter, Reporter):
+            raise ConfigError(
+                "reporter must have the methods of onlygood.training.reporting.Reporter, or be "
+                f"None, got {reporter!r}"
+            )
         # Files hold plain numbers, and numpy's are given as well.
         seed = _seed(seed)
         target_fpr = _number("target_fpr", target_fpr)
@@ -224,7 +232,7 @@ class Detector:
             validation=source.subset(parts.validation),
             anomalous=None if anomalous is None else ImageSource.of(anomalous),
             device=where,
-            run_dir=None if run_dir is None else Path(run_dir),
+            run_dir=run_dir,
             resume=resume,
             reporter=reporter,
         )
@@ -455,12 +463,13 @@ class Detector:
         """Write the page that `onlygood fit` writes, atomically: promise, training, provenance.
 
         Raises:
+            ConfigError: `path` is no path.
             OSError: the file cannot be written; nothing is left behind.
         """
         from onlygood.report.filling import fit_report
         from onlygood.report.page import write_report
 
-        write_report(fit_report(self), path)
+        write_report(fit_report(self), as_path("path", path))
 
     def plot(self) -> "Figure":
         """The curves of the training as a figure of matplotlib.
@@ -517,12 +526,14 @@ class Detector:
         """Write everything to one file, atomically.
 
         Raises:
+            ConfigError: `path` is no path.
             ModelFileError: it cannot be written; nothing is left half written.
         """
+        path = as_path("path", path)
         arrays = self.calibration.arrays()
         needs = registry.needs(self.method)
         model_file.write(
-            Path(path),
+            path,
             {f"method.{name}": tensor for name, tensor in self.scorer.network.state_dict().items()}
             | {f"calibration.{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
             | {f"parts.{n}": torch.from_numpy(a) for n, a in self.calibrated_on.parts.items()}
@@ -548,10 +559,11 @@ class Detector:
 
         Raises:
             ModelFileError: the file is missing, foreign, damaged, changed, or of another version.
-            ConfigError: the device is not here, or torch's default is not float32.
+            ConfigError: `path` is no path, the device is not here, or torch's default is not
+                float32.
         """
         require_float32()
-        path = Path(path)
+        path = as_path("path", path)
         file = model_file.read(path)
         where = device_named(device)
         try:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onlygood.core.errors import ModelFileError
+from onlygood.core.errors import ConfigError, ModelFileError
 from onlygood.deploy.runtime import Runtime
+from tests.conftest import unchecked
 from tests.deploy.stream import altered, anomalous, another, normal
 
 pytestmark = pytest.mark.slow
@@ -81,3 +82,9 @@ def test_what_is_cut_out_may_be_larger_than_what_is_seen(model: Path) -> None:
     (result,) = Runtime.load(model, threads=1).score([normal(1)])
     assert result.decision == "error"
     assert "too small for the 5000 x 5000 pixels" in str(result.error)
+
+
+def test_a_path_is_text_or_a_path() -> None:
+    message = "path must be a path, as text or a Path, got None"
+    with unchecked(), pytest.raises(ConfigError, match=message):
+        Runtime.load(None)  # type: ignore[arg-type]

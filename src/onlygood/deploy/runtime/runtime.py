@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_a_line
+from onlygood.core.files import as_path
 from onlygood.core.resolving import view_from_json
 from onlygood.core.settings import View
 from onlygood.data.align import check_alignment
@@ -88,11 +89,11 @@ class Runtime:
                 are done in two thirds of the time, for five times the work of the processor.
 
         Raises:
-            ConfigError: the extra `runtime` is not installed.
+            ConfigError: `path` is no path, or the extra `runtime` is not installed.
             ModelFileError: the file is missing, foreign, damaged, changed, of another version, or
                 not the one that was asked for.
         """
-        path = Path(path)
+        path = as_path("path", path)
         content = file.read(path)
         if not content.sha256.startswith(sha256.lower()):
             raise ModelFileError(
