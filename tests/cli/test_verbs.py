@@ -280,6 +280,21 @@ def test_demo_keeps_what_it_has_when_it_is_stopped(
     }
 
 
+def test_demo_says_which_report_a_full_disk_has_cost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _demo(monkeypatch, 0.7)
+    monkeypatch.setattr(sys.modules["onlygood.report.page"], "write_report", full)
+    done = run("demo", tmp_path / "demo")
+    assert done.status == 1
+    page = tmp_path / "demo" / "reflect.html"
+    assert f"error: cannot write the report {page}: No space left on device; nothing" in done.err
+    assert "reflect wins here" in done.out  # the figures are not lost
+
+
 def test_demo_refuses_a_method_that_it_does_not_know(run: Run, tmp_path: Path) -> None:
     done = run("demo", tmp_path / "demo", "--with", "cbigon")
     assert (done.status, 'did you mean "cbigan"' in done.err) == (1, True)

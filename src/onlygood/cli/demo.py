@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onlygood.cli.files import writing
 from onlygood.cli.voice import Json, Quiet, Voice, table
 from onlygood.core.text import fixed
 
@@ -81,8 +82,10 @@ def run(
             detector.save(folder / f"{method}.safetensors")
             voice.say(f"{method}: scoring {pictures / 'test'}")
             evaluation = evaluate(detector, pictures / "test")
-            write_report(evaluation_report(detector, evaluation), reports[method])
             figures[method] = evaluation.to_json()
+            content = evaluation_report(detector, evaluation)
+            with writing(f"the report {reports[method]}"):
+                write_report(content, reports[method])
             voice.show(f"{method}: AUROC {fixed(figures[method]['auroc'], 3)}; {reports[method]}")
     finally:
         if figures:  # who stops it sees what was done
