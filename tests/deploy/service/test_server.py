@@ -156,6 +156,8 @@ def test_health_and_metrics(service: httpx.Client) -> None:
     told = service.get("/metrics").text
     for decision in ("normal", "anomalous", "error"):
         assert f'onlygood_pictures_total{{decision="{decision}",model="nut"}} 1.0' in told
+    # Of scores alone: what cannot be read is refused at once, and would look like a fast service.
+    assert 'onlygood_latency_seconds_count{model="nut"} 2.0' in told
     assert 'onlygood_requests_total{path="/v1/score",status="200"} 1.0' in told
     assert 'onlygood_requests_total{path="other",status="404"} 1.0' in told
     assert "made" not in told

@@ -22,13 +22,13 @@ class Metrics:
         )
         self.pictures = Counter(
             "onlygood_pictures",
-            "Pictures by decision; error: could not be read.",
+            "Pictures by decision; error: could not be scored.",
             ("model", "decision"),
             registry=self._registry,
         )
         self.latency = Histogram(
             "onlygood_latency_seconds",
-            "From a picture's arrival to its score.",
+            "From a picture's arrival to its score; of pictures that were scored.",
             ("model",),
             buckets=SECONDS,
             registry=self._registry,

@@ -127,7 +127,9 @@ class Service:
             model.watch.add(row.p_value for row in rows)
         for result in results:
             self.metrics.pictures.labels(served.name, result["decision"]).inc()
-            self.metrics.latency.labels(served.name).observe(result["latency_ms"] / 1000)
+            # What cannot be read is refused at once, and would look like a fast service.
+            if result["decision"] != "error":
+                self.metrics.latency.labels(served.name).observe(result["latency_ms"] / 1000)
         return results
 
     async def answers(
