@@ -89,7 +89,8 @@ def test_it_fits_saves_loads_and_benches(
     assert scores == str([result.score for result in made.score(list(parts.normal(3)))])
     assert json.loads(answer)["run"] == 1
     (record,) = (tmp_path / "r.jsonl").read_text().splitlines()
-    assert json.loads(record)["method"] == "denoiser"
+    line = json.loads(record)
+    assert (line["method"], line["versions"]["denoiser-package"]) == ("denoiser", "1.2")
 
     # Where the package is not, the file says what to install.
     message = 'needs the method "denoiser" of the package denoiser-package 1.2, which is not'

@@ -204,6 +204,17 @@ def text_of(method: str) -> dict[str, str]:
     return {needed["file"].rpartition(":")[0]: needed["sha256"][:12]} if "file" in needed else {}
 
 
+def package_of(method: str) -> dict[str, str]:
+    """The version of the package that offers a method, by the package's name; else nothing.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    method_named(method)
+    needed = needs(method)
+    return {needed["package"]: needed["version"]} if "package" in needed else {}
+
+
 def require_uses_anomalous(name: str) -> None:
     """Refuse a method that cannot learn from known anomalous pictures.
 

@@ -38,6 +38,7 @@ from onlygood.data.layout import Labelled
 from onlygood.detector.detector import Detector, device_name
 from onlygood.detector.learning import (
     learn,
+    package_of,
     require_uses_anomalous,
     settings_of,
     takes_steps,
@@ -375,6 +376,7 @@ def _line(cell: Cell, task: Task, found: Line) -> Line:
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
+            **package_of(cell.method),
         },
         "commit": commit(),
         "resolved": cell.complete,
