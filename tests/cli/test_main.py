@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,19 @@ def test_every_verb_explains_itself_and_takes_json(run: Run, verb: str) -> None:
     done = run(verb, "--help")
     assert done.status == 0
     assert "--json" in done.out
+
+
+@pytest.mark.parametrize("words", [(), ("fit",), ("serve",), ("bench", "run")])
+def test_names_of_options_are_whole_in_narrow_terminals(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", run(*words, "--help").out))
+    assert {"--help"} < options
+    for columns in (40, 69, 70, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        narrow = run(*words, "--help").out
+        assert not [name for name in options if name not in narrow], columns
 
 
 def test_version(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The command line. Verbs import what they need when they run: `--help` never imports torch."""
 
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from onlygood.core.errors import OnlygoodError, ScoringInterrupted, TrainingInte
 FAILED = 1
 INTERRUPTED = 130
 """What a shell reports of a process that Ctrl-C ended; Typer returns it for KeyboardInterrupt."""
+NARROW = 70
+"""Columns of a terminal below which help is plain: tables there cut names of options."""
 
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     voice = Voice(json="--json" in words)
     # Odd but readable pictures (damaged EXIF, say) are no business of the user's.
     warnings.filterwarnings("ignore", module="PIL")
+    app.rich_markup_mode = "rich" if shutil.get_terminal_size().columns >= NARROW else None
     try:
         # Not standalone: Typer would exit with 2 on a misspelt option, and 2 means anomalies here.
         status = app(words or ["--help"], prog_name="onlygood", standalone_mode=False) or 0
