@@ -190,6 +190,13 @@ def test_every_preset_of_every_method_resolves(method: str) -> None:
             assert getattr(resolved.config, name) == value
 
 
+@pytest.mark.parametrize("settings", [View, Training])
+def test_every_setting_of_pictures_and_training_has_one_line_on_it(settings: type) -> None:
+    for field in describe(settings):
+        assert field.doc.endswith("."), field.name
+        assert "\n" not in field.doc, f"the docstring of {field.name} must be one line"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_setting_of_every_method_is_documented(method: str) -> None:
     for field in describe(METHODS[method].config_class):

@@ -182,8 +182,7 @@ class Training(Budget):
     decay_from: float = number(1.0, SHARE)
     """Share of each stage's budget from which all learning rates fall to 0 at its end; 1: none."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 autocast where the processor has it in hardware, else float32. On a GPU small
-    networks are faster in float32."""
+    """auto: bf16 if hardware has it, or float32. On a GPU small networks are faster in float32."""
     checkpoint_every: int = number(100, ONE_OR_MORE)
     """Steps between two checkpoints; written when there is a run folder, and when a stage ends."""
     log_every: int = number(20, ONE_OR_MORE)
