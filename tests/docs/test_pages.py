@@ -12,6 +12,7 @@ from onlygood.cli import app
 from onlygood.core.method import InputShape
 from onlygood.core.stage import Batch
 from onlygood.methods import METHODS
+from onlygood.report.page import LEAST_ANOMALOUS, MISTAKES, MOST_ANOMALOUS
 from tests.docs.scripts import script
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,12 @@ def test_every_method_has_a_page_and_every_page_a_method() -> None:
 
 def test_guide_has_commands() -> None:
     assert len(commands(ROOT / "docs" / "guides" / "first-detector.md")) > 10
+
+
+def test_the_guide_says_how_many_examples_a_report_shows() -> None:
+    guide = " ".join((ROOT / "docs" / "guides" / "first-detector.md").read_text("utf-8").split())
+    assert f"the {MOST_ANOMALOUS} most and the {LEAST_ANOMALOUS} least anomalous pictures" in guide
+    assert f"up to {MISTAKES} false alarms and {MISTAKES} misses" in guide
 
 
 @each_page
