@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
+from typer.core import TyperGroup
 
+from onlygood.cli import app
 from onlygood.core.errors import TrainingInterrupted
 from tests.cli.conftest import FakeDetector
 from tests.command_line import Run
@@ -39,6 +42,18 @@ def test_names_of_options_are_whole_in_narrow_terminals(
         monkeypatch.setenv("COLUMNS", str(columns))
         narrow = run(*words, "--help").out
         assert not [name for name in options if name not in narrow], columns
+
+
+def test_lines_of_help_that_are_kept_are_sentences() -> None:
+    verbs = typer.main.get_command(app)
+    assert isinstance(verbs, TyperGroup)
+    group = verbs.commands["bench"]
+    assert isinstance(group, TyperGroup)
+    # Only the first paragraph is filled again.
+    for verb in (*verbs.commands.values(), *group.commands.values()):
+        for paragraph in (verb.help or "").split("\n\n")[1:]:
+            for line in paragraph.strip().splitlines():
+                assert line.endswith("."), f"{verb.name} --help: {line}"
 
 
 def test_version(run: Run) -> None:

@@ -96,8 +96,8 @@ def validate(
 ) -> int:
     """Compare an exported model with its original on real pictures, and time both.
 
-    Exit status: 0 they agree, 1 they do not. One in 8 bits need not agree: then 0, and the
-    difference is told.
+    Exit status: 0 they agree, 1 they do not.
+    A file in 8 bits need not agree: then 0, and the difference is told.
     """
     from onlygood.core.errors import DataError
 

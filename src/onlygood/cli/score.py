@@ -71,8 +71,8 @@ def score(
 ) -> int:
     """Score pictures: how anomalous each is, its p-value, and the decision.
 
-    Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly). Of a
-    job, whose bad pictures are rows like others: 1 a unit could not be done, whatever was found.
+    Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly).
+    Of a job, whose bad pictures are rows: 1 a unit could not be done, whatever was found.
     """
     voice = Voice(json=json, quiet=quiet)
     if _is_job(output, workers, ray, part, update):
