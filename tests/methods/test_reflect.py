@@ -69,6 +69,26 @@ def test_what_is_not_aligned_has_kinds_of_ground_and_a_score_of_both_grids() -> 
             assert (len(distances.whitening.rows), distances.of_kinds) == (matrices, kinds)
 
 
+def test_maps_lie_where_the_network_saw_what_is_unusual() -> None:
+    """Of 152 pixels it sees 19 positions of 8, and 10 of 16: the first of these lies half before.
+
+    All of them see what they see of the same picture with 8 pixels more.
+    """
+    x = torch.rand(6, 1, 160, 160, generator=torch.Generator().manual_seed(0))
+    config = ReflectConfig(detail="", light="kept", positions="all")
+    method, smaller = (Reflect(config, InputShape(1, side, side)) for side in (160, 152))
+    with torch.no_grad():
+        method.learn(method.measure(iter([x]), 0))
+    # What is usual next to an edge is of one size alone.
+    method.distances.usual.distances.store(torch.zeros(0))
+    smaller.load_state_dict(method.state_dict())
+    whole, cut = method.score(x[:1]).map, smaller.score(x[:1, :, 8:, 8:]).map
+    assert whole is not None
+    assert cut is not None
+    # As far as an edge is not seen.
+    torch.testing.assert_close(cut[:, 80:, 80:], whole[:, 88:, 88:], rtol=2e-3, atol=0)
+
+
 def test_features_are_averaged_over_neighbouring_positions() -> None:
     x = images(2)
     plain, averaged = (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from onlygood.networks import grids
 from onlygood.networks.grids import Distances, Grid, aligned, blocked, kinds_of, unblocked
@@ -104,6 +105,28 @@ def test_a_rare_kind_leans_on_all_positions(monkeypatch: pytest.MonkeyPatch) -> 
     heavy = learnt(40, each=False)
     torch.testing.assert_close(heavy.whitening.rows[0], heavy.whitening.rows[1])
     assert not torch.equal(heavy.middles.rows[0], heavy.middles.rows[1])
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_coarse_grids_lie_where_the_network_saw_them(before: bool) -> None:
+    settings = {"latent": 0, "block": 2, "kinds": 2, "prior": 0.0, "regularisation": 0.1}
+    made = Distances([Grid(FINE), Grid(COARSE, step=2)], before=before, **settings)  # type: ignore[arg-type]
+    fine, coarse = features(30)
+    whole = F.interpolate(coarse.permute(0, 3, 1, 2), (6, 4), mode="bilinear")
+    placed = (whole[:, :, 1:, 1:] if before else whole[:, :, :5, :3]).permute(0, 2, 3, 1)
+    by_hand = distances(block=2)
+    for learn in ("whiten", "whiten_kinds"):
+        for one, rest in ((made, [fine, coarse]), (by_hand, [fine, placed])):
+            getattr(one, learn)(rest)
+        assert torch.equal(made.whitening.rows, by_hand.whitening.rows)
+        assert torch.equal(made.mahalanobis([fine, coarse]), by_hand.mahalanobis([fine, placed]))
+    # Files of before hold no strides, and what was learnt of grids that were stretched.
+    state = dict(made.state_dict())
+    del state["strides"]
+    made.load_state_dict(state)
+    stretched = distances(block=2)
+    stretched.load_state_dict(by_hand.state_dict())
+    assert torch.equal(made.mahalanobis([fine, coarse]), stretched.mahalanobis([fine, coarse]))
 
 
 def test_there_are_no_more_kinds_than_rows_that_differ() -> None:

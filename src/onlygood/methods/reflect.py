@@ -120,13 +120,21 @@ class Reflect(Method):
                 "another layer, or none: detail="
             )
         grids = [
-            Grid(sum(channels[name] for name in group)) for _, group in groupby(layers, strides.get)
+            Grid(sum(channels[name] for name in group), step=stride // finest)
+            for stride, group in groupby(layers, strides.__getitem__)
         ]
         # One for each stride, finest first, and one for light.
         if self.evened:
             grids.append(Grid(2, finest=FAINT))
-        leaning = {"prior": c.prior, "regularisation": c.regularisation}
-        self.distances = Distances(grids, latent=c.latent, block=c.block, kinds=c.kinds, **leaning)
+        self.distances = Distances(
+            grids,
+            latent=c.latent,
+            block=c.block,
+            kinds=c.kinds,
+            prior=c.prior,
+            regularisation=c.regularisation,
+            before=self.backbone.pads_before,
+        )
         """What the score is made of."""
         self.detail: Distances | None = None
         """What sharpens the map: a code would be of the whole picture, so it has none."""
@@ -134,7 +142,12 @@ class Reflect(Method):
             # Squares of the same size on the picture.
             block = c.block * finest // strides[c.detail]
             self.detail = Distances(
-                [Grid(channels[c.detail])], latent=0, block=block, kinds=c.kinds, **leaning
+                [Grid(channels[c.detail])],
+                latent=0,
+                block=block,
+                kinds=c.kinds,
+                prior=c.prior,
+                regularisation=c.regularisation,
             )
         numbers = sum(
             math.ceil(shape.height / stride) * math.ceil(shape.width / stride) * channels[name]

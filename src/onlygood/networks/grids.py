@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from onlygood.core.shapes import Latents
 from onlygood.networks.memory import Memory
-from onlygood.networks.patches import Patches, Positions, Usual, side_by_side
+from onlygood.networks.patches import Patches, Positions, SideBySide, Usual
 from onlygood.networks.whitening import whitening
 
 Blocks = Float[Tensor, "G _ _"]
@@ -45,10 +45,12 @@ class Grid(NamedTuple):
     channels: int
     finest: float = 0.0
     """No difference finer than this counts as unusual."""
+    step: int = 0
+    """Positions of the finest grid from one to the next; 0: stretched over it."""
 
 
 @final
-class Distances(nn.Module):
+class Distances(SideBySide):
     """From features on grids, finest first, to how unusual each position of the finest one is."""
 
     def __init__(
@@ -60,6 +62,7 @@ class Distances(nn.Module):
         kinds: int,
         prior: float,
         regularisation: float,
+        before: bool = False,
     ) -> None:
         """Make empty statistics; `learn` fills them.
 
@@ -71,8 +74,10 @@ class Distances(nn.Module):
                 has its own mean and covariance, and the nearest counts.
             prior: Images, for each channel, that the mean covariance of all positions counts for.
             regularisation: Added to the variances of standardised features (epsilon).
+            before: Whether coarse grids reach beyond the finest one above and on the left, and end
+                where that does; else they begin there.
         """
-        super().__init__()
+        super().__init__([grid.step for grid in grids], before=before)
         self.grids = [GridStatistics(grid) for grid in grids]
         self.statistics = nn.ModuleList(self.grids)
         whole = sum(grid.channels for grid in grids)
@@ -135,7 +140,7 @@ class Distances(nn.Module):
         counts = blocked(rest[0].new_ones(1, height, width, 1), block).sum((1, 2))
         squares = rest[0].new_zeros(len(counts), *self.whitening.rows.shape[1:])
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
-            rows = blocked(side_by_side(part), block)
+            rows = blocked(self.side_by_side(part), block)
             squares.baddbmm_(rows.mT, rows)
         # What is left has a mean of 0 at each position.
         freedom = (n - 1) * counts
@@ -156,7 +161,7 @@ class Distances(nn.Module):
         drawn = drawn[:LOOKED_AT].sort().values.to(squares.device)
         sample, first = [], 0
         for part in zip(*(grid.split(PART) for grid in rest), strict=True):
-            rows = side_by_side(part).flatten(0, 2)
+            rows = self.side_by_side(part).flatten(0, 2)
             squares.addmm_(rows.T, rows)
             sample.append(rows[drawn[(drawn >= first) & (drawn < first + len(rows))] - first])
             first += len(rows)
@@ -211,7 +216,7 @@ class Distances(nn.Module):
 
         Where ground is of kinds `||W_k (r_p - mu_k)||` of the nearest one.
         """
-        whole = side_by_side(rest)
+        whole = self.side_by_side(rest)
         size = whole.shape[1:3]
         matrices = self.whitening.rows
         if self.of_kinds:

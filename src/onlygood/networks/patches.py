@@ -19,11 +19,42 @@ Positions = Float[Tensor, "B _ _"]
 """`(B, h, w)`: one number at each position."""
 
 
-@final
-class PatchFeatures(nn.Module):
-    """Images to the features of several layers, side by side on the grid of the finest."""
+class SideBySide(nn.Module):
+    """Something that puts several grids side by side on the finest, where the network saw them."""
 
     strides: Tensor
+
+    def __init__(self, steps: Sequence[int], *, before: bool) -> None:
+        """Keep where the grids lie.
+
+        Args:
+            steps: Positions of the finest grid from one of each grid to the next; 0: stretched.
+            before: See `laid`.
+        """
+        super().__init__()
+        self.steps = tuple(steps)
+        self.before = before
+        self.register_buffer("strides", torch.tensor(self.steps))
+        """Of each grid. Older model files have none: there coarse grids are stretched over the
+        finest, wherever they end, and what was learnt of them holds for that alone."""
+
+    def side_by_side(self, grids: Sequence[Patches]) -> Patches:
+        """See the function of this name."""
+        # Not by the numbers in the buffer, which a graph that is exported does not know.
+        known = len(self.strides) > 0
+        return side_by_side(grids, self.steps if known else (), before=self.before)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
+    ) -> None:
+        stored = state_dict.setdefault(f"{prefix}strides", self.strides.new_zeros(0))
+        self.strides = self.strides.new_zeros(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
+
+
+@final
+class PatchFeatures(SideBySide):
+    """Images to the features of several layers, side by side on the grid of the finest."""
 
     def __init__(self, name: str, layers: Sequence[str], *, averaged: bool = False) -> None:
         """Build the backbone.
@@ -34,33 +65,19 @@ class PatchFeatures(nn.Module):
             averaged: Replace features by their mean over 3 x 3 positions (at edges, over those
                 that are there).
         """
-        super().__init__()
-        self.backbone = backbone(name, layers)
-        self.channels = sum(self.backbone.channels)
+        net = backbone(name, layers)
+        steps = [stride // net.strides[0] for stride in net.strides]
+        super().__init__(steps, before=net.pads_before)
+        self.backbone = net
+        self.channels = sum(net.channels)
         self.averaged = averaged
-        self.register_buffer("strides", torch.tensor(self.backbone.strides))
-        """Of each layer. Older model files have none: there coarse grids are stretched over the
-        finest, wherever they end, and what was learnt of them holds for that alone."""
 
     def forward(self, x: Images) -> Patches:
         """Features of each position; those of coarser layers are interpolated bilinearly."""
-        net = self.backbone
-        finest, *coarser = map(averages, net(x)) if self.averaged else net(x)
-        # Not by the numbers in the buffer, which a graph that is exported does not know.
-        known = len(self.strides) > 0
-        steps = [stride // net.strides[0] if known else 0 for stride in net.strides[1:]]
-        placed = (
-            laid(grid, *finest.shape[2:], stride=step, before=net.pads_before)
-            for grid, step in zip(coarser, steps, strict=True)
-        )
-        return torch.cat([finest, *placed], 1).permute(0, 2, 3, 1)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
-    ) -> None:
-        stored = state_dict.setdefault(f"{prefix}strides", self.strides.new_zeros(0))
-        self.strides = self.strides.new_zeros(stored.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
+        maps = self.backbone(x)
+        if self.averaged:
+            maps = tuple(map(averages, maps))
+        return self.side_by_side([m.permute(0, 2, 3, 1) for m in maps])
 
 
 @final
@@ -127,11 +144,23 @@ def averages(maps: FeatureMaps) -> FeatureMaps:
     return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
 
 
-def side_by_side(grids: Sequence[Patches]) -> Patches:
-    """Several grids as one, on the first: the others are interpolated bilinearly."""
+def side_by_side(
+    grids: Sequence[Patches], steps: Sequence[int] = (), *, before: bool = False
+) -> Patches:
+    """Several grids as one, on the first: the others are interpolated bilinearly.
+
+    Args:
+        grids: Finest first.
+        steps: Positions of the first from one of each grid to the next, as `stride` of `laid`;
+            none: all are stretched.
+        before: See `laid`.
+    """
     finest, *others = (grid.permute(0, 3, 1, 2) for grid in grids)
-    enlarged = (F.interpolate(grid, finest.shape[2:], mode="bilinear") for grid in others)
-    return torch.cat([finest, *enlarged], 1).permute(0, 2, 3, 1)
+    placed = (
+        laid(grid, *finest.shape[2:], stride=step, before=before)
+        for grid, step in zip(others, steps[1:] or [0] * len(others), strict=True)
+    )
+    return torch.cat([finest, *placed], 1).permute(0, 2, 3, 1)
 
 
 def enlarged(
