@@ -15,8 +15,9 @@ from PIL import Image
 
 from onlygood import Detector
 from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export import export
-from onlygood.deploy.export.validate import compare
+from onlygood.deploy.export.validate import compare, size_of_map
 from onlygood.deploy.runtime import Runtime, file
 from onlygood.methods.reflect import whole_mean
 
@@ -106,6 +107,46 @@ def test_another_model_is_told_apart(scene: Scene) -> None:
     agreement = compare(other, scene.runtime, scene.folder)
     assert not agreement.agrees
     assert "they do NOT agree" in agreement.words
+
+
+def test_maps_are_compared_as_the_method_gave_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, score = scene.detector.calibration, Runtime.score
+    median, threshold = calibration.pixel_median, calibration.pixel_threshold
+    assert median is not None
+    assert threshold is not None
+    span = threshold - median
+
+    def shifted(self: Runtime, *pictures: Any) -> Any:
+        found = score(self, *pictures)
+        return [
+            r if r.map is None else r._replace(map=r.map + 0.1 * threshold / span) for r in found
+        ]
+
+    monkeypatch.setattr(Runtime, "score", shifted)
+    found = compare(scene.detector, scene.runtime, scene.folder).map_difference
+    maxima = [r.map.max() for r in scene.detector.score(scene.folder) if r.map is not None]
+    smallest = max(threshold, median + span * min(maxima))
+    assert found == pytest.approx(0.1 * threshold / smallest, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("median", "threshold", "largest", "size"),
+    [
+        *(
+            (3.0, 4.0, 0.5, 4.0),
+            (3.0, 4.0, 2.0, 5.0),
+            (-3.0, -2.5, 0.5, 5.0),
+            (-1.0, 1.0, 0.5, 1.0),
+        ),
+        *((2.0, 2.0, 2.0, 2.0), (2.0, 2.0, 0.0, 1.0)),
+    ],
+)
+def test_the_size_of_a_map(median: float, threshold: float, largest: float, size: float) -> None:
+    maxima = np.full(40, threshold)
+    calibration = Calibration(scores=np.ones(40), pixel_maxima=maxima, pixel_median=median)
+    assert size_of_map(largest, calibration) == size
 
 
 @pytest.mark.parametrize("place", [0, 1])

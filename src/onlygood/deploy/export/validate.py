@@ -13,6 +13,7 @@ from onlygood.core.errors import DataError
 from onlygood.core.text import fixed, many
 from onlygood.data.layout import labelled
 from onlygood.data.source import ImageSource
+from onlygood.decision.calibration import Calibration
 from onlygood.deploy.runtime import Runtime
 from onlygood.detector import Detector
 from onlygood.evaluation import metrics
@@ -39,7 +40,8 @@ class Agreement:
     score_difference: float
     """Largest, relative to the original's score, or to its threshold where that is larger."""
     map_difference: float | None
-    """Largest of all pixels, as a share of the map's maximum, or of the pixel threshold."""
+    """Largest of all pixels, relative to the largest value of the original's map, as the method
+    gave it, or to the pixel threshold where that is larger."""
     decisions_differ: list[str]
     """Names of pictures, without those whose score is the threshold up to `TOLERANCE`."""
     on_the_threshold: list[str]
@@ -137,7 +139,8 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
                 continue
             scores.append(abs(a.score - b.score) / max(abs(a.score), abs(threshold), TINY))
             if a.map is not None and b.map is not None:
-                maps.append(float(np.abs(a.map - b.map).max() / max(1.0, a.map.max())))
+                apart = float(np.abs(a.map - b.map).max())
+                maps.append(apart / size_of_map(float(a.map.max()), detector.calibration))
             elif a.map is not b.map:
                 maps.append(math.inf)
             if a.decision != b.decision:
@@ -166,6 +169,23 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
         latency_p95_ms=p95,
         latency_p95_ms_exported=p95_exported,
     )
+
+
+def size_of_map(largest: float, calibration: Calibration) -> float:
+    """The largest value that the method gave, or the pixel threshold, in units of a map, 1 or more.
+
+    Maps begin at the median of normal pixels. Where the threshold is near to that, rounding of what
+    the method gave looks large in them.
+
+    Args:
+        largest: Of the map, where 0 is the median of normal pixels and 1 the pixel threshold.
+        calibration: Of the original.
+    """
+    largest = max(1.0, largest)
+    median, threshold = calibration.pixel_median or 0.0, calibration.pixel_threshold or 0.0
+    if threshold <= median:
+        return largest
+    return max(largest, abs(largest + median / (threshold - median)))
 
 
 class _Timed:
