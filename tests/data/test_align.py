@@ -26,7 +26,7 @@ from onlygood.data.align import (
 )
 from onlygood.data.decode import Pixels
 from onlygood.data.mask import mask_text
-from onlygood.data.resize import restored, viewed
+from onlygood.data.resize import looked_at, restored, viewed
 from tests.data.pictures import encoded
 
 SIZE = (90, 150)
@@ -94,6 +94,13 @@ def test_moved_undoes_aligned() -> None:
     assert (column, row) == pytest.approx((x, y), abs=0.3)
     assert moved(np.ones(SIZE, np.float32), Pose(0.0, 0.2, 0.0))[:, :29].max() == 0
     assert np.array_equal(moved(heat, UNMOVED), heat)
+
+
+def test_what_an_aligned_picture_has_not_is_not_looked_at() -> None:
+    looked = looked_at(SIZE, View(), Pose(0.0, 0.2, 0.0))
+    assert not looked[:, :30].any()
+    assert looked[:, 30:].all()
+    assert looked_at(SIZE, View()).all()
 
 
 def test_what_is_like_nothing_stays_as_it_lies() -> None:

@@ -55,8 +55,9 @@ def test_mvtec_for_evaluation(mvtec: Path):
 
 def test_masks_that_are_called_otherwise_are_told(mvtec: Path):
     write(mvtec / "ground_truth/scratch/001.png")
+    write(mvtec / "ground_truth/scratch/002.png")
     write(mvtec / "ground_truth/good/000_mask.png")  # black, as some data sets have them
-    words = "2 with masks; 1 in ground_truth left out: masks of these pictures would be called "
+    words = "2 with masks; 2 in ground_truth left out: masks of these pictures would be called "
     assert labelled(mvtec).description.endswith(words + "ground_truth/KIND/NAME_mask.png")
 
 

@@ -14,6 +14,7 @@ def test_a_mask_is_a_short_text_and_comes_back():
     picture[100:300, 50:900, 1] = 7  # whatever is not black
     text = mask_text(picture)
     np.testing.assert_array_equal(mask_of(text), picture[:, :, 1] > 0)
+    assert not mask_of(text).flags.writeable
     assert len(text) < 2000
 
 

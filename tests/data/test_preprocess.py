@@ -50,6 +50,10 @@ def test_views_that_contradict_themselves_are_refused(view: View, message: str):
         check_view(view)
 
 
+def test_the_least_sides_are_taken():
+    check_view(View(channels=3, size=4, crop=4, tile=4, overlap=0.9))
+
+
 def test_a_turned_tile_may_fit_exactly():
     check_view(View(channels=3, size=64, tile=64, rotate=(90.0, 90.0)))
     check_view(View(channels=3, size=512, tile=64, rotate=(0.0, 45.0)))

@@ -40,11 +40,21 @@ def test_blocks_keep_the_precision_of_what_is_asked() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 50, 2**24])
-def test_the_nearest_come_first(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+@pytest.mark.parametrize("kept", [4, 20])
+def test_the_nearest_come_first(monkeypatch: pytest.MonkeyPatch, block: int, kept: int) -> None:
     monkeypatch.setattr(memory, "BLOCK", block)
-    x, r = rows(9), rows(20, seed=1)
+    at_once = []
+
+    def watched(x: Tensor, r: Tensor) -> Tensor:
+        at_once.append(len(x))
+        return squared_distances(x, r)
+
+    monkeypatch.setattr(memory, "squared_distances", watched)
+    x, r = rows(9), rows(kept, seed=1)
     expected = torch.cdist(x.double(), r.double()).sort(1).values[:, :3].float()
     torch.testing.assert_close(filled(r).nearest(x, 3), expected)
+    # Distances from all that are kept, and differences from three of them, of 6 numbers each.
+    assert max(at_once) == max(1, min(9, block // max(kept, 3 * 6)))
 
 
 def test_what_is_stored_is_at_distance_zero_however_far_from_the_origin() -> None:
@@ -127,6 +137,13 @@ def test_each_has_the_same_chance() -> None:
     counts = torch.histc(chosen, bins=4, min=0, max=40_000)
     # 2500 each; the standard deviation is 38.
     assert (counts - 2500).abs().max() < 150
+
+
+def test_a_sample_holds_a_quarter_more_than_its_limit_at_most() -> None:
+    drawn = Sample(8)
+    for batch in torch.arange(100.0)[:, None].split(3):
+        drawn.add(batch)
+        assert sum(map(len, drawn._rows)) <= 8 + 2
 
 
 def test_a_sample_of_nothing_is_empty() -> None:
