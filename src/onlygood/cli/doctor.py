@@ -16,7 +16,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
-    "serve": ("fastapi", "uvicorn", "multipart", "prometheus_client", "onnxruntime"),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "onnxruntime"),
     "scale": ("pyarrow", "onnxruntime"),
     "ray": ("ray", "pyarrow", "onnxruntime"),
     "mlflow": ("mlflow",),

@@ -15,7 +15,6 @@ from PIL import Image
 
 from onlygood import Detector
 from onlygood.core.errors import ConfigError, ModelFileError
-from onlygood.decision.calibration import Calibration
 from onlygood.deploy.export import export
 from onlygood.deploy.export.validate import compare, size_of_map
 from onlygood.deploy.runtime import Runtime, file
@@ -144,9 +143,8 @@ def test_maps_are_compared_as_the_method_gave_them(
     ],
 )
 def test_the_size_of_a_map(median: float, threshold: float, largest: float, size: float) -> None:
-    maxima = np.full(40, threshold)
-    calibration = Calibration(scores=np.ones(40), pixel_maxima=maxima, pixel_median=median)
-    assert size_of_map(largest, calibration) == size
+    assert size_of_map(largest, median, threshold) == size
+    assert size_of_map(largest, None, None) == max(1.0, largest)
 
 
 @pytest.mark.parametrize("place", [0, 1])

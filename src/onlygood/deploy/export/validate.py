@@ -13,7 +13,6 @@ from onlygood.core.errors import DataError
 from onlygood.core.text import fixed, many
 from onlygood.data.layout import labelled
 from onlygood.data.source import ImageSource
-from onlygood.decision.calibration import Calibration
 from onlygood.deploy.runtime import Runtime
 from onlygood.detector import Detector
 from onlygood.evaluation import metrics
@@ -140,7 +139,9 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
             scores.append(abs(a.score - b.score) / max(abs(a.score), abs(threshold), TINY))
             if a.map is not None and b.map is not None:
                 apart = float(np.abs(a.map - b.map).max())
-                maps.append(apart / size_of_map(float(a.map.max()), detector.calibration))
+                by = detector.calibration
+                size = size_of_map(float(a.map.max()), by.pixel_median, by.pixel_threshold)
+                maps.append(apart / size)
             elif a.map is not b.map:
                 maps.append(math.inf)
             if a.decision != b.decision:
@@ -171,7 +172,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
     )
 
 
-def size_of_map(largest: float, calibration: Calibration) -> float:
+def size_of_map(largest: float, median: float | None, threshold: float | None) -> float:
     """The largest value that the method gave, or the pixel threshold, in units of a map, 1 or more.
 
     Maps begin at the median of normal pixels. Where the threshold is near to that, rounding of what
@@ -179,11 +180,11 @@ def size_of_map(largest: float, calibration: Calibration) -> float:
 
     Args:
         largest: Of the map, where 0 is the median of normal pixels and 1 the pixel threshold.
-        calibration: Of the original.
+        median: Of what the method gave for pixels of normal pictures; None: 0.
+        threshold: Of pixels, as the method gives them; None: there is none.
     """
-    largest = max(1.0, largest)
-    median, threshold = calibration.pixel_median or 0.0, calibration.pixel_threshold or 0.0
-    if threshold <= median:
+    largest, median = max(1.0, largest), median or 0.0
+    if threshold is None or threshold <= median:
         return largest
     return max(largest, abs(largest + median / (threshold - median)))
 
