@@ -7,56 +7,43 @@ and defects are made as those of surfaces are. The folder holds `textures.pk3` o
 
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from onlygood.data.readers.surfaces import parted
+from onlygood.data.readers.surfaces import Surface, parted
 from onlygood.evaluation.protocols import Task
 
 ARCHIVE = "textures.pk3"
 INSTALLED = Path("usr/share/games/nexuiz/data")
 
-
-class Texture(NamedTuple):
-    """One to cut pictures out of."""
-
-    kind: str
-    """Of material: what is pasted on it is of another one."""
-    file: str
-    """In the folder `textures` of the archive."""
-    pattern: bool = False
-    """Has a direction or repeats itself."""
-
-
-TEXTURES: dict[str, Texture] = {
-    "dirt": Texture("soil", "terrain_data/dirt01.tga"),
-    "gravel": Texture("gravel", "terrain_data/gravel01.tga"),
-    "leaves": Texture("leaves", "terrain_data/leafs01.tga"),
-    "mud": Texture("soil", "terrain_data/mudground02.tga"),
-    "lichen": Texture("rock", "terrain_data/rock02.tga"),
-    "boulder": Texture("rock", "terrain_data/rock06.tga"),
-    "sand": Texture("sand", "terrain_data/sand.tga", pattern=True),
-    "snow": Texture("snow", "terrain_data/snow01.tga"),
-    "slabs": Texture("rock", "terraintex/rock02b.tga"),
-    "blocks": Texture("bricks", "stormkeep/largebrick1a.tga", pattern=True),
-    "cliff": Texture("rock", "stormkeep/rock.tga"),
-    "planks": Texture("wood", "savdm6ish/wood1_1.jpg", pattern=True),
-    "red-bricks": Texture("bricks", "desertfactory_stone/bricks01.tga", pattern=True),
-    "red-metal": Texture("metal", "desertfactory_metal/metal02.tga"),
-    "grating": Texture("grid", "evil9/9gratefloor01b.jpg", pattern=True),
-    "ribs": Texture("grid", "eX/eX_floor_simplines.tga", pattern=True),
-    "studs": Texture("grid", "eX/eX_rndfloor_01.tga", pattern=True),
-    "brown-bricks": Texture("bricks", "trak4/brick2a.tga", pattern=True),
-    "chipped-paint": Texture("paint", "trak4/painted2.tga"),
-    "plaster": Texture("plaster", "trak4/plaster1.tga"),
-    "rust": Texture("metal", "trak4/rust2.tga"),
-    "tiles": Texture("tiles", "trak4/tile1.tga", pattern=True),
-    "floorboards": Texture("wood", "trak4/wood1c.tga", pattern=True),
-    "flagstones": Texture("stones", "savdm6ish/afloor1_3.jpg", pattern=True),
+TEXTURES: dict[str, Surface] = {
+    "dirt": Surface("soil", "terrain_data/dirt01.tga"),
+    "gravel": Surface("gravel", "terrain_data/gravel01.tga"),
+    "leaves": Surface("leaves", "terrain_data/leafs01.tga"),
+    "mud": Surface("soil", "terrain_data/mudground02.tga"),
+    "lichen": Surface("rock", "terrain_data/rock02.tga"),
+    "boulder": Surface("rock", "terrain_data/rock06.tga"),
+    "sand": Surface("sand", "terrain_data/sand.tga", pattern=True),
+    "snow": Surface("snow", "terrain_data/snow01.tga"),
+    "slabs": Surface("rock", "terraintex/rock02b.tga"),
+    "blocks": Surface("bricks", "stormkeep/largebrick1a.tga", pattern=True),
+    "cliff": Surface("rock", "stormkeep/rock.tga"),
+    "planks": Surface("wood", "savdm6ish/wood1_1.jpg", pattern=True),
+    "red-bricks": Surface("bricks", "desertfactory_stone/bricks01.tga", pattern=True),
+    "red-metal": Surface("metal", "desertfactory_metal/metal02.tga"),
+    "grating": Surface("grid", "evil9/9gratefloor01b.jpg", pattern=True),
+    "ribs": Surface("grid", "eX/eX_floor_simplines.tga", pattern=True),
+    "studs": Surface("grid", "eX/eX_rndfloor_01.tga", pattern=True),
+    "brown-bricks": Surface("bricks", "trak4/brick2a.tga", pattern=True),
+    "chipped-paint": Surface("paint", "trak4/painted2.tga"),
+    "plaster": Surface("plaster", "trak4/plaster1.tga"),
+    "rust": Surface("metal", "trak4/rust2.tga"),
+    "tiles": Surface("tiles", "trak4/tile1.tga", pattern=True),
+    "floorboards": Surface("wood", "trak4/wood1c.tga", pattern=True),
+    "flagstones": Surface("stones", "savdm6ish/afloor1_3.jpg", pattern=True),
 }
 
 
