@@ -126,7 +126,8 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
     except DataError:
         source, labels = ImageSource.of(folder), None
     ours, theirs = _Timed(detector), _Timed(runtime)
-    threshold = detector.calibration.threshold
+    by = detector.calibration
+    threshold, pixel_threshold = by.threshold, by.pixel_threshold
     scores, maps = [0.0], []
     differ: list[str] = []
     tied: list[str] = []
@@ -139,8 +140,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
             scores.append(abs(a.score - b.score) / max(abs(a.score), abs(threshold), TINY))
             if a.map is not None and b.map is not None:
                 apart = float(np.abs(a.map - b.map).max())
-                by = detector.calibration
-                size = size_of_map(float(a.map.max()), by.pixel_median, by.pixel_threshold)
+                size = size_of_map(float(a.map.max()), by.pixel_median, pixel_threshold)
                 maps.append(apart / size)
             elif a.map is not b.map:
                 maps.append(math.inf)
