@@ -109,24 +109,19 @@ def check_promise(
             "calibrate on normal pictures of this lot (onlygood calibrate MODEL FOLDER), or fit "
             "with some of them",
         )
-    equal = "equals one" if n_learnt == 1 else "equal some"
     if n_calibrated + n_learnt >= max(SEEN * n_normal, FEWEST):
-        why = [
-            f"{n} of these pictures{what}"
-            for n, what in (
-                (
-                    n_calibrated,
-                    ", by their scores, have calibrated the model, and a threshold that was taken "
-                    "from pictures fits them",
-                ),
-                (
-                    n_learnt,
-                    f" {equal} that the model was learnt from, and what it has learnt from "
-                    "looks more normal to it than others do",
-                ),
+        why = []
+        if n_calibrated:
+            why.append(
+                f"{n_calibrated} of these pictures, by their scores, have calibrated the model, "
+                "and a threshold that was taken from pictures fits them"
             )
-            if n
-        ]
+        if n_learnt:
+            equal = "equals one" if n_learnt == 1 else "equal some"
+            why.append(
+                f"{n_learnt} of these pictures {equal} that the model was learnt from, and what it "
+                "has learnt from looks more normal to it than others do"
+            )
         return test._replace(
             p_value=None,
             words=f"{seen}; that is not tested: {'; '.join(why)}",
