@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-BENCHMARKS := decoding deploy frozen lines memory methods promise reflect_parts scale scoring service small startup threads training
+BENCHMARKS := bursts decoding deploy frozen lines memory methods promise reflect_parts scale scoring service small startup threads training
 
 .PHONY: help demo test lint format bench results pages docs clean
 .DEFAULT_GOAL := help

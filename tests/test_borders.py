@@ -53,6 +53,7 @@ BELOW: dict[str, set[str]] = {
     "detector.model_file": {"core"},
     "detector.raw_scores": {"core", "data", "training"},
     "detector.learning": {"core", "registry", "training", "data", "detector.raw_scores"},
+    "detector.calibrating": {"core", "data", "decision", "detector.raw_scores"},
     "report.filling": {
         *("core", "data", "decision", "detector.raw_scores", "evaluation.evaluate", "report"),
         *("result", "training"),
@@ -61,6 +62,7 @@ BELOW: dict[str, set[str]] = {
     "detector": {
         *("core", "registry", "training", "data", "decision", "report", "result"),
         *("detector.model_file", "detector.raw_scores", "detector.learning"),
+        "detector.calibrating",
     },
     "sklearn": {"core", "data", "detector"},
     "evaluation": {

@@ -10,7 +10,7 @@ import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    *("beside_anomalib", "decoding", "deploy", "frozen", "lines", "memory", "methods"),
+    *("beside_anomalib", "bursts", "decoding", "deploy", "frozen", "lines", "memory", "methods"),
     *("promise", "reflect_parts", "scale", "scoring", "service", "small", "startup", "threads"),
     "training",
 )
@@ -38,8 +38,8 @@ def test_make_bench_runs_all_that_run_anywhere() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("beside_anomalib", "decoding", "deploy", "frozen", "methods", "reflect_parts", "scale"),
-        *("scoring", "service", "small", "startup", "threads", "training"),
+        *("beside_anomalib", "bursts", "decoding", "deploy", "frozen", "methods", "reflect_parts"),
+        *("scale", "scoring", "service", "small", "startup", "threads", "training"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")

@@ -775,6 +775,21 @@ def test_copies_on_both_sides_of_the_split_are_told() -> None:
     assert not [words for words in none.notes if "learnt from" in words]
 
 
+def test_shots_of_one_part_on_both_sides_of_the_split_are_told() -> None:
+    told, none = Told(), Told()
+    shots = np.repeat(parts.normal(60), 2, 0).astype(int)
+    shots += np.random.default_rng(0).integers(-2, 3, shots.shape)
+    shots = np.clip(shots, 0, 255).astype(np.uint8)
+    made = parts.fit(shots, reporter=told)
+    words = made.provenance["calibration_pictures"]
+    assert re.match(r"\d\d of 7\d pictures look most like one next to them in order, as", words)
+    assert words in told.notes
+    named = ImageSource([Picture(f"{i // 2:02d}-{i % 2}", s) for i, s in enumerate(shots)])
+    grouped = parts.fit(named, reporter=none, group_by=r"^\d+")
+    assert "calibration_pictures" not in grouped.provenance
+    assert not [words for words in none.notes if "next to them" in words]
+
+
 def test_calibrating_on_nothing_that_can_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(

@@ -18,6 +18,7 @@ from onlygood.core.shapes import Images
 from onlygood.data.augment import augment, draws_needed
 from onlygood.data.loading import READ_AHEAD, Decoders, Loaded, in_order
 from onlygood.data.preprocess import check_view, to_bytes
+from onlygood.data.sequence import MOST, sketch
 from onlygood.data.source import ImageSource, Picture
 
 
@@ -36,6 +37,8 @@ class Filled(NamedTuple):
     """SHA-256 of all preprocessed pictures, in order."""
     digests: list[int]
     """The short one of each."""
+    sketches: list[bytes]
+    """Of the first ones, see `onlygood.data.sequence`."""
 
 
 _Found = tuple[Tensor, Tensor, Tensor]
@@ -110,6 +113,7 @@ class PictureStore:
         unreadable: list[Unreadable] = []
         readable: list[int] = []
         digests: list[int] = []
+        sketches: list[bytes] = []
         digest = hashlib.sha256()
         kept = len(self) if self._cached else 0
         cache = torch.empty((kept, self._view.channels, *self._view.canvas), dtype=torch.uint8)
@@ -122,6 +126,8 @@ class PictureStore:
                 picture = to_bytes(item.pixels)
                 digest.update(picture.numpy().data)
                 digests.append(short_digest(item.pixels))
+                if len(sketches) < MOST:
+                    sketches.append(sketch(item.pixels))
                 if self._cached:
                     cache[len(readable)] = picture
                 readable.append(position)
@@ -133,7 +139,7 @@ class PictureStore:
         if self._cached:
             self._cache = cache[: len(readable)].to(self._device)
         self._source = self._source.subset(readable)
-        self._filled = Filled(unreadable, digest.hexdigest(), digests)
+        self._filled = Filled(unreadable, digest.hexdigest(), digests, sketches)
         return self._filled
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ import html
 import operator
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,10 +37,10 @@ from onlygood.data.loading import Loaded
 from onlygood.data.mask import mask_text
 from onlygood.data.resize import content, counting, restored
 from onlygood.data.source import ImageSource, pictures_of
-from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
 from onlygood.detector import model_file
+from onlygood.detector.calibrating import calibration_of, doubts, parted, seen
 from onlygood.detector.learning import (
     learn,
     new_network,
@@ -50,12 +50,11 @@ from onlygood.detector.learning import (
     settled,
     surveyed,
 )
-from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Survey, Unusual
+from onlygood.detector.raw_scores import BATCH, CalibratedOn, RawScorer, Unusual
 from onlygood.report.plots import training_curves
 from onlygood.result import Result, Results, judged
 from onlygood.training import health
 from onlygood.training.distributed import device_named
-from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -70,15 +69,6 @@ _UNFIT = (
 
 MAX_RECORDS = 250
 """Lines of each kind of the training log that a model file keeps."""
-
-LEARNT_FROM = 1 / 3
-"""Share of calibration pictures that were learnt from, from which on they are refused. Equal ones
-count once, as empty pictures of separate lots are equal. Of what `fit` was given it is 0.45 or
-more: half at most is kept aside, and a twentieth watches training."""
-
-ROUNDINGS, ROUNDED = 16, 1e-3
-"""Room above the score of a calibration of one picture alone: times what batches of two sizes
-differ by, where exported files were seen to differ by up to 3 times that, and share of itself."""
 
 
 @final
@@ -221,7 +211,7 @@ class Detector:
         told = remarks(view, used)
         for remark in told:
             reporter.note(remark)
-        parts = _parted(source.names, kept, target_fpr, confidence, seed, group_by)
+        parts = parted(source.names, kept, target_fpr, confidence, seed, group_by)
         aside = len(parts.calibration)
         reporter.note(f"{aside} of them {'is' if aside == 1 else 'are'} kept aside to calibrate")
         learned = learn(
@@ -243,10 +233,10 @@ class Detector:
             # They may cost the promise that was asked for, see the note of the calibration.
             reporter.note(left_out([one.reason for one in unreadable]))
         learnt_from = np.sort(np.array(learned.digests, np.int64))
-        copies = _copies(survey, learnt_from)
-        if copies:
-            reporter.note(copies)
-        calibration = _calibration(
+        doubted = doubts(survey, learnt_from, learned.sketches, group_by)
+        for doubt in doubted:
+            reporter.note(doubt)
+        calibration = calibration_of(
             survey,
             scorer,
             group_by,
@@ -257,17 +247,12 @@ class Detector:
         provenance = {
             **_circumstances(where),
             "threads": torch.get_num_threads(),
-            # Without steps all is computed as scores are.
-            "precision": (
-                "bf16"
-                if history.steps and uses_bf16(resolved.training.precision, where)
-                else "float32"
-            ),
+            "precision": learned.precision,
             "preset": preset,
             "seed": seed,
             "pictures": words,
             **({"seen": "; ".join(told)} if told else {}),
-            **({"calibration_pictures": copies} if copies else {}),
+            **({"calibration_pictures": "; ".join(doubted)} if doubted else {}),
             "n_left_out": n_left_out,
             "n_train": learned.n_train,
             "n_validation": learned.n_validation,
@@ -329,7 +314,7 @@ class Detector:
         else:
             source, words = _normal_pictures(pictures, unseen)
             survey = self.scorer.survey(source)
-            calibration = _calibration(
+            calibration = calibration_of(
                 survey,
                 self.scorer,
                 self.group_by,
@@ -339,7 +324,7 @@ class Detector:
             )
             calibrated_on = CalibratedOn.of(survey)
             unread = left_out([one.reason for one in survey.unreadable])
-            told = (words, _seen(survey, self.learnt_from), unread)
+            told = (words, seen(survey, self.learnt_from), unread)
             provenance["calibration_pictures"] = "; ".join(filter(None, told))
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
@@ -647,68 +632,6 @@ def _number(name: str, given: SupportsFloat) -> float:
         raise CalibrationError(f"{name} must be a number, such as 0.05, got {given!r}") from error
 
 
-def _calibration(
-    survey: Survey, scorer: RawScorer, group_by: str | None, **promise: Any
-) -> Calibration:
-    totals, pixel_maxima = survey.totals, survey.pixel_maxima
-    if len(survey.digests) > 1 and len(set(survey.digests)) == 1:
-        # One picture again and again: its score is the threshold, and would be above that in
-        # another batch, or in an exported file, which round otherwise.
-        again = scorer.survey(survey.pictures.subset([0] * (BATCH + 1)))
-        totals = _raised(totals, again.totals)
-        if pixel_maxima is not None and again.pixel_maxima is not None:
-            pixel_maxima = _raised(pixel_maxima, again.pixel_maxima)
-    return Calibration.fit(
-        totals,
-        pixel_maxima=pixel_maxima,
-        pixel_median=survey.pixel_median,
-        groups=group_names(survey.pictures.names, group_by) if group_by else None,
-        **promise,
-    )
-
-
-def _raised(values: NDArray[np.float64], again: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values that are one but for rounding, above all that it may become by that."""
-    seen = np.concatenate([values, again])
-    highest = seen.max()
-    return np.full_like(values, highest + ROUNDINGS * np.ptp(seen) + ROUNDED * abs(highest))
-
-
-def _seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
-    """How many pictures were learnt from, in words; nothing where none was.
-
-    Raises:
-        CalibrationError: they are so many that the promise would be false.
-    """
-    digests, first = np.unique(np.array(survey.digests, np.int64), return_index=True)
-    seen = np.isin(digests, learnt_from)
-    if not seen.any():
-        return ""
-    n = int(np.isin(survey.digests, learnt_from).sum())
-    words = f"{n} of {many(len(survey.digests), 'picture')}"
-    one = survey.pictures[int(first[seen].min())].name
-    if seen.mean() >= LEARNT_FROM:
-        raise CalibrationError(
-            f"{words} were learnt from, {one} for one, and what a model has seen promises nothing; "
-            "give other normal pictures"
-        )
-    return f"{words} equal some that were learnt from, {one} for one"
-
-
-def _copies(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
-    """How many of the pictures kept aside equal some that were learnt from; nothing where none."""
-    seen = np.isin(survey.digests, learnt_from)
-    n = int(seen.sum())
-    if not n:
-        return ""
-    equal = "equals one that was" if n == 1 else "equal some that were"
-    return (
-        f"{n} of {many(len(seen), 'picture')} kept aside to calibrate {equal} learnt from, "
-        f"{survey.pictures[int(seen.argmax())].name} for one: the promise may not hold of other "
-        "pictures; give each picture once"
-    )
-
-
 def _circumstances(device: torch.device) -> dict[str, Any]:
     """When, with what and on what."""
     return {
@@ -736,38 +659,6 @@ def _one_picture(name: str, given: Any, *, marks: bool = False) -> Pixels:
     if len(source) != 1:
         raise DataError(f"{name} takes one picture, got {len(source)} pictures")
     return source[0].load(marks=marks)
-
-
-def _parted(
-    names: Sequence[str],
-    kept: Sequence[int],
-    target_fpr: float,
-    confidence: float,
-    seed: int,
-    group_by: str | None,
-) -> Split:
-    """Part the pictures that are kept: a fifth calibrates, more if the promise needs it.
-
-    At most half do. With `group_by` the promise is about parts, and needs as many of these. From
-    100 pictures on a twentieth (64 at most) watches training besides, where training takes steps.
-    """
-    n = len(kept)
-    if n < 2:
-        raise DataError(
-            f"{n} picture is too few: at least one is needed to learn from and one to calibrate; "
-            "45 to calibrate are needed for 5 % false alarms at 90 % confidence"
-        )
-    parts = len(set(group_names([names[i] for i in kept], group_by))) if group_by else n
-    needed = -(-images_needed(target_fpr, confidence) * n // parts)
-    wanted = max(n // 5, needed)
-    return split(
-        names,
-        calibration=min(wanted, n // 2),
-        validation=min(64, n // 20) if n >= 100 else 0,
-        seed=seed,
-        group_by=group_by,
-        kept=kept,
-    )
 
 
 def device_name(device: torch.device) -> str:

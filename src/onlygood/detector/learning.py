@@ -33,6 +33,7 @@ from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
 from onlygood.registry import listed, method_named, needs
 from onlygood.training import History, Trainer, distributed
 from onlygood.training.plan import part_of
+from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
 LOOK, SHAPES = 32, 9
@@ -57,6 +58,10 @@ class Learned(NamedTuple):
     """SHA-256 of the training pictures, as they were decoded."""
     digests: list[int]
     """The short one of each picture that something was learnt from, in no special order."""
+    sketches: list[bytes]
+    """Of the first training pictures, in order; see `onlygood.data.sequence`."""
+    precision: str
+    """Of training; without steps that of scores, float32."""
     n_train: int
     n_validation: int
     n_anomalous: int
@@ -162,6 +167,8 @@ def learn(
         history,
         filled.digest,
         [one for s in (normal, *measured) if s for one in s.fill().digests],
+        filled.sketches,
+        "bf16" if history.steps and uses_bf16(training.precision, where) else "float32",
         len(normal),
         len(watching or ()),
         len(known or ()),
@@ -184,7 +191,7 @@ def surveyed(scorer: RawScorer, source: ImageSource) -> Survey:
 
 
 def settings_of(method: str, preset: str, overrides: Mapping[str, object] | None) -> Resolved:
-    """Complete settings of a run, see `onlygood.resolve`.
+    """Complete settings of a run, see `core.resolving.resolve`.
 
     Raises:
         ConfigError: an unknown method, preset or setting, or a value out of its range.

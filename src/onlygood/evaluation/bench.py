@@ -61,7 +61,6 @@ from onlygood.evaluation.records import (
 from onlygood.networks.sharing import SharedFeatures, sharing
 from onlygood.tracking import Name, tracking
 from onlygood.training import distributed
-from onlygood.training.precision import uses_bf16
 from onlygood.training.reporting import Once, Reporter, Silent
 from onlygood.training.trainer import CHECKPOINT
 
@@ -439,7 +438,7 @@ def _trained(cell: Cell, task: Task, place: Place, reporter: Reporter | None) ->
         "verdict": history.verdict.words,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "precision": "bf16" if uses_bf16(cell.resolved.training.precision, device) else "float32",
+        "precision": learned.precision,
     }
 
 

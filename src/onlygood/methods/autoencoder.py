@@ -2,7 +2,7 @@
 
 Same encoder and generator as CBiGAN, so that what the adversarial game adds can be read off. As
 in Bergmann et al., Improving Unsupervised Defect Segmentation by Applying Structural Similarity
-to Autoencoders, VISAPP 2019, arXiv:1807.02011 (the L2 variant), Eq. 1.
+to Autoencoders, VISAPP 2019, arXiv:1807.02011 (the L2 variant), Eq. 2.
 
 Departures from the paper:
 - Networks and code size: the residual ones of CBiGAN with a code of 64; theirs are plain
@@ -73,7 +73,7 @@ class Autoencoder(Method):
         initialise(self, "glorot")
 
     def loss(self, batch: Batch) -> Loss:
-        """Eq. 1: squared error, as a mean over pixels."""
+        """Eq. 2: squared error, as a mean over pixels."""
         x = batch.normal
         z = self.encoder(x)
         x_hat = self.generator(z)

@@ -1,0 +1,53 @@
+"""Whether pictures follow each other, as frames of a film and shots of one part do."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from scipy.spatial.distance import cdist
+from scipy.stats import binom
+
+SIDE = 8
+"""Of a sketch, in pixels."""
+MOST = 2048
+"""Pictures that are looked at, the first ones; what follows each other does so there, too."""
+REACH = 2
+"""Places on either side that count as next to a picture."""
+LEAST = 0.25
+"""Share of pictures with their like next to them, from which on that is said. Of cells
+photographed twice each it was 0.5, of neighbouring pieces of a surface 0.8, of others at most 0.1
+(docs/frozen.md)."""
+BY_CHANCE = 1e-4
+"""Probability of so many in a random order, below which that is said."""
+
+
+def sketch(picture: UInt8[np.ndarray, "h w C"]) -> bytes:
+    """A picture in 8 x 8 shades of grey, by which those that look alike are known."""
+    grey = Image.fromarray(picture.mean(2).round().astype(np.uint8))
+    return grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+
+
+def in_sequence(sketches: Sequence[bytes]) -> int:
+    """How many pictures look most like one next to them, by what differs beside the light.
+
+    0 where they are not more than chance and variation of parts explain.
+
+    Args:
+        sketches: of pictures, in the order of their names.
+    """
+    n = len(sketches)
+    if n <= 2 * REACH + 1:
+        return 0
+    shades = np.frombuffer(b"".join(sketches), np.uint8).reshape(n, -1).astype(np.float64)
+    shades -= shades.mean(1, keepdims=True)
+    distances = cdist(shades, shades, "sqeuclidean")
+    place = np.arange(n)
+    distances[place, place] = np.inf
+    apart = np.abs(place[:, None] - place)
+    near = np.where(apart <= REACH, distances, np.inf).min(1)
+    far = np.where(apart > REACH, distances, np.inf).min(1)
+    # Of equally near ones none is nearest: all may be one picture.
+    count = int((near < far).sum())
+    expected = 2 * REACH / (n - 1)
+    return count if count >= LEAST * n and binom.sf(count - 1, n, expected) < BY_CHANCE else 0
