@@ -9,12 +9,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from onlygood.core.errors import (
     ConfigError,
     DataError,
     ModelFileError,
-    OtherBudget,
     TrainingDiverged,
     TrainingInterrupted,
 )
@@ -46,6 +45,7 @@ from onlygood.training.optimizers import Place, built, lay_out_gradients, set_ra
 from onlygood.training.plan import Plan, generator_at, seed_of
 from onlygood.training.precision import autocast, unaffected, uses_bf16
 from onlygood.training.reporting import Reporter, Silent
+from onlygood.training.spending import WHOLE, Done, Spending
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -53,8 +53,6 @@ RUNAWAY = 1e6
 """A loss this many times larger than any of its first ones has run away."""
 IMPATIENCE = 2.0
 """Seconds from a first SIGINT to one that is meant to stop whatever takes so long."""
-WHOLE = 1 - 1e-9
-"""So much of a budget ends a stage: shares are rounded fractions, which could add a step."""
 
 
 class History(NamedTuple):
@@ -84,14 +82,18 @@ class _Position:
     stage_images: int = 0
     stage_seconds: float = 0.0
     total_steps: int = 0
-    past: list[list[float]] = field(default_factory=list)
-    """Of each stage before this one: steps, batches, images, seconds."""
+    past: list[Done] = field(default_factory=list)
+    """By each stage before this one."""
 
     @property
-    def done(self) -> list[float]:
-        """The same of this stage, so far."""
-        counts = self.step, self.stage_batches, self.stage_images
-        return [*map(float, counts), self.stage_seconds]
+    def done(self) -> Done:
+        """By this stage, so far."""
+        return Done(self.step, self.stage_batches, self.stage_images, self.stage_seconds)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "_Position":
+        """From JSON, which knows no tuples of a name."""
+        return cls(**{**facts, "past": [Done(*done) for done in facts["past"]]})
 
 
 @dataclass
@@ -233,7 +235,7 @@ class _Run:
         self.reporter = trainer.reporter
         self.method, self.images = method, images
         self.validation, self.anomalous = validation or None, anomalous or None
-        self.stages: Sequence[Stage] = ()
+        self.spending: Spending
         self.plan = self._plan_for(images, 0)
         self.at = _Position()
         self.log = health.Log(None)
@@ -265,18 +267,20 @@ class _Run:
     # The run ---------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> History:
-        stages = self.stages = self.method.stages()
+        stages = self.method.stages()
         endless = [s for s in stages if s.updates and not (s.budget and s.budget.ends)]
         if endless and not self.training.ends:
             raise ConfigError("training needs a budget: set minutes, steps, images or epochs")
+        self.spending = Spending(stages, self.training, len(self.images))
         saved = None
         path = self._file(CHECKPOINT)
         if resume and path is not None:
             saved = checkpoints.load(path, self.trainer.fingerprint)
             with _of_this_method(path):
                 self.method.load_state_dict(saved.part("method"))
-            self.at = _Position(**saved.facts["position"])
-            self._check_budget(Budget(**saved.facts["budget"]), path)
+            self.at = _Position.of(saved.facts["position"])
+            done = [*self.at.past, self.at.done]
+            self.spending.check(Budget(**saved.facts["budget"]), done, path)
             self.last_checkpoint = str(path)
         distributed.broadcast(self.method.state_dict().values())
         # Only process 0 writes; the others have the same records.
@@ -358,7 +362,7 @@ class _Run:
             known = self._plan_for(self.anomalous, 1)
             self.anomalous_stream = self.anomalous.batches(known.picks(self.at.batches))
         clock, at, training = _Clock(self.at), self.at, self.training
-        while (spent := distributed.agreed(self._spent(stage))) < WHOLE:
+        while (spent := distributed.agreed(self.spending.spent(stage, at.done))) < WHOLE:
             terms = self._step(stage, spent)
             clock.tick()
             if self.averager is not None:
@@ -591,7 +595,7 @@ class _Run:
                 **numbers,
             }
         )
-        self.reporter.advance(min(1.0, self._spent(stage)), rate, numbers)
+        self.reporter.advance(min(1.0, self.spending.spent(stage, at.done)), rate, numbers)
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> None:
@@ -623,59 +627,7 @@ class _Run:
         )
         self._modes(stage)
 
-    # Budgets ---------------------------------------------------------------------------------
-
-    def _spent(self, stage: Stage) -> float:
-        """Part of a stage's time that is over; the scarcest budget counts, its own or the run's."""
-        done = self.at.done
-        own = self._part_of(done, stage.budget, 1.0) if stage.budget else 0.0
-        return max(own, self._used(stage, done, self.training))
-
-    def _used(self, stage: Stage, done: Sequence[float], run: Budget) -> float:
-        """How much of its part of a run's budget a stage has used up."""
-        shares = sum(s.share for s in self.stages if s.updates)
-        return self._part_of(done, run, stage.share / shares)
-
-    def _part_of(self, done: Sequence[float], budget: Budget, share: float) -> float:
-        """What a stage has done, in units of a share of a budget."""
-        steps, batches, images, seconds = done
-        passes = batches * self.training.batch_size / len(self.images)
-        pairs = (
-            (steps, budget.steps),
-            (images, budget.images),
-            (passes, budget.epochs),
-            (seconds, budget.minutes * 60),
-        )
-        return max((d / (whole * share) for d, whole in pairs if whole), default=0.0)
-
-    def _budgeted_from(self, stage: Stage) -> float:
-        """Share of the budget from which on a stage's learning rates depend on it; 1: none."""
-        schedules = [o.schedule.budgeted_from for u in stage.updates for o in u.optimizers]
-        return min(self.training.decay_from, *schedules) if schedules else 1.0
-
-    def _check_budget(self, before: Budget, path: Path) -> None:
-        """Refuse another budget than that of the run before, where its weights depend on it."""
-        now = self.training.budget
-        if now == before:
-            return
-        told = False
-        for number, done in enumerate([*self.at.past, self.at.done]):
-            stage = self.stages[number]
-            if not stage.updates:
-                continue
-            start = self._budgeted_from(stage)
-            was, would = self._used(stage, done, before), self._used(stage, done, now)
-            # Rates fell, or would have; it would have ended by now; or it is over, and was ended.
-            told |= start < max(was, would) if start < 1 else would * WHOLE > 1
-            told |= number < self.at.stage and was >= WHOLE
-        if told:
-            words = " and ".join(f"{k}={v}" for k, v in asdict(before).items() if v) or "none"
-            raise OtherBudget(
-                f"{path} was written by a run whose budget was {words}, and with another one its "
-                "weights would be others by now, as stages share the budget, learning rates may "
-                f"fall by it, or a smaller one has been used up; resume with {words}, or start "
-                "without --resume"
-            )
+    # Checkpoints -----------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
         path = self._file(CHECKPOINT)
