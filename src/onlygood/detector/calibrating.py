@@ -136,8 +136,8 @@ def doubts(
     if group_by is None and (n := in_sequence(sketches)):
         found.append(
             f"{n} of {len(sketches)} pictures look most like one next to them in order, as frames "
-            "of a film and shots of one part do: those kept aside to calibrate have their like "
-            "among those that were learnt from, and there may be more false alarms on other parts "
-            "than promised; calibrate on pictures of other parts, or tell parts apart by group_by"
+            "of a film and shots of one part do: those that calibrate then have their like among "
+            "those that were learnt from, and other parts may give more false alarms than "
+            "promised; calibrate on pictures of other parts, or tell parts apart (group_by)"
         )
     return found
