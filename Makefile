@@ -51,7 +51,7 @@ results: $(VENV)/.installed
 	$(BIN)/python docs/make/which.py
 
 pages: $(VENV)/.installed
-	$(BIN)/python docs/make/methods.py
+	$(BIN)/python docs/make/pages.py
 	$(BIN)/python benchmarks/lines.py --write
 
 docs: $(VENV)/.installed

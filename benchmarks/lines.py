@@ -12,14 +12,12 @@ The second one writes docs/lines.md; a test says when that is behind.
 
 import argparse
 import ast
-import importlib.util
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 from measure import ROOT, table
 from onlygood.methods import METHODS
@@ -67,7 +65,7 @@ def row(name: str) -> Row:
         shared=shared,
         shared_lines=sum(map(length, files)),
         tests=length(ROOT / "tests" / "methods" / f"test_{name}.py"),
-        page=len(_pages().by_hand(page).splitlines()),
+        page=len(_by_hand()(page).splitlines()),
     )
 
 
@@ -118,15 +116,12 @@ def page() -> str:
 
 
 @cache
-def _pages() -> ModuleType:
-    """The script that knows which parts of pages are made."""
-    folder = ROOT / "docs" / "make"
-    sys.path.append(str(folder))  # Scripts there import each other.
-    spec = importlib.util.spec_from_file_location("pages", folder / "methods.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _by_hand() -> Callable[[str], str]:
+    """What the script says that knows which parts of pages are made."""
+    sys.path.append(str(ROOT / "docs" / "make"))  # Scripts there import each other.
+    from pages import by_hand
+
+    return by_hand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

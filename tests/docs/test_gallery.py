@@ -1,10 +1,11 @@
+from pathlib import Path
+
+import gallery
 from PIL import Image
 
 from onlygood.methods import METHODS
-from tests.docs.scripts import MAKE, script
 
-DOCS = MAKE.parent
-gallery = script("gallery")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_page_is_what_the_script_says() -> None:

@@ -1,5 +1,6 @@
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,6 @@ from onlygood.core.method import InputShape
 from onlygood.core.stage import Batch
 from onlygood.methods import METHODS
 from onlygood.report.page import LEAST_ANOMALOUS, MISTAKES, MOST_ANOMALOUS
-from tests.docs.scripts import script
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,28 +32,28 @@ def commands(path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def methods() -> ModuleType:
-    return script("methods")
+def pages() -> ModuleType:
+    return import_module("pages")
 
 
 @each_method
-def test_what_comes_from_the_class_is_as_the_class_has_it(methods: ModuleType, name: str) -> None:
-    assert page(name) == methods.rewritten(page(name), METHODS[name]), "make pages"
+def test_what_comes_from_the_class_is_as_the_class_has_it(pages: ModuleType, name: str) -> None:
+    assert page(name) == pages.rewritten(page(name), METHODS[name]), "make pages"
 
 
-def test_the_table_of_all_methods_is_as_the_classes_have_it(methods: ModuleType) -> None:
+def test_the_table_of_all_methods_is_as_the_classes_have_it(pages: ModuleType) -> None:
     text = (ROOT / "docs" / "use.md").read_text("utf-8")
-    assert text == methods.used(text), "make pages"
+    assert text == pages.used(text), "make pages"
 
 
-def test_departures_are_told_as_markdown_wants_lists(methods: ModuleType) -> None:
-    told = methods.departures(METHODS["anogan"])
+def test_departures_are_told_as_markdown_wants_lists(pages: ModuleType) -> None:
+    told = pages.departures(METHODS["anogan"])
     assert told.startswith("From the paper:\n\n- How fast the search goes")
     assert "\n\nFrom the authors' code: none known" in told
     assert "we know that\n\n- EGBAD's and ALAD's authors" in told
     assert "`score_features=0.9`;\n- PyOD trains" in told
     with pytest.raises(ValueError, match="has to have one"):
-        methods.rewritten("no page", METHODS["anogan"])
+        pages.rewritten("no page", METHODS["anogan"])
 
 
 @each_method

@@ -1,10 +1,10 @@
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from onlygood.methods import METHODS
-from tests.docs.scripts import script
 from tests.evaluation.lines import line
 
 ROOT = Path(__file__).parents[2]
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def which() -> ModuleType:
-    return script("which")
+    return import_module("which")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """What pages say of methods by their classes: stages, settings, presets, departures, who can what.
 
-    python docs/make/methods.py
+    python docs/make/pages.py
 
 Rewrites these parts of docs/methods/*.md and docs/use.md; a test says when one is behind.
 """
