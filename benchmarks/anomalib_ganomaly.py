@@ -20,7 +20,7 @@ from anomalib.models import Ganomaly
 from lightning.pytorch import Callback, seed_everything
 
 
-class Clock(Callback):
+class Clock(Callback):  # type: ignore[misc]  # lightning is not where mypy runs
     """Counts the pictures that training takes, and the seconds."""
 
     def __init__(self) -> None:

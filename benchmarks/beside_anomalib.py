@@ -71,7 +71,7 @@ class Variant:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-VARIANTS = (
+VARIANTS: tuple[Variant, ...] = (
     Variant(
         name="onlygood, `default`",
         library="onlygood",
@@ -92,7 +92,7 @@ VARIANTS = (
         settings={"n_features": 16},
     ),
 )
-QUICK = (
+QUICK: tuple[Variant, ...] = (
     Variant(name="onlygood", library="onlygood", preset="small", settings={"width": 2}),
     Variant(name="anomalib", library="anomalib", settings={"n_features": 2}),
 )

@@ -38,7 +38,7 @@ class Case:
 
 _EACH: dict[str, object] = {"positions": "each"}
 """As of aligned parts; the arrays are noise, of which one statistic would be learned."""
-CASES = (
+CASES: tuple[Case, ...] = (
     Case(
         method="cbigan",
         size=128,
@@ -51,7 +51,9 @@ CASES = (
     Case(method="gaussian", size=224, batches=2, singles=60, settings={}),
     Case(method="patch_knn", size=224, batches=1, singles=20, settings={}),
 )
-QUICK = (Case(method="pca", size=16, batches=1, singles=3, settings={"components": 2}),)
+QUICK: tuple[Case, ...] = (
+    Case(method="pca", size=16, batches=1, singles=3, settings={"components": 2}),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

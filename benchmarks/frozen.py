@@ -246,7 +246,8 @@ def cloth(folder: Path, normal: int, each: int) -> None:
     def spot(size: float) -> NDArray[np.bool_]:
         y, x = np.mgrid[:side, :side]
         middle, ratio = draw.uniform(30, side - 30, 2), draw.uniform(0.5, 2)
-        return ((y - middle[0]) ** 2 * ratio + (x - middle[1]) ** 2 / ratio) < size**2
+        apart: NDArray[np.float64] = (y - middle[0]) ** 2 * ratio + (x - middle[1]) ** 2 / ratio
+        return apart < size**2
 
     def scratch() -> NDArray[np.bool_]:
         y, x = np.mgrid[:side, :side]
@@ -255,8 +256,9 @@ def cloth(folder: Path, normal: int, each: int) -> None:
             draw.uniform(60, side - 60, 2),
             draw.uniform(1, 3),
         )
-        along = (y - start[0]) * np.sin(angle) + (x - start[1]) * np.cos(angle)
-        across = (y - start[0]) * np.cos(angle) - (x - start[1]) * np.sin(angle)
+        y, x = y - start[0], x - start[1]
+        along: NDArray[np.float64] = y * np.sin(angle) + x * np.cos(angle)
+        across: NDArray[np.float64] = y * np.cos(angle) - x * np.sin(angle)
         return (np.abs(along) < draw.uniform(15, 50)) & (np.abs(across) < width)
 
     kinds: dict[str, Callable[[], tuple[NDArray[np.bool_], NDArray[np.float64]]]] = {
@@ -350,7 +352,8 @@ def speckled(
     far = np.maximum(2.5 * pixels.std((0, 1)), 45) * draw.choice([-1, 1])
     inside = np.clip(radius - apart + 0.5, 0, 1)[..., None]
     spot = np.clip(around.mean(0) + far, 0, 255)
-    return np.clip(pixels + (spot - pixels) * inside, 0, 255).astype(np.uint8)
+    spotted: NDArray[np.float64] = np.clip(pixels + (spot - pixels) * inside, 0, 255)
+    return spotted.astype(np.uint8)
 
 
 def placed(detector: Detector, test: Labelled) -> tuple[float, float, float]:

@@ -154,11 +154,13 @@ class Pair(nn.Module):
 
     def encode(self, g: Tensor) -> Code:
         """E."""
-        return g.flatten(1) @ self.axes.T + self.encoder(g)
+        z: Code = g.flatten(1) @ self.axes.T + self.encoder(g)
+        return z
 
     def generate(self, z: Code) -> Tensor:
         """G."""
-        return (z @ self.made).view(-1, *self.shape) + self.generator(z)
+        g: Tensor = (z @ self.made).view(-1, *self.shape) + self.generator(z)
+        return g
 
 
 def critic_of(channels: int, side: int) -> nn.Sequential:
@@ -180,7 +182,8 @@ def trained(g: Tensor, axes: Tensor, variant: Variant, steps: int, seed: int) ->
     weight = 0.1
 
     def judged(x: Tensor, y: Tensor) -> Tensor:
-        return critic(torch.cat([x, y], 1))
+        logits: Tensor = critic(torch.cat([x, y], 1))
+        return logits
 
     def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()

@@ -91,7 +91,8 @@ def weave(random: np.random.Generator, side: int) -> NDArray[np.float64]:
     y, x = np.mgrid[:side, :side] + random.uniform(0, 64, (2, 1, 1))
     sway = 2 * np.sin(x / 37 + random.uniform(0, 6))
     threads = np.sin(y / 2.5 + sway) + 0.7 * np.sign(np.sin(x / 5)) * np.cos(x / 2)
-    return 128 + 35 * threads + random.normal(0, 8, x.shape)
+    cloth: NDArray[np.float64] = 128 + 35 * threads + random.normal(0, 8, x.shape)
+    return cloth
 
 
 def _crop(random: np.random.Generator) -> NDArray[np.uint8]:

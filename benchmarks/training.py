@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,6 +35,7 @@ from torch.utils.flop_counter import flop_registry
 from measure import Spread, in_words, machine, table, write_json
 from onlygood import ImageSource
 from onlygood.core.method import InputShape, Method
+from onlygood.core.optimizers import Adam
 from onlygood.core.resolving import Resolved
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Update
@@ -181,12 +183,11 @@ class Plain:
 
 
 def _optimizer(update: Update) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        [
-            {"params": list(module.parameters()), "lr": adam.lr, "betas": adam.betas}
-            for module, adam in zip(update.trains, update.optimizers, strict=True)
-        ]
-    )
+    groups = []
+    for module, adam in zip(update.trains, update.optimizers, strict=True):
+        assert isinstance(adam, Adam), adam
+        groups.append({"params": list(module.parameters()), "lr": adam.lr, "betas": adam.betas})
+    return torch.optim.Adam(groups)
 
 
 def network(case: Case) -> Method:
@@ -249,15 +250,15 @@ def limits(repeat: int = 5) -> dict[str, dict[str, float]]:
         x = torch.rand(images, channels, side, side, device=DEVICE, dtype=dtype)
         x = x.to(memory_format=torch.channels_last)
         kernel = torch.rand(channels, channels, 3, 3, device=DEVICE, dtype=dtype)
-        work: dict[str, tuple[Callable[[], Tensor], float]] = {
-            "matrix product, 2048 x 2048": (lambda a=a: a @ a, 2 * sides**3),
+        work: dict[str, tuple[Callable[[], object], float]] = {
+            "matrix product, 2048 x 2048": (partial(torch.matmul, a, a), 2 * sides**3),
             "3 x 3 convolution of 32 channels, 64 px, batch 32": (
-                lambda x=x, kernel=kernel: F.conv2d(x, kernel, padding=1),
+                partial(F.conv2d, x, kernel, padding=1),
                 2 * images * side**2 * channels**2 * 9,
             ),
         }
         found[name] = {
-            words: flop / min(_timed(lambda _, run=run: run(), 1) for _ in range(repeat)) / 1e9
+            words: flop / min(_timed(run) for _ in range(repeat)) / 1e9
             for words, (run, flop) in work.items()
         }
     return found
@@ -269,7 +270,8 @@ def flop_of_a_step(case: Case) -> float:
     view, batch_size = resolved.view, resolved.training.batch_size
     images = torch.rand(batch_size, view.channels, *view.sides, device=DEVICE)
     loop = Plain(network(case), images, batch_size)
-    with _Counter() as counter:
+    counter = _Counter()  # type: ignore[no-untyped-call]
+    with counter:
         loop.train(1)
     return counter.flop
 
@@ -300,7 +302,7 @@ def variants(case: Case) -> dict[str, Steps]:
     if not case.alone:
         made["trainer, float32"] = ours(case, network(case), pictures, "float32")
     if has_bf16(DEVICE) and case.method == "cbigan" and not case.alone:
-        method = network(case)
+        method: Any = network(case)
         method.gradient_penalty = _in_float32(method.gradient_penalty)
         name = "trainer, bf16, penalty's critic in float32"
         made[name] = ours(case, method, pictures, "bf16")
@@ -323,7 +325,7 @@ def measure(case: Case, rounds: int, reached: Mapping[str, Mapping[str, float]])
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(rounds):
         for name, train in made.items():
-            seconds[name].append(_timed(train, case.steps))
+            seconds[name].append(_timed(partial(train, case.steps)))
     batch_size = case.resolved.training.batch_size
     images = batch_size * case.steps * _updates(case)
     gflop = flop_of_a_step(case) / 1e9
@@ -354,10 +356,10 @@ def _updates(case: Case) -> int:
     return sum(update.repeat for stage in stages for update in stage.updates)
 
 
-def _timed(train: Steps, steps: int) -> float:
+def _timed(work: Callable[[], object]) -> float:
     _wait()
     began = time.perf_counter()
-    train(steps)
+    work()
     _wait()
     return time.perf_counter() - began
 

@@ -170,7 +170,7 @@ def _standing(lines: Sequence[Line]) -> tuple[int, float]:
 
 def auroc(lines: Sequence[Line]) -> float:
     """The mean over classes and seeds, of which each has all classes."""
-    return statistics.mean(line["auroc"] for line in lines)
+    return float(statistics.mean(line["auroc"] for line in lines))
 
 
 def _ranks(name: str, kinds: Sequence[dict[str, list[Line]]]) -> list[float]:
