@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +101,16 @@ def peak_mib(pid: int | str = "self") -> float:
     """
     high = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()
     return float(high[0]) / 1024 if high else 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it, whichever of its threads started them; on Linux."""
+    below: list[str] = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                below += (task / "children").read_text("ascii").split()
+    return [pid, *(one for child in below for one in family(int(child)))]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

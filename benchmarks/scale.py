@@ -1,9 +1,10 @@
 """What does it cost to score a folder, and how well do workers share it?
 
 The same JPEG files are scored as one table, by local workers and by Ray on this machine, in
-turns, and those of a small folder from tar and Parquet files, too. CPU time and memory are sums
-over each process of a run, read while it goes on: the last tenth of a second of a process is
-missed. Each row is written as soon as it is measured.
+turns, and those of a small folder from tar and Parquet files, too. CPU time is the sum over all
+processes of a run, memory that of the largest worker and of the command. Both are read while it
+goes on: the last tenth of a second of a process is missed. Each row is written as soon as it is
+measured.
 
     python benchmarks/scale.py --pictures 10000 100000 --json results/scale-cpu.json
 
@@ -31,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from measure import Spread, in_words, machine, peak_mib, table, write_json
+from measure import Spread, family, in_words, machine, peak_mib, table, write_json
 from onlygood import Detector
 from onlygood.deploy.export import export
 from onlygood.scale import tables
@@ -99,15 +100,6 @@ class Row:
     """
 
 
-def processes(pid: int) -> list[int]:
-    """A process and all below it."""
-    try:
-        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(deep for child in below for deep in processes(int(child)))]
-
-
 @dataclass(frozen=True)
 class Run:
     """One command."""
@@ -131,7 +123,7 @@ def run(words: Sequence[str], folder: Path) -> Run:
     began = time.perf_counter()
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            for pid in processes(process.pid):
+            for pid in family(process.pid):
                 try:
                     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                     mib[pid] = max(mib.get(pid, 0.0), peak_mib(pid))

@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image
 
 from deploy import CASES, QUICK, Case
-from measure import Spread, in_words, machine, table, write_json
+from measure import Spread, family, in_words, machine, table, write_json
 from onlygood import Detector
 from onlygood.deploy.export import export
 from onlygood.deploy.runtime import Runtime
@@ -269,16 +269,6 @@ def beside(
         "peak_mib": max(held),
         "costly": dict(statuses),
     }
-
-
-def family(process: int) -> list[int]:
-    """A process and those below it."""
-    below = [
-        int(word)
-        for task in Path(f"/proc/{process}/task").glob("*/children")
-        for word in task.read_text("ascii").split()
-    ]
-    return [process, *(one for child in below for one in family(child))]
 
 
 def resident(process: int) -> float:

@@ -1,8 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from queue import Queue
+from subprocess import PIPE
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -103,6 +107,28 @@ def test_a_peak_is_not_that_of_the_parent() -> None:
     )
     own, inherited = map(float, done.stdout.split())
     assert 0 < own < inherited
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_family_has_what_any_of_its_threads_started() -> None:
+    family, started, go_on = import_module("measure").family, Queue[int](), Event()
+
+    def start() -> None:
+        with subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=PIPE
+        ) as child:
+            started.put(child.pid)
+            go_on.wait()
+
+    thread = Thread(target=start)
+    thread.start()
+    pid = started.get()
+    try:
+        assert pid in family(os.getpid())
+    finally:
+        go_on.set()
+        thread.join()
+    assert family(pid) == [pid]
 
 
 def test_startup_runs_the_source_of_another_commit_beside_this_one(
