@@ -38,7 +38,7 @@ from sklearn.metrics import roc_auc_score
 
 from measure import Spread, in_words, table, write_json
 
-# The peak of a process starts at that of its parent, which therefore never imports torch.
+# The peak that anomalib's script tells starts at that of this process, which never imports torch.
 from onlygood.core.errors import DataError
 from onlygood.evaluation.protocols import open_tasks
 
@@ -157,8 +157,7 @@ def write(folder: Path, parts: Parts) -> None:
 
 def ours(request: Mapping[str, Any]) -> dict[str, Any]:
     """In this process, what `anomalib_ganomaly.answer` does in one of theirs."""
-    from measure import machine
-    from memory import peak_gib
+    from measure import machine, peak_mib
     from onlygood import Detector
     from onlygood.deploy.export import export
 
@@ -176,7 +175,7 @@ def ours(request: Mapping[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     results = detector.score([path for part in parts for path in part], maps=False)
     seconds = time.perf_counter() - began
-    peak = 1024 * peak_gib()
+    peak = peak_mib()
     scores = [result.score for result in results]
     model, exported = work / "model", work / "model.onnx"
     detector.save(model)

@@ -92,13 +92,17 @@ def in_words(facts: dict[str, Any]) -> str:
 
 
 def peak_mib(pid: int | str = "self") -> float:
-    """Largest resident memory of a process so far; on Linux.
+    """Largest resident memory of a process so far; of others than this one on Linux alone.
 
-    `ru_maxrss` begins with that of the process it was started by.
+    `ru_maxrss` begins with that of the process it was started by, and is what there is elsewhere.
 
     Raises:
         OSError: there is no such process.
     """
+    if sys.platform == "darwin" and pid == "self":
+        import resource  # Windows has none.
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     high = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()
     return float(high[0]) / 1024 if high else 0.0
 

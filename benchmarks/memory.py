@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from measure import in_words, table, write_json
+from measure import in_words, peak_mib, table, write_json
 
 LIMIT_GIB = 2.5
 SIDE = 256
@@ -114,7 +114,7 @@ def child(request: dict[str, Any]) -> dict[str, Any]:
     from onlygood.training.plan import Plan
 
     facts = machine()
-    before = peak_gib()
+    before = peak_mib() / 1024
     phases = Phases()
     began = time.perf_counter()
     settings = {
@@ -125,7 +125,7 @@ def child(request: dict[str, Any]) -> dict[str, Any]:
     }
     detector = Detector.fit("cbigan", request["folder"], settings=settings, reporter=phases)
     fit_seconds = time.perf_counter() - began
-    peak = peak_gib()
+    peak = peak_mib() / 1024
 
     provenance, view = detector.provenance, detector.view
     source = ImageSource.of(request["folder"]).subset(range(provenance["n_train"]))
@@ -159,19 +159,8 @@ def timed(work: Any) -> float:
     return time.perf_counter() - began
 
 
-def peak_gib() -> float:
-    """Largest resident size of this process so far."""
-    import resource
-
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB here
-
-
 def in_fresh_process(request: dict[str, Any]) -> dict[str, Any]:
-    """`child` where nothing was imported yet.
-
-    The peak of a process starts at the size of its parent, which therefore stays small: no torch.
-    """
+    """`child` where nothing was imported yet."""
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(request)],
         check=True,
