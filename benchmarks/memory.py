@@ -29,8 +29,6 @@ from measure import in_words, peak_mib, table, write_json
 
 LIMIT_GIB = 2.5
 SIDE = 256
-MODES = {"in memory": 1.0, "from disk": 0.1}
-"""Ways of keeping the pictures, and the `cache_gib` that brings them about with 20,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +102,12 @@ def generate(folder: Path, count: int) -> None:
             pass
 
 
+def modes(pictures: int, size: int) -> dict[str, float]:
+    """Ways of keeping so many pictures, and the `cache_gib` that brings them about."""
+    gib = pictures * 3 * size**2 / 2**30
+    return {"in memory": gib, "from disk": gib / 10}
+
+
 def child(request: dict[str, Any]) -> dict[str, Any]:
     """Fit and read in this process; gives a row and the machine."""
     import torch
@@ -132,7 +136,7 @@ def child(request: dict[str, Any]) -> dict[str, Any]:
     store = PictureStore(source, view, cache_gib=request["cache_gib"], threads=facts["cores"] or 1)
     first = timed(store.fill)
     plan = Plan(len(store), detector.training.batch_size, store.draws, seed=0)
-    batches = range(len(store) // detector.training.batch_size)
+    batches = range(-(-len(store) // detector.training.batch_size))
     later = timed(lambda: [torch.sum(x) for x in store.batches(map(plan.pick, batches))])
     row = Row(
         mode=request["mode"],
@@ -183,11 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.child:
         print(json.dumps(child(json.loads(options.child))))
         return 0
-    pictures, steps, modes = options.pictures, options.steps, MODES
-    settings: dict[str, object] = {"size": 128}
+    pictures, steps, size = options.pictures, options.steps, 128
+    settings: dict[str, object] = {}
     if options.quick:
-        pictures, steps, modes = 120, 1, {"in memory": 1.0, "from disk": 0.0001}
-        settings = {"size": 32, "width": 2, "batch_size": 4}
+        pictures, steps, size = 120, 1, 32
+        settings = {"width": 2, "batch_size": 4}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "good"
         seconds = timed(lambda: generate(folder, pictures))
@@ -199,10 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "cache_gib": cache_gib,
                     "folder": str(folder),
                     "steps": steps,
-                    "settings": settings,
+                    "settings": {"size": size, **settings},
                 }
             )
-            for mode, cache_gib in modes.items()
+            for mode, cache_gib in modes(pictures, size).items()
         ]
     facts, view = answers[0]["machine"], answers[0]["view"]
     rows = [Row(**answer["row"]) for answer in answers]
@@ -221,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
             [
                 (
-                    f"{row.mode} (cache_gib={row.cache_gib:g})",
+                    f"{row.mode} (cache_gib={row.cache_gib:.2g})",
                     f"{row.peak_gib:.2f}",
                     "yes" if row.peak_gib < LIMIT_GIB else "NO",
                     f"{row.peak_before_fitting_gib:.2f}",

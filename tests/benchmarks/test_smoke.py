@@ -161,11 +161,12 @@ def test_promise_with_few_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_memory_measures_both_ways_of_keeping_pictures(tmp_path: Path) -> None:
     memory = import_module("memory")
     memory.generate(tmp_path / "good", 12)
-    settings = {"size": 32, "width": 2, "batch_size": 4}
-    for cache_gib, cached in ((1.0, True), (1e-6, False)):
+    settings = {"size": 32, "width": 2, "batch_size": 8}
+    modes = memory.modes(12, 32)
+    for (mode, cache_gib), cached in zip(modes.items(), (True, False), strict=True):
         answer = memory.child(
             {
-                "mode": "",
+                "mode": mode,
                 "cache_gib": cache_gib,
                 "folder": str(tmp_path / "good"),
                 "steps": 1,
