@@ -7,10 +7,8 @@ false-positive rate of the threshold exactly, without test pictures.
 """
 
 import argparse
-import json
-import os
 import sys
-import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from measure import table, write_json
 from onlygood.core.errors import CalibrationError
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import order_statistic_rank
@@ -97,43 +96,29 @@ def refusal(n: int, target_fpr: float, risk: float) -> str:
     return ""
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| n | target | risk | scores | feasible | promised | above | mean FPR "
-        "| FPR > promised | in theory | FPR > target | kept |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row.n} | {row.target_fpr:.0%} | {row.risk:.0%} | {row.distribution} "
-            f"| {'yes' if row.feasible else 'no'} | {row.promised_fpr:.2%} | {row.above:.1f} "
-            f"| {row.mean_fpr:.2%} | {row.broken:.1%} ± {row.broken_standard_error:.1%} "
-            f"| {row.broken_in_theory:.1%} | {row.above_target:.1%} "
-            f"| {'yes' if row.kept else 'NO'} |"
-        )
-    return "\n".join(lines)
+COLUMNS = (
+    *("n", "target", "risk", "scores", "feasible", "promised", "above", "mean FPR"),
+    *("FPR > promised", "in theory", "FPR > target", "kept"),
+)
 
 
-def write(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words."""
+    return (
+        *(f"{row.n}", f"{row.target_fpr:.0%}", f"{row.risk:.0%}", row.distribution),
+        *("yes" if row.feasible else "no", f"{row.promised_fpr:.2%}", f"{row.above:.1f}"),
+        *(f"{row.mean_fpr:.2%}", f"{row.broken:.1%} ± {row.broken_standard_error:.1%}"),
+        *(f"{row.broken_in_theory:.1%}", f"{row.above_target:.1%}", "yes" if row.kept else "NO"),
+    )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000, help="calibration sets for each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the same figures")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = [
         measure(n, target_fpr, risk, name, options.draws, (options.seed, row))
         for row, ((n, target_fpr, risk), name) in enumerate(product(PROMISES, DISTRIBUTIONS))
@@ -141,7 +126,7 @@ def main() -> int:
     refusals = {
         f"n={n}, target {a:.0%}": said for n, a, r in PROMISES if (said := refusal(n, a, r))
     }
-    print(table(rows))
+    print(table(COLUMNS, list(map(cells, rows))))
     for request, said in refusals.items():
         print(f"\n{request}: refused: {said}")
     if options.json:
@@ -151,7 +136,7 @@ def main() -> int:
             "rows": [asdict(row) for row in rows],
             "refusals": refusals,
         }
-        write(options.json, json.dumps(figures, indent=2) + "\n")
+        write_json(options.json, figures)
     return 0 if all(row.kept for row in rows) else 1
 
 

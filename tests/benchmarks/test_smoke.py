@@ -151,10 +151,9 @@ def test_the_page_on_lines_is_what_the_script_prints(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == page + "\n", "make pages"
 
 
-def test_promise_with_few_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promise_with_few_draws(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    monkeypatch.setattr("sys.argv", ["promise.py", "--draws", "2", "--json", str(file)])
-    import_module("promise").main()
+    import_module("promise").main(["--draws", "2", "--json", str(file)])
     assert json.loads(file.read_text())["draws"] == 2
 
 
