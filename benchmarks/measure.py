@@ -39,7 +39,10 @@ class Spread:
 
 
 def machine() -> dict[str, Any]:
-    """The facts without which a speed means nothing; imports torch."""
+    """The facts without which a speed means nothing; imports torch.
+
+    To be asked for before anything is timed: the load average is to be that of others.
+    """
     import torch
 
     from onlygood.training.precision import has_bf16

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from measure import in_words, peak_mib, table, write_json
+from measure import in_words, machine, peak_mib, table, write_json
 
 LIMIT_GIB = 2.5
 SIDE = 256
@@ -109,15 +109,14 @@ def modes(pictures: int, size: int) -> dict[str, float]:
 
 
 def child(request: dict[str, Any]) -> dict[str, Any]:
-    """Fit and read in this process; gives a row and the machine."""
+    """Fit and read in this process; gives a row and the view."""
     import torch
 
-    from measure import machine
     from onlygood import Detector, ImageSource
+    from onlygood.data.loading import threads
     from onlygood.data.store import PictureStore
     from onlygood.training.plan import Plan
 
-    facts = machine()
     before = peak_mib() / 1024
     phases = Phases()
     began = time.perf_counter()
@@ -133,7 +132,7 @@ def child(request: dict[str, Any]) -> dict[str, Any]:
 
     provenance, view = detector.provenance, detector.view
     source = ImageSource.of(request["folder"]).subset(range(provenance["n_train"]))
-    store = PictureStore(source, view, cache_gib=request["cache_gib"], threads=facts["cores"] or 1)
+    store = PictureStore(source, view, cache_gib=request["cache_gib"], threads=threads())
     first = timed(store.fill)
     plan = Plan(len(store), detector.training.batch_size, store.draws, seed=0)
     batches = range(-(-len(store) // detector.training.batch_size))
@@ -153,7 +152,7 @@ def child(request: dict[str, Any]) -> dict[str, Any]:
         first_epoch=len(store) / first,
         later_epoch=len(batches) * detector.training.batch_size / later,
     )
-    return {"row": asdict(row), "machine": facts, "view": asdict(view)}
+    return {"row": asdict(row), "view": asdict(view)}
 
 
 def timed(work: Any) -> float:
@@ -192,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quick:
         pictures, steps, size = 120, 1, 32
         settings = {"width": 2, "batch_size": 4}
+    facts = machine()
+    print(in_words(facts), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "good"
         seconds = timed(lambda: generate(folder, pictures))
@@ -208,9 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             for mode, cache_gib in modes(pictures, size).items()
         ]
-    facts, view = answers[0]["machine"], answers[0]["view"]
+    view = answers[0]["view"]
     rows = [Row(**answer["row"]) for answer in answers]
-    print(in_words(facts))
     print(
         f"{pictures:,} JPEG files of {SIDE} x {SIDE} RGB, {written / 2**20:.0f} MiB, generated in "
         f"{seconds:.0f} s; seen at {view['size']} px: {rows[0].n_train:,} to train on, "

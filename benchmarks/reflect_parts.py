@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from measure import machine, table, write_json
+from measure import in_words, machine, table, write_json
 from onlygood.core.method import InputShape
 from onlygood.core.settings import View
 from onlygood.data.loading import iterate, threads
@@ -342,6 +342,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size, pictures = (64, 40) if options.quick else (224, None)
     seeds = options.seeds[:1] if options.quick else options.seeds
     steps = 2 if options.quick else options.steps
+    facts = machine()
+    print(in_words(facts), flush=True)
     rows: list[Row] = []
     for name in options.data:
         config = settings_of("reflect", "object", {"light": "evened"}).config
@@ -406,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(
             options.json,
             {
-                "machine": machine(),
+                "machine": facts,
                 "steps": steps,
                 "seeds": seeds,
                 "rows": [asdict(r) for r in rows],

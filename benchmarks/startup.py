@@ -106,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beside", metavar="COMMIT", help="run the source of this one, too")
     options = parser.parse_args(arguments)
     times = 1 if options.quick else options.times
-    with source_of(options.beside) if options.beside else nullcontext() as other:
-        rows = measure(times, other)
     facts = machine()
     print(in_words(facts))
+    with source_of(options.beside) if options.beside else nullcontext() as other:
+        rows = measure(times, other)
     print(f"{times} runs of each in turn, warm disk; median (min–max)\n")
     print(
         table(

@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="file for the same figures")
     given = parser.parse_args(arguments)
 
+    facts = machine()
+    print(in_words(facts))
     size, count, camera = (32, 4, 40) if given.quick else (224, 64, 300)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -122,8 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         detector = Detector.fit("reflect", files, settings={"size": size, "aspect": 1.0})
         export(detector, folder / "it.onnx")
         rows = measure(folder / "it.onnx", files, size, 1 if given.quick else given.rounds)
-    facts = machine()
-    print(in_words(facts))
     print(
         table(
             ("use", "threads", "waiting threads", "ms a picture", "ms of processors"),

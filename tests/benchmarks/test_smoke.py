@@ -57,6 +57,29 @@ def test_quick_run_gives_figures(name: str, tmp_path: Path) -> None:
     assert told.split("+")[0] == torch.__version__.split("+")[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "timed"),
+    [
+        *(("memory", "generate"), ("reflect_parts", "features")),
+        *(("startup", "measure"), ("threads", "camera_files")),
+    ],
+)
+def test_the_load_is_looked_at_before_the_benchmark_makes_its_own(
+    name: str, timed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise AssertionError("the load of others cannot be told any more")
+
+    def idle() -> None:
+        raise InterruptedError
+
+    script = import_module(name)
+    monkeypatch.setattr(script, timed, busy)
+    monkeypatch.setattr(script, "machine", idle)
+    with pytest.raises(InterruptedError):
+        script.main(["--quick"])
+
+
 def test_what_another_environment_answers_becomes_a_row(tmp_path: Path) -> None:
     beside, python = import_module("beside_anomalib"), tmp_path / "python"
     answer = {
