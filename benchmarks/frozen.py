@@ -48,6 +48,7 @@ from onlygood.methods import METHODS
 from onlygood.networks.sharing import SharedFeatures, sharing
 from small import weave
 
+PARTS = ("few", "promise", "masks", "specks", "bad", "many")
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
 FROZEN = ("reflect", "gaussian", "patch_knn")
 PLACED: Mapping[str, Mapping[str, object]] = {
@@ -410,7 +411,8 @@ def cost(method: str, folder: Path) -> Many:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--parts", nargs="+", default=["few", "promise", "masks", "many"])
+    usual = ["few", "promise", "masks", "many"]
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=usual)
     parser.add_argument("--made", choices=[*sorted(MADE), "unseen"], help="not solar cells")
     parser.add_argument("--folder", type=Path, help="of what surfaces, or unseen, are made of")
     parser.add_argument("--compared", nargs="+", default=list(COMPARED), help="of the part `few`")
@@ -447,6 +449,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks = {"elpv-mono": task._replace(test=test)}
         options.parts, options.few, options.seeds = ["few"], [4], [0]
     if "few" in options.parts:
+        there = min(len(task.train) for task in tasks.values())
+        if max(options.few) > there:
+            parser.error(f"--few {max(options.few)}: there are {there} pictures to learn from")
         rows = few(tasks, options.few, options.seeds, options.compared)
         figures["rows"] = [asdict(row) for row in rows]
         heads = ("method", "pictures", "AUROC", "of pixels")

@@ -121,6 +121,15 @@ def test_a_way_is_not_compared_with_itself() -> None:
     assert (alone.of_one, alone.difference) == (None, None)
 
 
+@pytest.mark.parametrize("words", [["--parts", "fewer"], ["--parts", "few", "--few", "412"]])
+def test_frozen_refuses_what_it_would_not_measure(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        import_module("frozen").main(words)
+    assert words[-1] in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_peak_is_not_that_of_the_parent() -> None:
     words = "import measure, resource; print(measure.peak_mib(), end=' '); "
