@@ -432,14 +432,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = machine()
     print(in_words(facts), flush=True)
     figures: dict[str, object] = {"machine": facts}
-    task = solar_cells("mono")
-    tasks = {"elpv-mono": task}
-    if options.made == "unseen":
+    if options.quick or not options.made:
+        tasks = {"elpv-mono": solar_cells("mono")}
+    elif options.made == "unseen":
         tasks = unseen.tasks(options.folder or Path("/"))
-    elif options.made:
+    else:
         of_half = open_tasks(options.made, options.made, options.folder)
         tasks = {name: of_half.task(name) for name in of_half.classes}
     if options.quick:
+        task = tasks["elpv-mono"]
         ends = [*range(10), *range(len(task.test.labels) - 10, len(task.test.labels))]
         test = task.test._replace(
             source=task.test.source.subset(ends),

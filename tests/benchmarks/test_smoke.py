@@ -121,6 +121,15 @@ def test_a_way_is_not_compared_with_itself() -> None:
     assert (alone.of_one, alone.difference) == (None, None)
 
 
+def test_frozen_reads_no_solar_cells_for_what_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = import_module("frozen")
+    monkeypatch.setattr(frozen, "solar_cells", None)
+    with pytest.raises(SystemExit, match=r"there is no textures\.pk3"):
+        frozen.main(["--made", "unseen", "--folder", str(tmp_path)])
+
+
 @pytest.mark.parametrize("words", [["--parts", "fewer"], ["--parts", "few", "--few", "412"]])
 def test_frozen_refuses_what_it_would_not_measure(
     words: list[str], capsys: pytest.CaptureFixture[str]
