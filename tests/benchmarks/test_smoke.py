@@ -121,6 +121,26 @@ def test_a_way_is_not_compared_with_itself() -> None:
     assert (alone.of_one, alone.difference) == (None, None)
 
 
+def test_single_pictures_take_turns_as_batches_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy, turns = import_module("deploy"), list[tuple[str, int]]()
+
+    def singly(scorer: object, _: object, times: int) -> list[float]:
+        turns.append((str(scorer), times))
+        return [float(len(turns))]
+
+    case = deploy.Case(method="pca", size=16, batches=1, singles=5, settings={})
+    monkeypatch.setattr(deploy.Detector, "fit", lambda *_, **__: "torch")
+    monkeypatch.setattr(deploy, "export", lambda _, path, **__: path.touch())
+    monkeypatch.setattr(deploy.Runtime, "load", lambda path: path.stem)
+    monkeypatch.setattr(deploy, "drain", lambda *_, **__: 1.0)
+    monkeypatch.setattr(deploy, "singly", singly)
+    rows = deploy.measure(case, tmp_path, 8, rounds=2)
+    assert turns == [("torch", 3), ("model", 3), ("model-int8", 3)] * 2
+    assert [row.latency_ms for row in rows] == [2.5, 3.5, 4.5]
+
+
 def test_frozen_reads_no_solar_cells_for_what_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
