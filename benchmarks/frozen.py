@@ -100,9 +100,9 @@ class Masks(NamedTuple):
     pixel_auroc: float
     aupro: float
     pixel_ap: float
-    """Average precision of all pixels."""
+    """Average precision of pixels, those of every second row and column."""
     best_f1: float
-    """Of all pixels, at the best threshold."""
+    """Of the same, at the best threshold."""
     area: float
     """Of what is outlined in units of the defect's: median over pictures where it is touched."""
 
