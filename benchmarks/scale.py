@@ -164,7 +164,7 @@ def make_pictures(folder: Path, count: int, side: int) -> dict[str, str]:
     if count <= SMALL:
         tars = folder / f"{count}-tar"
         tars.mkdir()
-        for shard in range(SHARDS):
+        for shard in range(min(SHARDS, count)):
             with tarfile.open(tars / f"{shard}.tar", "w") as archive:
                 for path in paths[shard::SHARDS]:
                     entry = tarfile.TarInfo(path.name)

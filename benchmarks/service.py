@@ -234,7 +234,7 @@ def beside(
 
     Memory is the most that the service and the processes that decode for it hold at one time.
     """
-    stop, statuses, held = threading.Event(), Counter[int](), [0.0]
+    stop, statuses, held = threading.Event(), Counter[int](), list[float]()
 
     def one(content: bytes) -> None:
         statuses.update(ask(port, [request([content])], 1).statuses)
@@ -250,8 +250,10 @@ def beside(
             thread.join()
 
     def watch() -> None:
-        while not stop.wait(0.05):
+        while True:
             held.append(sum(map(resident, family(process))))
+            if stop.wait(0.05):
+                break
 
     others = [threading.Thread(target=work) for work in (send, watch)]
     for thread in others:
@@ -291,7 +293,7 @@ def memory(
     model: Path, folder: Path, contents: list[bytes], requests: int, parts: int
 ) -> list[tuple[int, float]]:
     """Requests answered by then, and MiB of the service's resident memory."""
-    chosen = singles(contents, requests // parts)
+    chosen = singles(contents, max(1, requests // parts))
     taken, done = [], 0
     with serving(model, "--log", folder / "memory.sqlite") as (port, process):
         for _ in range(parts):

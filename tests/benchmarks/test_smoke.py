@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from queue import Queue
@@ -119,6 +121,28 @@ def test_a_way_is_not_compared_with_itself() -> None:
     del runs["1 worker"]
     alone = scale.row_of("pca", 1, "2 workers", runs)
     assert (alone.of_one, alone.difference) == (None, None)
+
+
+def test_fewer_pictures_than_shards_are_a_shard_each(tmp_path: Path) -> None:
+    sources = import_module("scale").make_pictures(tmp_path, 3, 8)
+    assert len(list(Path(sources["tar"]).parent.iterdir())) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_service_that_answers_at_once_and_seldom_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = import_module("service")
+
+    def ask(_: int, requests: list[bytes], __: int) -> object:
+        statuses = Counter({200: len(requests)} if requests else {})
+        return service.Answers(statuses=statuses, milliseconds=[1.0], seconds=1.0)
+
+    monkeypatch.setattr(service, "ask", ask)
+    assert service.beside(0, os.getpid(), [b""], [])["peak_mib"] > 0
+    monkeypatch.setattr(service, "serving", lambda *_: nullcontext((0, os.getpid())))
+    grown = service.memory(tmp_path, tmp_path, [b""], requests=5, parts=10)
+    assert [done for done, _ in grown] == list(range(1, 11))
 
 
 def test_single_pictures_take_turns_as_batches_do(
