@@ -176,7 +176,7 @@ def auroc(lines: Sequence[Line]) -> float:
 def _ranks(name: str, kinds: Sequence[dict[str, list[Line]]]) -> list[float]:
     """The share of the other methods that one is above, for each kind that it was measured on."""
     return [
-        statistics.mean(auroc(found[name]) > auroc(other) for other in found.values())
+        sum(auroc(found[name]) > auroc(other) for other in found.values()) / (len(found) - 1)
         for found in kinds
         if name in found
     ]

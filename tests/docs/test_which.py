@@ -79,6 +79,12 @@ def test_the_best_is_taken_and_what_is_below_the_floor_is_not(which: ModuleType)
     }
 
 
+def test_a_rank_is_a_share_of_the_other_methods(which: ModuleType) -> None:
+    found = {name: [line(value, method=name)] for name, value in (("pca", 0.9), ("ama", 0.5))}
+    assert which._ranks("pca", [found]) == [1.0]
+    assert which._ranks("ama", [found, {}]) == [0.0]
+
+
 def test_seeds_count_that_have_all_classes(which: ModuleType) -> None:
     [kind, *_] = which.KINDS
     records = [
