@@ -197,7 +197,7 @@ def _advice(kind: Kind, found: dict[str, list[Line]]) -> str:
     because = ", ".join(
         f"`{name}` reaches {fixed(auroc(found[name]), 3)}" for name in (first, second)
     )
-    floor = f"the mean picture {auroc(found[FLOOR]):.3f}"
+    floor = f"the mean picture {fixed(auroc(found[FLOOR]), 3)}"
     return f"| {kind.words} | [`{first}`](methods/{first}.md) | {because}, {floor} |"
 
 

@@ -85,6 +85,11 @@ def test_a_rank_is_a_share_of_the_other_methods(which: ModuleType) -> None:
     assert which._ranks("ama", [found, {}]) == [0.0]
 
 
+def test_the_floor_is_not_rounded_to_one(which: ModuleType) -> None:
+    found = {which.FLOOR: [line(0.99996)], "pca": [line(1.0)]}
+    assert which._advice(which.KINDS[0], found).endswith("the mean picture 0.99996 |")
+
+
 def test_seeds_count_that_have_all_classes(which: ModuleType) -> None:
     [kind, *_] = which.KINDS
     records = [
