@@ -1,9 +1,11 @@
 """How fast do the methods train, against a plain loop over the same networks and losses?
 
 The plain loop is what a careful researcher would write: float32, NCHW, Adam as it comes, gradients
-for the networks alone that an update trains. All variants take turns, round by round, in one
-process, so that a drift of the machine meets all of them alike. A step is one run of all updates of
-a method; images/s counts the images of all of them. Pictures lie in memory: this measures steps.
+for the networks alone that an update trains. It adds up the parts of a loss as they are; that
+spares it a pass backward for each step of piad, whose rule balances two parts. All variants take
+turns, round by round, in one process, so that a drift of the machine meets all of them alike. A
+step is one run of all updates of a method; images/s counts the images of all of them. Pictures lie
+in memory: this measures steps.
 
 Floating-point operations are those of matrix products and convolutions that one step of the plain
 loop calls for, two for each multiplication and addition; second derivatives count as what is
@@ -162,14 +164,14 @@ class Plain:
 
     def train(self, steps: int) -> None:
         """Make steps on random batches."""
-        batch = self.batch()
         for _ in range(steps):
+            batch: Batch | None = None
             for update, optimizer in zip(self.updates, self.optimizers, strict=True):
                 trained = {p for module in update.trains for p in module.parameters()}
                 for parameter in self.method.parameters():
                     parameter.requires_grad = parameter in trained
                 for _ in range(update.repeat):
-                    if update.batch == "fresh":
+                    if batch is None or update.batch == "fresh":
                         batch = self.batch()
                     optimizer.zero_grad()
                     loss = update.loss(batch)

@@ -264,6 +264,20 @@ def test_memory_measures_both_ways_of_keeping_pictures(tmp_path: Path) -> None:
         assert 0 < row.peak_before_fitting_gib <= row.peak_gib
 
 
+def test_plain_loop_draws_pictures_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, drawn = import_module("training"), list[int]()
+    settings = {"size": 32, "width": 2, "batch_size": 2}
+    draw = training.Plain.batch
+    monkeypatch.setattr(training.Plain, "batch", lambda loop: drawn.append(1) or draw(loop))
+    # All updates of ama's step are on the same pictures; of cbigan's each has its own.
+    for method, each in (("ama", 1), ("cbigan", 2)):
+        case = training.Case(name="", method=method, preset="small", settings=settings, steps=3)
+        network, pictures = training.network(case), np.zeros((4, 32, 32, 3), np.uint8)
+        training.plain(case, network, pictures)(3)
+        assert len(drawn) == 3 * each
+        drawn.clear()
+
+
 def test_plain_loop_makes_the_steps_that_the_trainer_makes() -> None:
     training = import_module("training")
     settings = {"size": 32, "width": 2, "latent": 4, "batch_size": 2}
