@@ -313,7 +313,7 @@ def specks(tasks: Mapping[str, Task], sizes: Sequence[int]) -> list[Speck]:
     """AUROC of normal test pictures against the same with one round spot, by its diameter.
 
     The spot is darker or brighter than what is around it, by 2.5 standard deviations of the
-    picture and by 45 of 255 at least.
+    picture and by 45 of 255 at least; by less where black or white is nearer.
     """
     rows = []
     for size in sizes:
