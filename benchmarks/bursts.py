@@ -58,11 +58,12 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
     """Fit on some of the cells, and count false alarms on the others."""
     draw = np.random.default_rng(seed)
     order = draw.permutation(len(cells))
-    given = ImageSource(
+    taken = [
         Picture(f"{place:03d}-{number}.png", shot(cells[i], draw))
         for place, i in enumerate(order[:CELLS])
         for number in range(shots)
-    )
+    ]
+    given = ImageSource(taken)
     others = [shot(cells[i], draw) for i in order[CELLS:]]
     made = Detector.fit(method, given, seed=seed, group_by=r"^\d+" if grouped else None)
     decisions = [result.decision for result in made.score(others, maps=False)]
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
+    facts = machine()
+    print(in_words(facts), flush=True)
     sound = DATASETS["elpv-mono"].read(options.folder).train
     if options.quick:
         sound, options.methods = sound.subset(range(CELLS + 2)), ["mean_picture"]
@@ -119,10 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{np.mean(found):.1%} ({min(found):.1%} to {max(found):.1%})",
             ]
         )
-    print(in_words(machine()))
     print(table(columns, lines))
     if options.json:
-        write_json(options.json, {"machine": machine(), "rows": [asdict(row) for row in rows]})
+        write_json(options.json, {"machine": facts, "rows": [asdict(row) for row in rows]})
     return 0
 
 
