@@ -64,7 +64,14 @@ red frame says that the picture is called anomalous; methods without a heat map 
 
 
 def main(names: Sequence[str]) -> None:
-    """Draw what is named, or everything, and write the page."""
+    """Draw what is named, or everything, and write the page.
+
+    Raises:
+        SystemExit: there is no such method.
+    """
+    if unknown := sorted({*names} - {HEATMAP, *METHODS}):
+        known = ", ".join([HEATMAP, *METHODS])
+        raise SystemExit(f"there is no {', '.join(unknown)}; what can be drawn is {known}")
     FOLDER.mkdir(exist_ok=True)
     split = DATASETS[DATA].read(None)
     train, shown = _decoded(split.train), _decoded(_named(split, SHOWN))

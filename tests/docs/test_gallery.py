@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import gallery
+import pytest
 from PIL import Image
 
 from onlygood.methods import METHODS
@@ -26,6 +27,12 @@ def test_the_gallery_is_small() -> None:
     files = list((DOCS / "gallery").iterdir())
     assert {file.stem for file in files} == {*METHODS, gallery.PICTURES.stem}
     assert sum(file.stat().st_size for file in files) < 1_500_000
+
+
+def test_nothing_is_drawn_where_a_name_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "FOLDER", None)
+    with pytest.raises(SystemExit, match="there is no reflekt; what can be drawn is heatmap, "):
+        gallery.main(["pca", "reflekt"])
 
 
 def test_rows_are_those_of_the_method() -> None:
