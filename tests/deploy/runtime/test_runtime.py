@@ -3,16 +3,19 @@
 import copy
 import multiprocessing
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onlygood.core.errors import ConfigError, ModelFileError
+from onlygood.data.align import reference_text
 from onlygood.deploy.runtime import Runtime
 from tests.conftest import unchecked
-from tests.deploy.stream import altered, anomalous, another, normal
+from tests.deploy.stream import altered, anomalous, another, normal, pixels
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +85,16 @@ def test_what_is_cut_out_may_be_larger_than_what_is_seen(model: Path) -> None:
     (result,) = Runtime.load(model, threads=1).score([normal(1)])
     assert result.decision == "error"
     assert "too small for the 5000 x 5000 pixels" in str(result.error)
+
+
+def test_a_sound_model_that_aligns_says_what_it_needs(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = reference_text(np.asarray(pixels(normal(0))))
+    altered(model, view={**Runtime.load(model).facts["view"], "align": reference})
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ConfigError, match=r"^alignment needs OpenCV; run `pip install"):
+        Runtime.load(model)
 
 
 def test_a_path_is_text_or_a_path() -> None:

@@ -108,6 +108,8 @@ WILD: list[dict[str, Any]] = [
     {"view": VIEW | {"crop": 3}},
     {"view": VIEW | {"channels": 2}},
     {"view": VIEW | {"smooth": "much"}},
+    {"view": VIEW | {"ignore": "no mask"}},
+    {"view": VIEW | {"align": "no reference"}},
     {"calibration": {}},
 ]
 

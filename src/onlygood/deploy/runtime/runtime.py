@@ -12,7 +12,7 @@ from onlygood.core.errors import ConfigError, ModelFileError, OnlygoodError, in_
 from onlygood.core.files import as_path
 from onlygood.core.resolving import view_from_json
 from onlygood.core.settings import View
-from onlygood.data.align import check_alignment
+from onlygood.data.align import check_alignment, reference_of
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.resize import counting
 from onlygood.data.source import Picture, pictures_of
@@ -89,7 +89,8 @@ class Runtime:
                 are done in two thirds of the time, for five times the work of the processor.
 
         Raises:
-            ConfigError: `path` is no path, or the extra `runtime` is not installed.
+            ConfigError: `path` is no path, or the extra `runtime`, or `align` for a model that
+                aligns, is not installed.
             ModelFileError: the file is missing, foreign, damaged, changed, of another version, or
                 not the one that was asked for.
         """
@@ -115,7 +116,7 @@ class Runtime:
                 content.model, options, providers=["CPUExecutionProvider"]
             )
             facts = file.facts_of(path, session.get_modelmeta().custom_metadata_map)
-            return cls(session, facts, content.sha256, path, threads, spin)
+            runtime = cls(session, facts, content.sha256, path, threads, spin)
         except ModelFileError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -125,6 +126,8 @@ class Runtime:
         except Exception as error:  # what ONNX Runtime raises shares no base
             words = f"{path} cannot be run by this ONNX Runtime ({in_a_line(error)})"
             raise ModelFileError(words) from error
+        check_alignment(runtime.view)  # Not above: the file is sound where OpenCV is missing.
+        return runtime
 
     def score(self, pictures: Any, *, maps: bool = True) -> list[Result]:
         """Score pictures: a folder, or whatever `ImageSource.of` takes.
@@ -214,7 +217,8 @@ def _check_sizes(view: View, terms: int) -> None:
     if view.crop and view.crop < file.SIDES.start:
         raise ValueError(f"crop is {view.crop}, and may be 0, or {file.SIDES.start} or more")
     counting(view)  # Refuses a mask that is none.
-    check_alignment(view)
+    if view.align:
+        reference_of(view.align)  # Refuses a reference that is none.
     if view.channels not in (1, 3):
         raise ValueError(f"channels is {view.channels}, and may be 1 or 3")
     if not 1 <= terms <= MOST_TERMS:

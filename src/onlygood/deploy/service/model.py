@@ -123,7 +123,7 @@ class Served:
             history: The latest p-values of the model with a digest, oldest first.
 
         Raises:
-            ConfigError: the extra `runtime` is not installed.
+            ConfigError: an extra that the model needs is not installed.
             ModelFileError: the file cannot be used.
         """
         self.path, self.name = path, path.stem
