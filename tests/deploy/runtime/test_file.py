@@ -37,6 +37,19 @@ def test_a_file_that_is_cut_off_is_refused(path: Path, kept: int) -> None:
         file.read(path)
 
 
+def test_the_largest_model_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "LARGEST", 21)
+    file.write(tmp_path / "it.onnx", b"a model of some bytes")
+    assert file.read(tmp_path / "it.onnx").model.startswith(b"a model of some bytes")
+
+
+def test_of_a_model_file_it_is_said_how_to_export_it(tmp_path: Path) -> None:
+    path = tmp_path / "it.SAFETENSORS"
+    path.write_bytes(b"weights")
+    with pytest.raises(ModelFileError, match=f"make one: onlygood export {path}"):
+        file.read(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"none\.onnx: No such file"):
         file.read(tmp_path / "none.onnx")
@@ -74,6 +87,16 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["it.onnx"]
 
 
+def test_a_power_cut_leaves_the_old_model_or_the_new_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append(path.read_bytes()))
+    before = path.read_bytes()
+    file.write(path, b"another model")
+    assert seen == [before]
+
+
 @pytest.mark.parametrize(
     ("metadata", "says"),
     [
@@ -82,6 +105,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
         ({"onlygood": "[]"}, "not of onlygood"),
         ({"onlygood": "[" * 100_000}, "not of onlygood"),
         ({"onlygood": "1" * 5000}, "not of onlygood"),
+        ({"onlygood": '{"format": 0}'}, "format 0, this onlygood reads format 1"),
         ({"onlygood": '{"format": 99}'}, "format 99, this onlygood reads format 1"),
     ],
 )
