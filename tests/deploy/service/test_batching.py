@@ -57,7 +57,14 @@ def test_who_leaves_without_coming_is_not_waited_for(batches: Batches[int, int])
     with batches.room(1) as room:
         with batches.room(2):
             future = room.submit(1)
+            time.sleep(0.05)  # it waits for the two
         assert future.result(60) == 2
+
+
+def test_a_full_batch_waits_for_nobody(batches: Batches[int, int]) -> None:
+    with batches.room(5) as room:
+        futures = [room.submit(i) for i in range(4)]
+        assert [future.result(60) for future in futures] == [0, 2, 4, 6]
 
 
 def test_batches_have_a_size(batches: Batches[int, int], doubling: Doubling) -> None:
@@ -89,6 +96,13 @@ def test_a_failure_is_told_to_those_it_concerns(batches: Batches[int, int]) -> N
                 future.result(60)
     with batches.room(1) as room:
         assert room.submit(4).result(60) == 8
+
+
+def test_who_gets_no_answer_hears_of_it() -> None:
+    batches: Batches[int, int] = Batches(lambda items: [], name="test", size=4, limit=6)
+    with batches.room(1) as room, pytest.raises(ValueError, match="shorter"):
+        room.submit(1).result(60)
+    batches.close(timeout_s=60.0)
 
 
 def test_what_nobody_waits_for_is_not_done(batches: Batches[int, int], doubling: Doubling) -> None:
