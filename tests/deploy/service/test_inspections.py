@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from onlygood.core.errors import ConfigError
+from onlygood.deploy.service import inspections
 from onlygood.deploy.service.inspections import AGREED, USED, Inspections, Row
 from onlygood.deploy.service.log_file import LogError
 
@@ -118,8 +119,8 @@ def test_it_is_there_after_closing_and_numbers_go_on(path: Path) -> None:
     log.append([row(), row()])
     log.close()
     log = opened(path)
-    assert log.append([row()]) == [3]
-    assert log.p_values("1f" * 32, 2) == [0.5, 0.5]
+    assert log.append([row()._replace(p_value=p) for p in (0.1, 0.2)]) == [3, 4]
+    assert log.p_values("1f" * 32, 3) == [0.5, 0.1, 0.2]
     assert log.p_values("00" * 32, 2) == []
     log.close()
 
@@ -140,7 +141,7 @@ def names(log: Inspections) -> list[str]:
 def test_the_old_leave_when_a_day_of_readings_says_so(path: Path) -> None:
     log = opened(path, keep_days=10.0)
     log.append([row("old"), row("old")])
-    log.judge(1, "miss")
+    log.judge(2, "miss")
     note(log, -10.01)
     log.append([row("new")])  # after the last reading that surely is too old
     note(log, *[-10.01] * (AGREED - 1))
@@ -210,7 +211,23 @@ def test_a_clock_that_was_ahead_does_not_keep_rows_for_ever(path: Path) -> None:
     log.append([row()])
     note(log, *[0.0] * AGREED, *[11.0] * AGREED)
     assert log.prune() == 1
+    assert log.append([row()]) == [2]  # no number comes twice
     log.close()
+
+
+def test_a_clock_that_was_behind_for_days_deletes_nothing_that_was_young(log: Inspections) -> None:
+    log.append([row()])
+    note(log, 0.0, *[-400.0] * AGREED, *[0.0] * AGREED)
+    assert log.prune() == 0
+
+
+def test_rows_leave_in_parts(log: Inspections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspections, "PART", 2)
+    log.append([row()] * 5)
+    assert [log._prune_some(5) for _ in range(4)] == [2, 2, 1, 0]
+
+
+COMMENTS = "SELECT sum(length(CAST(comment AS BLOB))) FROM feedback"
 
 
 def test_comments_push_no_inspection_out(path: Path) -> None:
@@ -218,7 +235,7 @@ def test_comments_push_no_inspection_out(path: Path) -> None:
     log.append([row(f"{i}") for i in range(10_000)])
     log.judge(1, "false_alarm", "dust")
     with closing(sqlite3.connect(path)) as other:
-        said = [("2026-11-26", 7, "miss", "x" * 2000)] * 9000
+        said = [("2026-11-26", 7, "miss", "é" * 1000)] * 9000
         other.executemany(
             "INSERT INTO feedback (time, inspection, verdict, comment) VALUES (?, ?, ?, ?)", said
         )
@@ -229,10 +246,22 @@ def test_comments_push_no_inspection_out(path: Path) -> None:
     assert len(found) == 10_000
     assert (found[1], found[7]) == ("false_alarm", "correct")
     with closing(sqlite3.connect(path)) as other:
-        (room,) = other.execute("SELECT sum(length(comment)) FROM feedback").fetchone()
+        (room,) = other.execute(COMMENTS).fetchone()
         used = other.execute(USED).fetchone()[0]
-    assert 0.8 * MIB < room < 2 * MIB  # of an eighth of 16 MiB
+        of_seven = "SELECT min(id), max(id), count(*) FROM feedback WHERE inspection = 7"
+        first, last, count = other.execute(of_seven).fetchone()
+        assert last - first + 1 == count < 2000  # the oldest have left
+        other.executemany(
+            "INSERT INTO feedback (time, inspection, verdict, comment) VALUES (?, ?, ?, ?)",
+            said[:2000],
+        )
+        other.commit()
+    assert 0.9 * MIB < room < MIB  # half, at most, of an eighth of 16 MiB
     assert used < 16 * MIB
+    log.prune()  # though there is room for all of them in the log
+    with closing(sqlite3.connect(path)) as other:
+        (room,) = other.execute(COMMENTS).fetchone()
+    assert 0.9 * MIB < room < MIB
     log.close()
 
 
