@@ -89,7 +89,7 @@ class LogFile:
         Raises:
             LogError: it cannot be written.
         """
-        known = self._tried and not self._failure and self._held_since is None
+        known = self._tried and not self._failure
         if known and self._writer is not None and not self._gone():
             return
         self._tried = True
