@@ -130,6 +130,26 @@ def test_a_new_log_of_the_same_name_is_its_own(log: LogFile, path: Path) -> None
     assert words(path.with_name("aside")) == ["old"]
 
 
+def test_rows_that_a_reader_keeps_out_of_the_file_stay_beside_it(
+    log: LogFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "PATIENCE_S", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM words").fetchall()
+        write(log, "kept")
+        path.rename(path.with_name("aside"))
+        with pytest.raises(LogError):
+            log.look()
+        assert path.with_name(path.name + "-wal").stat().st_size > 0
+
+
+def test_what_is_written_is_on_the_disk(log: LogFile) -> None:
+    with log.writing() as writer:
+        assert writer.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+        assert writer.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
 def test_readers_never_make_or_change_a_file(log: LogFile, path: Path) -> None:
     with pytest.raises(LogError, match="readonly"):
         log.read("INSERT INTO words VALUES ('x')")
@@ -180,11 +200,11 @@ def test_all_who_wait_for_a_lock_are_told_at_the_same_time(
 
 
 @contextmanager
-def full(path: Path) -> Iterator[None]:
-    """A disk without space, for whatever would make the log longer."""
+def full(path: Path, room: int = 0) -> Iterator[None]:
+    """A disk without space, or little, for whatever would make the log longer."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = path.with_name(path.name + "-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, before[1]))
     try:
         yield
     finally:
@@ -214,6 +234,13 @@ def test_a_disk_that_is_full_from_the_beginning_is_trouble(log: LogFile, path: P
         assert log.trouble
 
 
+def test_space_for_a_few_bytes_is_not_enough(log: LogFile, path: Path) -> None:
+    with full(path, room=30_000):
+        write(log, "few")
+        with pytest.raises(LogError, match="cannot be written"):
+            log.look()
+
+
 def test_space_is_tried_once_while_all_is_well(log: LogFile, path: Path) -> None:
     log.look()
     with full(path):
@@ -228,5 +255,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
         path.mkdir()
     if name == "pipe":
         os.mkfifo(path)
-    with pytest.raises(ConfigError, match="name a"):
+    with pytest.raises(ConfigError, match=r"is no file; name a|would be lost with the service"):
         opened(path)
+
+
+@pytest.mark.parametrize(("mark", "version"), [(MARK, VERSION + 1), (MARK + 1, VERSION)])
+def test_a_log_of_another_kind_or_version_is_refused(
+    log: LogFile, path: Path, mark: int, version: int
+) -> None:
+    with pytest.raises(ConfigError, match="no inspection log of this onlygood"):
+        LogFile(path, tables="", mark=mark, version=version)
