@@ -126,6 +126,7 @@ def test_no_mark_is_drawn_over_a_label() -> None:
     decision = dataclasses.replace(DECISION, strict_threshold=2.1)
     html = page.render(dataclasses.replace(BARE, decision=decision, calibration_scores=[0.0, 2.2]))
     chart = html[html.index('<svg class="plot bars"') :]
+    assert ", unsure above 2, anomalous above 2.1" in chart
     assert chart.rindex('class="mark"') < chart.index('class="label over"')
 
 
@@ -185,6 +186,32 @@ def test_counts_name_every_state_that_occurs() -> None:
     items = [*_full().items, Item(name="f", score=2.1, p_value=0.01, decision="unsure")]
     words = " ".join(_Page(page.render(dataclasses.replace(BARE, items=items))).text.split())
     assert "normal 2 unsure 1 anomalous 2 unreadable 1" in words
+    assert page._counts(items[3:4]) == {"normal": 1}
+
+
+def test_the_list_of_unreadable_pictures_is_bounded() -> None:
+    def words(count: int) -> str:
+        items = [Item(name=f"{i}.png", error="damaged") for i in range(count)]
+        return _Page(page.render(dataclasses.replace(BARE, items=items))).text
+
+    assert "more." not in words(page.UNREADABLE)
+    longer = words(page.UNREADABLE + 2)
+    assert longer.count("damaged") == page.UNREADABLE and "and 2 more." in longer
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [("the AUROC of A", "The AUROC of A."), ("is it?", "Is it?"), ("no!", "No!"), ("yes.", "Yes.")],
+)
+def test_words_become_sentences(words: str, sentence: str) -> None:
+    assert page._sentence(words) == sentence
+
+
+def test_the_scale_is_quiet_up_to_a_quarter_and_marked_from_the_middle_on() -> None:
+    bar = Image.open(io.BytesIO(base64.b64decode(page._colour_bar().partition(",")[2])))
+    opacity = np.asarray(bar.getchannel("A"))[4]
+    assert bar.width == 256 and not opacity[:64].any()
+    assert 0 < opacity[90] < opacity[118] <= FAINT < opacity[128:].min()
 
 
 def test_nothing_comes_from_outside_and_no_script_can_run() -> None:
@@ -279,7 +306,7 @@ def test_numbers_that_are_none_or_not_finite_never_break_the_page() -> None:
 def test_galleries_are_ordered_and_bounded() -> None:
     items = [_item(f"normal {i}", 3.0 + i, False) for i in range(30)]
     items += [_item(f"anomalous {i}", 1.0 - i / 100, True) for i in range(30)]
-    items += [Item(name="nan", score=math.nan), Item(name="broken", score=99.0, error="damaged")]
+    items += [Item(name="nan", score=math.nan), Item(name="broken", error="damaged")]
     gallery = page._gallery(items)
     assert gallery.most_anomalous == list(range(29, 5, -1))
     assert gallery.false_alarms == list(range(29, 17, -1))
@@ -339,8 +366,8 @@ def test_unusual_calibration_pictures_are_a_section_of_their_own() -> None:
 
 def test_every_part_is_drawn_where_there_are_several() -> None:
     items = [
-        _item("a", 1.0, False, parts={"a": 1.0, "r": 5.0}),
-        _item("b", 3.0, True, parts={"a": 3.0, "r": 9.0}),
+        _item("a", 1.0, False, parts={"r": 5.0, "a": 1.0}),
+        _item("b", 3.0, True, parts={"r": 9.0, "a": 3.0}),
         Item(name="c", error="damaged"),
     ]
     content = dataclasses.replace(
@@ -351,7 +378,7 @@ def test_every_part_is_drawn_where_there_are_several() -> None:
         evaluation=dataclasses.replace(EVALUATION, parts={"a": 1.0, "r": 0.25}),
     )
     drawn = page._parts(content)
-    assert list(drawn) == ["a", "r"]
+    assert list(drawn) == ["r", "a"]  # as the method has them
     kinds = ["calibration", "normal", "anomalous"]
     assert [(row.kind, row.count) for row in drawn["r"].rows] == list(
         zip(kinds, (2, 1, 1), strict=True)

@@ -114,7 +114,7 @@ def _gallery(items: Sequence[Item]) -> Gallery:
     scores = {
         index: item.score
         for index, item in enumerate(items)
-        if item.error is None and item.score is not None and not math.isnan(item.score)
+        if item.score is not None and not math.isnan(item.score)
     }
     ranked = sorted(scores, key=lambda index: -scores[index])
     false_alarms = [
@@ -186,11 +186,7 @@ def _groups(
         (True, "anomalous", "Scored, known anomalous"),
         (None, "scored", "Scored"),
     ):
-        values = [
-            value
-            for item, value in scored
-            if item.label is label and item.error is None and value is not None
-        ]
+        values = [value for item, value in scored if item.label is label and value is not None]
         groups.append((name, kind, values))
     return groups
 
@@ -199,7 +195,7 @@ def _roc(items: Iterable[Item]) -> str | None:
     known = [
         (item.label, item.score)
         for item in items
-        if item.error is None and item.label is not None and item.score is not None
+        if item.label is not None and item.score is not None
     ]
     return charts.roc([label for label, _ in known], [score for _, score in known])
 
