@@ -20,8 +20,8 @@ def test_bars_stand_where_their_scores_are() -> None:
 
 
 def test_threshold_is_marked_in_place_and_always_within_the_axis() -> None:
-    chart = _one([0.0, 10.0], marks=[("threshold", 2.5)])
-    assert chart.marks == [(25.0, "threshold 2.5")]
+    chart = _one([0.0, 10.0], marks=[("threshold", 2.125)])
+    assert chart.marks == [(21.25, "threshold 2.125")]
     beyond = _one([0.0, 1.0], marks=[("threshold", 3.0)])
     assert beyond.marks[0].at == 100.0
 
@@ -42,12 +42,22 @@ def test_scores_far_out_are_counted_in_a_bar_at_the_end() -> None:
     reference = [1.0, 1.1, 1.2, 1.3]
     chart = _one([*reference, 500.0, 1e9, -1e6], reference, [("threshold", 1.35)])
     assert (chart.below, chart.above) == (1, 2)
-    assert chart.high < 4
+    # 8 times from the median to the threshold away.
+    assert (chart.low, chart.high) == pytest.approx((1.15 - 1.6, 1.15 + 1.6))
     beyond = [bar for bar in chart.rows[0].bars if bar.beyond]
     assert [bar.x for bar in beyond] == [0.0, 97.0]
     assert [bar.height * chart.rows[0].peak for bar in beyond] == [1, 2]
     inside = [bar for bar in chart.rows[0].bars if not bar.beyond]
     assert all(5 <= bar.x and bar.x + bar.width <= 95 for bar in inside)
+
+
+def test_only_the_end_that_is_cut_has_room_set_apart() -> None:
+    reference = [0.0, 1.0]
+    below, above = (_one([*reference, *[far] * 3], reference) for far in (-1e6, 1e6))
+    assert below.rows[0].bars[1].x + below.rows[0].bars[1].width / 0.92 == pytest.approx(100)
+    assert above.rows[0].bars[0].x == 0
+    for chart in (below, above):  # nor is the bar beyond higher than the row
+        assert [bar.height for bar in chart.rows[0].bars] == pytest.approx([1 / 3, 1 / 3, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +104,20 @@ def test_curve_is_linear_or_logarithmic_as_its_values_ask() -> None:
     assert log is not None and log.log
     assert log.lines == ["0.00,0.00 50.00,66.67 100.00,100.00"]
     assert [tick.label for tick in log.y_ticks] == ["1", "10", "100", "1000"]
+    assert [tick.at for tick in log.y_ticks] == pytest.approx([100, 66.67, 33.33, 0], abs=0.01)
+    edge = charts.curve("a", [(0, 1.0), (1, 100.0)])
+    assert edge is not None and not edge.log
+
+
+def test_axes_of_a_curve_have_few_labels_that_fit() -> None:
+    wide = charts.curve("a", [(0, 1e-6), (1, 10.0)])
+    assert wide is not None
+    assert [tick.label for tick in wide.y_ticks] == ["1e-6", "1e-4", "0.01", "1"]
+    linear = charts.curve("a", [(0, 0.0), (1, 4.0)])
+    assert linear is not None
+    assert [(tick.at, tick.label) for tick in linear.y_ticks][:2] == [(100.0, "0"), (75.0, "1")]
+    # There is no half of a step.
+    assert [tick.label for tick in linear.x_ticks] == ["0", "1"]
 
 
 def test_curve_breaks_where_a_value_is_not_finite() -> None:
@@ -101,6 +125,21 @@ def test_curve_breaks_where_a_value_is_not_finite() -> None:
     assert curve is not None
     assert curve.gaps == 2
     assert curve.lines == ["0.00,100.00 25.00,50.00", "100.00,0.00 100.00,0.00"]
+
+
+def test_values_whose_difference_would_overflow_are_gaps() -> None:
+    curve = charts.curve("a", [(0, -1.7e308), (1, 0.0), (2, 1.0), (3, 1.7e308)])
+    assert curve is not None
+    assert (curve.gaps, curve.lines) == (2, ["33.33,100.00 66.67,0.00"])
+
+
+def test_a_curve_of_many_pieces_is_not_larger_than_others() -> None:
+    for gap in (2, 5):
+        points = [(step, math.nan if step % gap == 0 else 1.0) for step in range(3000)]
+        curve = charts.curve("a", points)
+        assert curve is not None and curve.gaps == 3000 // gap
+        assert len(curve.lines) == charts.MAX_POINTS
+        assert {len(line.split()) for line in curve.lines} == {2}
 
 
 def test_curve_of_nothing_and_of_one_point() -> None:

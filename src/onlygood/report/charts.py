@@ -158,6 +158,7 @@ def curve(name: str, points: Sequence[tuple[int, float]]) -> Curve | None:
     if not good.any():
         return None
     seen = values[good]
+    values[~good] = np.nan
     low, high = float(seen.min()), float(seen.max())
     log = low > 0 and high / low > 100
     if log:
@@ -167,7 +168,7 @@ def curve(name: str, points: Sequence[tuple[int, float]]) -> Curve | None:
             (float(power), f"1e{power:.0f}" if abs(power) > 3 else f"{10**power:g}")
             for power in powers
         ]
-        values = np.log10(values, where=good, out=np.full_like(values, np.nan))
+        values = np.log10(values)
     else:
         low, high = _widened(low, high)
         levels = [(value, f"{value:.6g}") for value in _ticks(low, high, 4)]
