@@ -1,7 +1,9 @@
 """What a detector knows arrives on the page."""
 
+import copy
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 from onlygood import Detector, ImageSource
 from onlygood.detector.raw_scores import MOST_UNUSUAL
 from onlygood.evaluation.evaluate import Evaluation, evaluate
-from onlygood.report.filling import evaluation_report, fit_report
+from onlygood.report.filling import evaluation_report, fit_report, settings_told
 from onlygood.report.page import (
     LEAST_ANOMALOUS,
     MISTAKES,
@@ -93,6 +95,7 @@ def test_the_page_says_of_pictures_what_was_said_before(
         evaluation_report(detector, evaluation).items, evaluation.results, strict=True
     ):
         assert (item.score, item.decision) == (result.score, result.decision)
+        assert (item.p_value, item.parts) == (result.p_value, result.parts)
 
 
 def test_methods_that_give_nothing_back_show_picture_and_map() -> None:
@@ -152,7 +155,9 @@ def test_parts_are_called_parts(tmp_path: Path) -> None:
 
 
 def test_two_thresholds_are_told(detector: Detector) -> None:
-    decision = fit_report(detector.calibrate(target_fpr=0.3, strict_fpr=0.1)).decision
+    made = detector.calibrate(target_fpr=0.3, strict_fpr=0.1, confidence=0.8)
+    decision = fit_report(made).decision
+    assert (decision.target_fpr, decision.confidence) == (0.3, 0.8)
     assert decision.strict_threshold is not None
     assert decision.strict_threshold > decision.threshold
 
@@ -171,7 +176,11 @@ def test_provenance_is_told_with_every_setting(detector: Detector) -> None:
     assert provenance["seed"] == 0
     settings = str(provenance["settings"]).split(", ")
     assert {"components=4", "size=16", "batch_size=32"} <= set(settings)
+    assert {"ignore=nothing", "align=none"} <= set(settings)
     assert "left out as unreadable" not in provenance
+    aligning = copy.copy(detector)
+    aligning.view = replace(detector.view, align="a picture as text")
+    assert settings_told(aligning)["align"] == "to a reference"
 
 
 def test_what_is_not_looked_at_is_told_and_dim() -> None:
@@ -199,6 +208,12 @@ def test_an_evaluation_tells_its_figures(detector: Detector, evaluation: Evaluat
     assert content.evaluation.auroc == evaluation.auroc
     assert content.evaluation.parts == evaluation.parts
     assert content.evaluation.n_anomalous == 30
+    promise = evaluation.promise
+    told = content.evaluation
+    assert (told.promise, told.promise_broken, told.promise_advice) == (
+        *(promise.words, promise.broken),
+        promise.advice,
+    )
     assert len(content.items) == 90
     assert [item.label for item in content.items] == evaluation.labels
     assert [item.name for item in content.items] == evaluation.source.names
@@ -231,6 +246,7 @@ def test_large_pictures_are_kept_small(detector: Detector, tmp_path: Path) -> No
     assert item.picture is not None
     assert item.picture.size == (THUMBNAIL, THUMBNAIL // 2)
     assert np.shape(item.map) == (THUMBNAIL // 2, THUMBNAIL)
+    assert item.reconstruction is not None and item.reconstruction.size == item.picture.size
     # Shrinking keeps the worst pixel.
     (result,) = detector.score(tmp_path / "bad" / "large.png")
     assert result.map is not None
@@ -253,7 +269,14 @@ def test_a_picture_that_vanishes_before_the_report_is_an_error_there(
     content = evaluation_report(detector, evaluation)
     gone = [item for item in content.items if item.error is not None]
     assert gone
-    assert all("does not exist" in str(item.error) for item in gone)
+    assert all("does not exist" in str(item.error) and item.label for item in gone)
+
+
+def test_a_calibration_picture_that_vanishes_is_left_out(tmp_path: Path) -> None:
+    made = parts.fit(parts.write(parts.normal(20), tmp_path))
+    first, *others = fit_report(made).unusual
+    (tmp_path / first.name).unlink()
+    assert [item.name for item in fit_report(made).unusual] == [item.name for item in others]
 
 
 def test_the_page_is_written(detector: Detector, evaluation: Evaluation, tmp_path: Path) -> None:

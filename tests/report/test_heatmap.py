@@ -24,11 +24,12 @@ def _flat(value: float, side: int = 9) -> np.ndarray:
 
 def test_quiet_up_to_half_and_clearly_marked_from_the_threshold_on() -> None:
     opacity = [
-        np.asarray(colourise(_flat(value)))[4, 4, 3] for value in (-3.0, 0.5, 0.75, 0.94, 1.0, 2.0)
+        np.asarray(colourise(_flat(value)))[4, 4, 3]
+        for value in (-3.0, 0.5, 0.55, 0.75, 0.94, REACHED, 1.0, 2.0)
     ]
     assert opacity[:2] == [0, 0]
-    assert 0 < opacity[2] < opacity[3] < opacity[4] / 1.5
-    assert opacity[4] == opacity[5] < 255 / 2  # what is marked can still be seen
+    assert 0 < opacity[2] < opacity[3] < opacity[4] < opacity[5] / 1.5
+    assert opacity[5] == opacity[6] == opacity[7] < 255 / 2  # what is marked can still be seen
 
 
 def test_nothing_is_marked_in_a_normal_picture() -> None:
@@ -45,6 +46,7 @@ def test_nothing_is_marked_in_a_normal_picture() -> None:
     [
         ("anomalous", 1.0, "region"),
         ("unsure", 1.0, "region"),
+        ("anomalous", REACHED, "region"),
         ("anomalous", 0.94, "whole picture"),
         ("normal", 1.5, None),
         ("error", 1.5, None),
@@ -65,6 +67,7 @@ def test_values_above_the_top_and_strange_ones() -> None:
     top = np.asarray(colourise(_flat(2.0)))
     for value in (7.0, np.inf):
         assert (np.asarray(colourise(_flat(value))) == top).all()
+    assert (np.asarray(colourise(_flat(1.9)))[4, 4] != top[4, 4]).any()
     for value in (np.nan, -np.inf):
         assert (np.asarray(colourise(_flat(value)))[..., 3] == 0).all()
 
@@ -88,6 +91,13 @@ def test_a_marked_region_has_a_solid_rim_one_pixel_wide() -> None:
     assert ((opacity == 255) == rim).all()
 
 
+def test_a_rim_is_thicker_in_a_large_map() -> None:
+    map = _flat(0.0, 1000)
+    map[300:700, 300:700] = 1.5
+    across = np.asarray(colourise(map))[500, :, 3] == 255
+    assert np.flatnonzero(across).tolist() == [300, 301, 302, 303, 696, 697, 698, 699]
+
+
 def test_overlay_leaves_a_quiet_picture_as_it_is_and_grey_becomes_rgb() -> None:
     picture = np.arange(36, dtype=np.uint8).reshape(6, 6, 1)
     result = np.asarray(overlay(picture, _flat(0.4, 6)))
@@ -101,8 +111,15 @@ def test_opacity_fades_the_overlay() -> None:
         for opacity in (0.0, 0.5, 1.0)
     ]
     assert light[0] == 0 < light[1] < light[2]
-    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
-        overlay(picture, _flat(1.5), opacity=1.5)
+    for opacity in (1.5, -0.5):
+        with pytest.raises(ValueError, match=f"between 0 and 1, got {opacity}"):
+            overlay(picture, _flat(1.5), opacity=opacity)
+
+
+def test_nothing_is_marked_over_a_normal_picture() -> None:
+    picture = np.zeros((9, 9, 3), np.uint8)
+    below = float(np.nextafter(np.float32(REACHED), np.float32(0)))
+    assert overlay(picture, _flat(1.5), outline=False) == overlay(picture, _flat(below))
 
 
 def test_overlay_takes_a_smaller_map_and_refuses_two_channels() -> None:
@@ -117,10 +134,14 @@ def test_shrinking_keeps_a_defect_of_one_pixel() -> None:
     small = fit_map(map, (7, 10))
     assert small.shape == (10, 7)
     assert small[5, 3] == 1.5 and small.sum() == 1.5
+    # Nor does what is no number spread.
+    odd = np.array([[0.0, 0.0, 1.5, np.nan, 0.0]], np.float32)
+    assert fit_map(odd, (3, 1)).tolist() == [[0.0, 1.5, 0.0]]
 
 
-def test_growing_keeps_a_constant_map() -> None:
+def test_growing_is_smooth_and_keeps_a_constant_map() -> None:
     assert (fit_map(_flat(0.75, 3), (5, 4)) == np.full((4, 5), 0.75)).all()
+    assert fit_map(np.array([[0.0, 1.0]], np.float32), (4, 1)).tolist() == [[0.0, 0.25, 0.75, 1.0]]
 
 
 def test_strip_puts_panels_side_by_side() -> None:
@@ -134,7 +155,7 @@ def test_strip_puts_panels_side_by_side() -> None:
     ]
 
 
-def test_save_png_replaces_whole_and_leaves_nothing_behind(tmp_path) -> None:
+def test_save_png_replaces_whole_and_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     image = colourise(_flat(1.2))
     save_png(image, tmp_path / "map.png")
     save_png(image, tmp_path / "map.png")
@@ -144,6 +165,15 @@ def test_save_png_replaces_whole_and_leaves_nothing_behind(tmp_path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError):
         save_png(image, tmp_path / "taken")
+    before = (tmp_path / "map.png").read_bytes()
+
+    def fail(*_) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("onlygood.core.files.os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_png(colourise(_flat(0.0)), tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "taken"]
 
 
