@@ -126,7 +126,7 @@ def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, ND
     for batch in iterate(pictures, file.given(detector.view), BATCH, threads()):
         for item in batch:
             if item.error is not None:
-                raise DataError(f"{item.error}; remove it, or copy it again")
+                raise DataError(item.error)
         stack = np.stack([item.pixels for item in batch if item.pixels is not None])
         # As `Runtime` gives them: grey is grey before it is made smaller.
         yield {"pictures": np.ascontiguousarray(np.broadcast_to(stack, (*stack.shape[:3], 3)))}
