@@ -7,8 +7,10 @@ from scipy.ndimage import gaussian_filter
 from onlygood.core.settings import View
 from onlygood.data import resize
 from onlygood.data.mask import mask_text
-from onlygood.deploy.export.graph import luma, smoothing, viewed
+from onlygood.decision.calibration import Calibration
+from onlygood.deploy.export.graph import Graph, luma, smoothing, viewed
 from onlygood.deploy.runtime import file
+from tests import parts
 
 MASK = mask_text(np.pad(np.ones((9, 13, 1), np.uint8), ((11, 10), (50, 17), (0, 0))))
 """Of 30 x 80 pixels."""
@@ -97,3 +99,23 @@ def test_smoothing_is_that_of_scoring(smooth: float) -> None:
     matrix = smoothing(view.size, sigma).numpy()
     expected = gaussian_filter(heat, sigma) if sigma else heat
     np.testing.assert_allclose(matrix @ heat @ matrix.T, expected, atol=1e-6)
+
+
+def test_p_values_count_scores_that_are_as_high() -> None:
+    detector = parts.fit()
+    pictures = torch.from_numpy(parts.scratched(1)[..., None].repeat(3, 3))
+    score = Graph(detector)(pictures)[0].item()
+    for around, p in (([0.0], 1.0), ([-1.0, 0.0, 1.0], 3 / 4), ([-2.0, -1.0], 1 / 3)):
+        calibration = Calibration(scores=score + np.array(around))
+        assert Graph(detector, calibration)(pictures)[1].item() == pytest.approx(p)
+
+
+def test_maps_without_a_scale_tell_what_is_above_the_threshold() -> None:
+    detector, one = parts.fit(), np.ones(1)
+    pictures = torch.from_numpy(parts.scratched(1)[..., None].repeat(3, 3))
+    plain = Calibration(scores=one, pixel_maxima=one, pixel_median=0.0)
+    raw = Graph(detector, plain)(pictures)[3]
+    at = raw.median().item()
+    flat = Calibration(scores=one, pixel_maxima=at * one, pixel_median=at)
+    heat = Graph(detector, flat)(pictures)[3]
+    assert torch.equal(heat, 2.0 * (raw > at)) and 0 < heat.mean() < 2

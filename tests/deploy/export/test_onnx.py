@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from onlygood import Detector
-from onlygood.core.errors import ConfigError, ModelFileError
-from onlygood.deploy.export import export
+from onlygood import Detector, ImageSource
+from onlygood.core.errors import ConfigError, DataError, ModelFileError
+from onlygood.deploy.export import export, validate
 from onlygood.deploy.export.validate import compare, size_of_map
 from onlygood.deploy.runtime import Runtime, file
 from onlygood.methods.reflect import whole_mean
+from onlygood.result import Result
 
 RNG = np.random.default_rng(0)
 
@@ -87,7 +90,10 @@ def test_what_no_file_may_have_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:
+def test_the_comparison_says_so_in_words_and_numbers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "PART", 10)  # of 33
     agreement = compare(scene.detector, scene.runtime, scene.folder)
     assert agreement.agrees
     assert agreement.words == "they agree on 32 pictures"
@@ -98,6 +104,88 @@ def test_the_comparison_says_so_in_words_and_numbers(scene: Scene) -> None:
         in dict(agreement.rows())["one picture, exported"]
     )
     assert json.dumps(agreement.to_json())
+
+
+def test_each_has_its_own_speed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def taking(scorer: Any, pace: float) -> None:
+        score, singles = scorer.score, iter([1000, *range(1, 30)])
+
+        def slowly(self: Any, pictures: ImageSource) -> Any:
+            nonlocal now
+            now += pace * (next(singles) if len(pictures) == 1 else 10 * len(pictures))
+            return score(self, pictures)
+
+        monkeypatch.setattr(scorer, "score", slowly)
+
+    monkeypatch.setattr(validate, "time", SimpleNamespace(perf_counter=lambda: now))
+    taking(Detector, 0.001)
+    taking(Runtime, 0.002)
+    found = compare(scene.detector, scene.runtime, scene.folder)
+    rates = found.images_per_second, found.images_per_second_exported
+    assert rates == pytest.approx((100.0, 50.0))
+    # Of 1, 2, ... 29 units: the first one warms up.
+    assert (found.latency_ms, found.latency_p95_ms) == pytest.approx((15.0, 27.6))
+    exported = found.latency_ms_exported, found.latency_p95_ms_exported
+    assert exported == pytest.approx((30.0, 55.2))
+    rows = dict(found.rows())
+    assert (rows["images/s, original"], rows["images/s, exported"]) == ("100.0", "50.0")
+
+
+def saying(monkeypatch: pytest.MonkeyPatch, scorer: Any, say: Callable[[Result], Result]) -> None:
+    """Let a scorer say something else of each picture that can be read."""
+    score = scorer.score
+
+    def said(self: Any, *pictures: Any) -> list[Result]:
+        return [r if r.error else say(r) for r in score(self, *pictures)]
+
+    monkeypatch.setattr(scorer, "score", said)
+
+
+def test_scores_are_compared_with_the_threshold_where_that_is_larger(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = 0.1 * scene.detector.calibration.threshold
+    saying(monkeypatch, Runtime, lambda r: r._replace(score=r.score + shift))
+    agreement = compare(scene.detector, scene.runtime, scene.folder)
+    assert agreement.score_difference == pytest.approx(0.1, rel=1e-3)
+    assert not agreement.agrees and not agreement.decisions_differ
+
+
+def test_each_has_its_own_auroc(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, Runtime, lambda r: r._replace(score=-r.score))
+    agreement = compare(scene.detector, scene.runtime, scene.folder)
+    assert (agreement.auroc, agreement.auroc_exported) == (1.0, 0.0)
+    assert dict(agreement.rows())["AUROC, exported"] == "0.0000"
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.00005, True), (1.001, False)])
+def test_decisions_may_differ_on_the_threshold_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, factor: float, agrees: bool
+) -> None:
+    score = factor * scene.detector.calibration.threshold
+    saying(monkeypatch, Detector, lambda r: r._replace(score=score, decision="normal"))
+    saying(monkeypatch, Runtime, lambda r: r._replace(score=score, decision="anomalous"))
+    agreement = compare(scene.detector, scene.runtime, scene.folder)
+    assert agreement.agrees == agrees
+    on_it, others = agreement.on_the_threshold, agreement.decisions_differ
+    assert (len(on_it), len(others)) == ((32, 0) if agrees else (0, 32))
+    assert dict(agreement.rows()).get("scores on the threshold itself") == (
+        "32" if agrees else None
+    )
+
+
+def test_one_picture_without_a_label_is_compared_and_none_is_refused(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"none of the 1 pictures in .* can be read"):
+        compare(scene.detector, scene.runtime, tmp_path)
+    stripes(1).save(tmp_path / "whole.png")
+    agreement = compare(scene.detector, scene.runtime, tmp_path)
+    assert (agreement.pictures, agreement.auroc, agreement.auroc_exported) == (1, None, None)
+    assert agreement.agrees and agreement.latency_ms > 0
 
 
 def test_another_model_is_told_apart(scene: Scene) -> None:
