@@ -197,6 +197,13 @@ BAD = [
         b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nx\r\n--x--\r\n',
     ),
     form(
+        "text beside a file",
+        422,
+        "must be files",
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nx\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nx\r\n--x--\r\n',
+    ),
+    form(
         "no name",
         400,
         "no whole multipart form",
@@ -362,6 +369,14 @@ def test_the_charset_of_a_form_may_be_said(service: httpx.Client, charset: str) 
     kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
     answer = service.post("/v1/score", content=body + PICTURE + b"\r\n--x--\r\n", headers=kind)
     assert answer.json()["results"][0]["name"] == "ä.png"
+
+
+def test_a_picture_that_has_no_name_gets_one(service: httpx.Client) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename=""\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = 2 * (part + PICTURE + b"\r\n") + b"--x--\r\n"
+    answer = service.post("/v1/score", content=body, headers=kind)
+    assert [each["name"] for each in answer.json()["results"]] == ["picture 1", "picture 2"]
 
 
 def test_there_are_many() -> None:

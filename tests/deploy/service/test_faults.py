@@ -1,11 +1,13 @@
 """Services that are killed, overrun, out of disk, or two on one log."""
 
+import asyncio
 import os
 import re
 import resource
 import signal
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ import pytest
 from onlygood.deploy.runtime import Raw, Runtime
 from onlygood.deploy.service import log_file, service
 from onlygood.deploy.service.inspections import Inspections
+from onlygood.deploy.service.log_file import LogError
 from onlygood.deploy.service.settings import ServiceSettings
 from tests.deploy.stream import Process, another, files, normal, serving, until
 
@@ -235,6 +238,32 @@ def test_nothing_that_fails_ends_the_upkeep(
     assert abs(noted[-1] - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_what_fails_again_is_said_again(
+    settings: ServiceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = service.Service(settings)
+
+    def fail() -> None:
+        raise LogError("the disk is full")
+
+    async def keep_up() -> None:
+        for work in (fail, fail, made.log.look, fail):
+            await made._upkeep("log", work)
+
+    asyncio.run(keep_up())
+    assert [record.getMessage() for record in caplog.records] == [
+        "upkeep (log): the disk is full"
+    ] * 2
+    made.close()
+
+
+def test_a_model_does_not_wait_for_the_log(settings: ServiceSettings) -> None:
+    made = service.Service(settings)
+    settings.log.unlink()
+    assert made._history(made.find(None).model.runtime.sha256) == []
+    made.close()
+
+
 def test_over_capacity_there_is_429_and_nothing_else(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +349,15 @@ def test_a_network_that_fails_is_said_and_the_next_picture_is_scored(
         monkeypatch.setattr(Runtime, "run", nan)
         answer = client.post("/v1/score", files=files(PICTURES[0]))
         assert answer.status_code == 422 and "not finite" in answer.json()["error"]
+
+        def slow_and_odd(runtime: Runtime, pictures: Any) -> Raw:
+            time.sleep(0.05)
+            raw = run(runtime, pictures)
+            return raw._replace(parts=np.full_like(raw.parts, np.inf))
+
+        monkeypatch.setattr(Runtime, "run", slow_and_odd)
+        (result,) = client.post("/v1/score", files=files(PICTURES[0])).json()["results"]
+        assert set(result["parts"].values()) == {None} and 50 <= result["latency_ms"] < 50_000
         monkeypatch.setattr(Runtime, "run", run)
         assert client.post("/v1/score", files=files(PICTURES[0])).status_code == 200
-    assert len(logged(settings.log)) == 1
+    assert len(logged(settings.log)) == 2

@@ -74,10 +74,33 @@ def test_a_stale_file_is_looked_at_again_when_it_changes(served: Served, model: 
 
 
 def test_the_queue_is_bounded(settings: ServiceSettings) -> None:
-    served = Served(settings.models[0], replace(settings, queue=3, max_files=3))
+    limits = replace(settings, queue=3, max_files=3, batch=2, wait_ms=250.0)
+    served = Served(settings.models[0], limits)
+    batches = served.model.batches
+    assert (batches.limit, batches._size, batches._wait_s) == (3, 2, 0.25)
     with served.room(2), pytest.raises(BusyError):
         with served.room(2):
             pass
+    served.close()
+
+
+def test_what_is_promised_is_told(settings: ServiceSettings, model: Path) -> None:
+    calibration = Runtime.load(model).facts["calibration"]
+    asked = {"target_fpr": 0.01, "confidence": 0.8, "strict_fpr": 0.005}
+    altered(model, calibration={**calibration, "settings": {**calibration["settings"], **asked}})
+    served = Served(model, settings)
+    told, by = served.describe(), served.model.runtime.calibration
+    assert told["target_fpr"] == 0.01 < told["promised_fpr"]
+    for name in (
+        "threshold",
+        "strict_threshold",
+        "promised_fpr",
+        "confidence",
+        "guarantee",
+        "note",
+    ):
+        assert told[name] == getattr(by, name)
+    assert told["n_calibration"] == by.n > 0
     served.close()
 
 

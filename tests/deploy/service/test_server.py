@@ -16,7 +16,7 @@ from PIL import Image
 from onlygood.decision.thresholds import simultaneous_bound
 from onlygood.deploy.runtime import Runtime
 from onlygood.deploy.service.settings import ServiceSettings
-from tests.deploy.stream import anomalous, another, files, normal, pixels, serving, until
+from tests.deploy.stream import altered, anomalous, another, files, normal, pixels, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +87,31 @@ def test_maps_lie_over_their_pictures(service: httpx.Client) -> None:
     assert len(service.get("/v1/inspections").json()["inspections"]) == 1  # a map is none
 
 
+def test_unsure_pictures_have_regions_and_a_threshold_may_be_zero(
+    settings: ServiceSettings, model: Path
+) -> None:
+    content = anomalous(5)
+    runtime = Runtime.load(model)
+    (found,) = runtime.score([content])
+    calibration = runtime.facts["calibration"]
+    scores = [0.0] * (runtime.calibration.n - 2) + [10 * found.score] * 2
+    altered(
+        model,
+        calibration={
+            "settings": {**calibration["settings"], "target_fpr": 0.3, "strict_fpr": 0.01},
+            "arrays": {**calibration["arrays"], "scores": scores},
+        },
+    )
+    with serving(settings) as service:
+        (result,) = service.post("/v1/score", files=files(content)).json()["results"]
+        assert (result["decision"], result["found_in"]) == ("unsure", "region")
+        assert (result["threshold"], result["times_threshold"]) == (0.0, None)
+        drawn = service.post("/v1/map", files=files(content, field="file")).content
+        assert service.get("/v1/inspections/1/map").content == drawn
+        outlined = service.get("/v1/inspections/1/map?outline_normal=true").content
+        assert outlined == drawn
+
+
 def test_recent_pictures_make_room(settings: ServiceSettings) -> None:
     with serving(replace(settings, recent_bytes=3 * len(normal(0)))) as service:
         service.post("/v1/score", files=files(*(normal(i) for i in range(6))))
@@ -151,13 +176,16 @@ def test_a_pin_on_request_refuses_other_models(service: httpx.Client, exported: 
 def test_health_and_metrics(service: httpx.Client) -> None:
     assert service.get("/healthz").json() == {"status": "alive"}
     assert service.get("/readyz").json() == {"status": "ready"}
-    service.post("/v1/score", files=files(normal(1), anomalous(1), b"none"))
+    scored = service.post("/v1/score", files=files(normal(1), anomalous(1), b"none"))
     service.get("/made/up")
     told = service.get("/metrics").text
     for decision in ("normal", "anomalous", "error"):
         assert f'onlygood_pictures_total{{decision="{decision}",model="nut"}} 1.0' in told
     # Of scores alone: what cannot be read is refused at once, and would look like a fast service.
     assert 'onlygood_latency_seconds_count{model="nut"} 2.0' in told
+    total = float(told.partition('onlygood_latency_seconds_sum{model="nut"} ')[2].split()[0])
+    milliseconds = [result["latency_ms"] for result in scored.json()["results"][:2]]
+    assert total == pytest.approx(sum(milliseconds) / 1000)
     assert 'onlygood_requests_total{path="/v1/score",status="200"} 1.0' in told
     assert 'onlygood_requests_total{path="other",status="404"} 1.0' in told
     assert "made" not in told
