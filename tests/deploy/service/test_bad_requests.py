@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from onlygood.deploy.service import listening
-from onlygood.deploy.service.guard import PART, Guard
+from onlygood.deploy.service.guard import PART, SHORT, Guard
 from onlygood.deploy.service.settings import ServiceSettings
 from tests.deploy.stream import Files, files, normal, serving, until
 
@@ -593,6 +593,44 @@ def test_an_answer_leaves_in_parts_and_whole(settings: ServiceSettings) -> None:
             False,
         ]
         assert guard._unread == 0
+
+
+def status(settings: ServiceSettings, path: str, length: int = 0, **headers: str) -> int:
+    """What the guard, before an application that takes all, answers."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("nobody asks")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    named = {"host": "localhost", "content-length": str(length), **headers}
+    raw = [(name.encode(), value.encode()) for name, value in named.items()]
+    guard = Guard(Response(), settings, count=lambda path, status: None)
+    asyncio.run(guard({"type": "http", "path": path, "headers": raw}, receive, send))
+    return int(sent[0]["status"])
+
+
+def test_the_longest_requests_are_taken(settings: ServiceSettings) -> None:
+    limits = replace(settings, max_bytes=100_000, max_pending_bytes=100_000)
+    for path, longest in (
+        *(("/v1/score", 100_000), ("/v1/score/", 100_000), ("/v1/map", 100_000)),
+        ("/v1/feedback", SHORT),
+    ):
+        statuses = [status(limits, path, length) for length in (longest, longest + 1)]
+        assert statuses == [200, 413]
+
+
+def test_names_of_hosts_and_schemes_may_be_in_capitals(settings: ServiceSettings) -> None:
+    token = "a-token-that-nobody-guesses"
+    guarded = replace(settings, token=token)
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        right = {"authorization": f"{scheme} {token}", "host": "LocalHost:8000"}
+        assert status(guarded, "/v1/models", **right) == 200
+    # The page itself, which asks for the token, needs none.
+    for path, expected in (("/", 200), ("/static/app.js", 200), ("/staticky", 401)):
+        assert status(guarded, path) == expected
 
 
 @pytest.mark.parametrize("begun", [False, True])
