@@ -141,6 +141,7 @@ def test_models_and_calibration_say_all(service: httpx.Client, exported: Path) -
     n = runtime.calibration.n
     np.testing.assert_allclose(known["bounds"], [*simultaneous_bound(n, 0.9), 1.0])
     assert known["threshold"] == model["threshold"] == runtime.calibration.threshold
+    assert model["strict_threshold"] is None
 
 
 def test_feedback_is_found_in_the_log(service: httpx.Client) -> None:
