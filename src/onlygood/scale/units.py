@@ -51,11 +51,11 @@ def cut(inputs: Iterable[Input], job: str, pictures: int = PICTURES) -> Iterator
         count = size = 0
         for item in inputs:
             # Who does not say how many counts as a whole unit, and so has one alone.
-            own, octets = item.pictures or pictures, max(item.size, 0)
-            count, size = count + own, size + octets
+            own = item.pictures or pictures
+            count, size = count + own, size + item.size
             if waiting and (count > pictures or size > BYTES):
                 yield Unit(_name(job, waiting), tuple(waiting))
-                waiting, count, size = [], own, octets
+                waiting, count, size = [], own, item.size
             waiting.append(item)
         if waiting:
             yield Unit(_name(job, waiting), tuple(waiting))
