@@ -13,14 +13,16 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from onlygood.core.errors import ConfigError, DataError, OnlygoodError
+from onlygood.core.errors import ConfigError, DataError, ModelFileError, OnlygoodError
 from onlygood.deploy.runtime import Runtime
+from onlygood.report.heatmap import overlay
+from onlygood.result import Result
 from onlygood.scale import Part, score
 from onlygood.scale.engine import Outcomes
 from onlygood.scale.results import rate
 from onlygood.scale.sources import inputs_of
 from onlygood.scale.units import Unit
-from onlygood.scale.work import Task
+from onlygood.scale.work import Task, Worker
 from tests.command_line import Run
 from tests.deploy.stream import another, normal
 from tests.scale.conftest import PICTURES
@@ -60,7 +62,8 @@ def test_the_summary_counts(whole: Path) -> None:
     told = summary(whole)
     assert told["counts"] == {"normal": 8, "unsure": 0, "anomalous": 3, "error": 1}
     assert told["units"] == {"done": 3, "failed": []}
-    assert told["rates"]["error"]["share"] == 1 / PICTURES
+    shares = {kind: of["share"] for kind, of in told["rates"].items()}
+    assert shares == {"unsure": 0, "anomalous": 3 / 11, "error": 1 / PICTURES}
     assert told["drift"]["n"] == 11
     assert [error["uri"].rpartition("/")[2] for error in told["errors"]] == [
         "a%0A%20%27%C3%BC%27.png"
@@ -129,7 +132,7 @@ def test_only_what_is_left_is_done(exported: Path, line: Path, tmp_path: Path) -
     (out / "parts" / first).unlink()
     (out / "parts" / ".0123456789abcdef.partial").write_text("of a worker that was killed")
     (out / ".0123456789abcdef.partial").write_text("of a job that was killed as it made its list")
-    (out / "my.partial").write_text("of somebody else")
+    (out / ".my.partial").write_text("of somebody else")
     told: list[tuple[int, int]] = []
     score(exported, line, out, told=lambda *pair: told.append(pair))
     assert told == [(2, 3), (3, 3)]
@@ -137,7 +140,7 @@ def test_only_what_is_left_is_done(exported: Path, line: Path, tmp_path: Path) -
     assert set(after) == set(before) and len(list((out / "parts").iterdir())) == 3
     assert [after[name] for name in others] == [before[name] for name in others]
     assert after[first] > before[first]
-    assert [path.name for path in out.glob("*.partial")] == ["my.partial"]
+    assert [path.name for path in out.glob("*.partial")] == [".my.partial"]
 
 
 def test_the_same_unit_twice_is_the_same_file(exported: Path, line: Path, tmp_path: Path) -> None:
@@ -152,17 +155,18 @@ def test_new_pictures_come_in_with_update(exported: Path, tmp_path: Path) -> Non
     folder.mkdir()
     for i in range(4):
         (folder / f"{i}.png").write_bytes(normal(i))
-    score(exported, folder, out, pictures=2)
+    score(exported, folder, out, pictures=2, maps="all")
     before = written(out)
     (folder / "4.png").write_bytes(normal(4))
-    score(exported, folder, out, pictures=2)
+    score(exported, folder, out, pictures=2, maps="all")
     assert written(out) == before  # the list is frozen
 
     (folder / "0.png").unlink()  # is kept: it was scored
     (folder / "2.png").write_bytes(normal(99))  # takes its neighbour with it
     os.utime(folder / "2.png", ns=(0, 1))
-    ended = score(exported, folder, out, pictures=2, update=True)
+    ended = score(exported, folder, out, pictures=2, maps="all", update=True)
     after = written(out)
+    assert {path.stem for path in (out / "maps").iterdir()} == {Path(name).stem for name in after}
     assert len(before.keys() & after.keys()) == 1 and len(after) == 3
     assert sorted(row["uri"][-5:] for row in rows(out)) == [f"{i}.png" for i in range(5)]
     assert ended.summary is not None and ended.summary["pictures"] == 5
@@ -230,15 +234,41 @@ def test_two_jobs_at_once_are_refused(exported: Path, line: Path, tmp_path: Path
     assert refusals == [words] * 2
 
 
+def test_what_another_has_done_meanwhile_has_not_failed(
+    exported: Path, line: Path, tmp_path: Path
+) -> None:
+    class Slower:
+        def run(self, task: Task, units: Iterable[Unit]) -> Outcomes:
+            for outcome in Part(0, 1).run(task, units):
+                yield outcome._replace(error="its worker died")
+
+    ended = score(exported, line, tmp_path, on=Slower())
+    assert (ended.done, ended.failed) == (1, []) and ended.summary == summary(tmp_path)
+
+
+def test_a_model_that_is_replaced_stops_the_job(model: Path, line: Path, tmp_path: Path) -> None:
+    class Late:
+        def run(self, task: Task, units: Iterable[Unit]) -> Outcomes:
+            another(model)
+            yield from Part(0, 1).run(task, units)
+
+    with pytest.raises(ModelFileError, match="is not the model that was asked for"):
+        score(model, line, tmp_path / "out", on=Late())
+    assert not (tmp_path / "out" / "parts").exists()
+
+
 def test_parts_share_a_folder(exported: Path, line: Path, whole: Path, tmp_path: Path) -> None:
     done = []
+    begun = tmp_path / "parts" / ".0123456789abcdef.partial"  # of another part, it may be
 
     def second(*_: int) -> None:
         if not done:
+            begun.parent.mkdir()
+            begun.touch()
             done.append(score(exported, line, tmp_path, on=Part(1, 2), pictures=5))
 
     last = score(exported, line, tmp_path, on=Part(0, 2), pictures=5, told=second)
-    assert (done[0].done, done[0].summary) == (1, None)
+    assert (done[0].done, done[0].summary, begun.exists()) == (1, None, True)
     assert (last.done, last.units) == (3, 3) and last.summary == summary(whole)
     assert rows(tmp_path) == rows(whole)
     with pytest.raises(ConfigError, match="parts of 2 are 0/2 to 1/2, got 2/2"):
@@ -250,13 +280,36 @@ def test_maps(exported: Path, line: Path, tmp_path: Path, maps: str) -> None:
     score(exported, line, tmp_path, maps=maps)
     found = rows(tmp_path)
     wanted = [r for r in found if not r["error"] and maps in ("all", r["decision"])]
+    told = {r.name: r for r in Runtime.load(exported).stream(line, keep=True)}
     (archive,) = (tmp_path / "maps").iterdir()
     with tarfile.open(archive) as file:
         assert file.getnames() == [row["map"] for row in wanted]
-        entry = file.extractfile(wanted[0]["map"])
-        assert entry is not None
-        assert np.asarray(Image.open(entry)).shape == (40, 50, 3)
+        for row in wanted:
+            entry = file.extractfile(row["map"])
+            assert entry is not None
+            result = told[row["uri"].removeprefix(f"{line.as_uri()}/")]
+            assert result.picture is not None and result.map is not None
+            outline = result.decision != "normal"
+            np.testing.assert_array_equal(
+                np.asarray(Image.open(entry)),
+                np.asarray(overlay(result.picture, result.map, outline=outline)),
+            )
     assert len(wanted) == {"all": 11, "anomalous": 3}[maps]
+
+
+def test_a_map_of_a_normal_picture_marks_nothing(exported: Path, tmp_path: Path) -> None:
+    digest = Runtime.load(exported).sha256
+    worker = Worker(Task(out=tmp_path.as_uri(), model=exported, sha256=digest, maps="all"))
+    picture = np.full((6, 8, 3), 100, np.uint8)
+    heat = np.float32(1.5) * (np.arange(8) < 4) * np.ones((6, 1), np.float32)
+    result = Result("a.png", 1.0, 0.5, "normal", {}, heat, None, picture)
+    with tarfile.open(tmp_path / "maps.tar", "w") as archive:
+        worker._mapped(0, result, archive)
+    with tarfile.open(tmp_path / "maps.tar") as archive:
+        entry = archive.extractfile("000000.png")
+        assert entry is not None
+        shown = np.asarray(Image.open(entry))
+    np.testing.assert_array_equal(shown, np.asarray(overlay(picture, heat, outline=False)))
 
 
 def test_a_vanished_source_fails_its_units_and_comes_back(
@@ -464,7 +517,8 @@ def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, 
     (tmp_path / "line.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(DataError, match=words):
         score(exported, tmp_path / source, tmp_path / "out")
-    assert not (tmp_path / "out" / "manifest.parquet").exists()
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left <= {".lock", ".preparing"}  # no job that would refuse the right source
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from onlygood.core.errors import ConfigError
 from onlygood.decision.calibration import Calibration
-from onlygood.scale import results
+from onlygood.scale import places, results
 from onlygood.scale.manifest import prepare
-from onlygood.scale.places import OutputError, Place, _connected
+from onlygood.scale.places import OutputError, Place, _connected, uri_of
 from onlygood.scale.sources import inputs_of, status
 from onlygood.scale.units import Input
 
@@ -83,3 +84,26 @@ def test_damaged_results_are_named_and_a_damaged_summary_is_made_anew(tmp_path: 
         list(results.tables(tmp_path))
     (tmp_path / "summary.json").write_text("{")
     assert results.read_summary(place) is None
+
+
+def test_a_slash_at_the_end_names_the_same_folder(tmp_path: Path) -> None:
+    assert uri_of("s3://bucket/out/") == "s3://bucket/out"
+    assert uri_of(f"{tmp_path.as_uri()}/") == uri_of(f"{tmp_path}/") == tmp_path.as_uri()
+
+
+def test_a_file_is_on_the_disk_before_it_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(places.os, "fsync", lambda _: seen.append((tmp_path / "a").exists()))
+    with Place(tmp_path).writing("a") as path:
+        path.write_text("whole")
+    assert False in seen and (tmp_path / "a").read_text() == "whole"
+
+
+def test_a_job_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"format": 2}')
+    about = {"model": {"sha256": "0"}, "maps": "none", "sources": []}
+    words = f"{tmp_path} has format 2, this onlygood writes format 1; name another folder"
+    with pytest.raises(ConfigError, match=words):
+        prepare(Place(tmp_path), about, [], pictures=1, update=False)

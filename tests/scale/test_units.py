@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from onlygood.scale import units
@@ -35,3 +37,8 @@ def test_a_name_says_all_that_a_result_depends_on() -> None:
 
 def test_what_is_listed_twice_is_one_unit() -> None:
     assert len(list(cut(inputs(1) * 3, "job", 1))) == 1
+
+
+def test_the_page_says_how_large_a_unit_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    assert f"up to {units.PICTURES:,} pictures or {units.BYTES // 2**20} MiB" in page
