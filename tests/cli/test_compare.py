@@ -38,6 +38,7 @@ def test_methods_are_fitted_and_set_against_each_other(run: Run, nuts: Path) -> 
     expected = compare(a, b, nuts)
     assert done.answer == {"a": "pca", "b": "mean_picture:small", **expected.to_json()}
     shown = run(*words).out
+    assert shown.startswith("A: pca\nB: mean_picture:small\n")
     assert expected.words in shown
     assert "false alarms" in shown and "by A alone" in shown
 
@@ -46,21 +47,22 @@ def test_methods_are_fitted_and_set_against_each_other(run: Run, nuts: Path) -> 
 def test_a_model_against_itself(run: Run, nuts: Path) -> None:
     file = nuts.parent / "m.safetensors"
     Detector.fit("pca", nuts, settings=parts.TINY).save(file)
+    assert run("compare", file, file, nuts / "test").out.startswith(f"A: {file}\nB: {file}\n")
     answer = run("compare", file, file, nuts / "test", "--json").answer
     assert (answer["auroc"]["difference"], answer["auroc"]["p_value"]) == (0, 1)
     assert (answer["false_alarms"]["a_alone"], answer["found"]["p_value"]) == (0, 1)
     assert answer["words"].startswith("these 12 normal and 12 anomalous pictures do not tell A")
 
 
-def test_what_is_less_than_one_is_not_shown_as_one() -> None:
-    order = Difference(0.99996, 1.0, -0.001, 0.001, 0.997)
+def test_what_is_less_than_one_is_not_shown_as_one_nor_nothing_as_less() -> None:
+    order = Difference(0.99996, 1.0, -0.001, 0.00001, 0.997)
     alone = Disagreement(0.99997, 0.5, 1, 0, 0.996)
     kinds = {"n_normal": 30_000, "n_anomalous": 30_000, "n_unreadable": 0, "description": ""}
     found = Comparison(
         auroc=order, average_precision=order, false_alarms=alone, found=alone, **kinds
     )
     auroc, *_, called = _rows(found)
-    assert (*auroc[1:3], auroc[-1]) == ("0.99996", "1.0000", "0.997")
+    assert auroc[1:] == ("0.99996", "1.0000", "0.0000", "-0.0010 to 0.0000", "0.997")
     assert (*called[1:3], called[-1]) == ("0.99997", "0.5000", "0.996")
     assert "(AUROC, p = 0.997)" in found.words
 

@@ -1,6 +1,6 @@
 import pytest
 
-from onlygood.core.text import cell, figure, fixed, visible
+from onlygood.core.text import cell, figure, fixed, signed, visible
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,8 @@ def test_so_it_is_in_columns(value: float, shown: str):
     assert fixed(value, 3) == shown
     assert fixed(99.96, 1, whole=100.0) == "99.96"
     assert fixed(100.0, 1, whole=100.0) == "100.0"
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    shown = [signed(value, 4) for value in (0.12345, -0.00005001, -0.00004, 0.00004, 0.0, -0.0)]
+    assert shown == ["+0.1235", "-0.0001", "0.0000", "0.0000", "0.0000", "0.0000"]

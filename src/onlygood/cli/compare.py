@@ -7,7 +7,7 @@ import typer
 
 from onlygood.cli.bench import method_and_preset, said
 from onlygood.cli.voice import Json, Quiet, Voice, table
-from onlygood.core.text import figure, fixed, many
+from onlygood.core.text import figure, fixed, many, signed
 
 if TYPE_CHECKING:
     from onlygood.evaluation.compare import Comparison
@@ -77,6 +77,8 @@ def compare(
         )
 
     found = run(judges[a], judges[b], test)
+    # Above the table: names of two models may be long, or differ in their folders alone.
+    voice.show(f"A: {a}", f"B: {b}")
     voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
     if found.n_unreadable:
         voice.say(
@@ -93,8 +95,9 @@ def _is_model(side: str) -> bool:
 def _rows(found: "Comparison") -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, of in (("AUROC", found.auroc), ("average precision", found.average_precision)):
-        known = of.low is not None and of.high is not None
-        interval = f"{of.low:+.4f} to {of.high:+.4f}" if known else "–"
+        interval = "–"
+        if of.low is not None and of.high is not None:
+            interval = f"{signed(of.low, 4)} to {signed(of.high, 4)}"
         p_value = "" if of.p_value is None else figure(of.p_value, 2)
         rows.append((name, *_sides(of.a, of.b), interval, p_value))
     for name, called, n in (
@@ -107,4 +110,4 @@ def _rows(found: "Comparison") -> list[tuple[str, ...]]:
 
 
 def _sides(a: float, b: float) -> tuple[str, str, str]:
-    return fixed(a, 4), fixed(b, 4), f"{a - b:+.4f}"
+    return fixed(a, 4), fixed(b, 4), signed(a - b, 4)

@@ -42,6 +42,12 @@ def fixed(value: float, places: int, *, whole: float = 1.0) -> str:
     return _short_of(whole, value, places, "f")
 
 
+def signed(value: float, places: int) -> str:
+    """A difference with its sign; one that is nothing to so many places has none."""
+    text = f"{value:+.{places}f}"
+    return text if float(text) else text[1:]
+
+
 def _short_of(whole: float, value: float, digits: int, form: str) -> str:
     text = f"{value:.{digits}{form}}"
     while float(text) == whole and value < (1 - 1e-9) * whole:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from onlygood.core.errors import DataError
-from onlygood.core.text import figure, many
+from onlygood.core.text import figure, many, signed
 from onlygood.evaluation.evaluate import Evaluation, Judge, evaluate, labelled_pictures
 from onlygood.evaluation.metrics import Floats, labelled_ranks
 
@@ -95,7 +95,8 @@ class Comparison:
         p, difference = self.auroc.p_value, self.auroc.difference
         on = f"{self.n_normal} normal and {many(self.n_anomalous, 'anomalous picture')}"
         if p is None:
-            return f"AUROC differs by {difference:+.4f}, but {on} are too few or too clear to test"
+            by = signed(difference, 4)
+            return f"AUROC differs by {by}, but {on} are too few or too clear to test"
         chance = _chance(p)
         if p >= 1 - CONFIDENCE:
             return f"these {on} do not tell A and B apart (AUROC, {chance})"
