@@ -165,6 +165,17 @@ def test_flattened_pictures_need_a_shape_that_they_can_have() -> None:
             fitted(parts.normal(6), value_range=same)
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 24, 20, 7), (3, 2, 24, 20), (3, 5, 24, 20, 3)])
+def test_a_row_is_one_picture(shape: tuple[int, ...]) -> None:
+    """Of the last three shapes the rows would be taken for several pictures each."""
+    X = np.zeros(shape, np.uint8)
+    words = re.escape(f"(n, h, w) or (n, h, w, c) with c in 1..4, got shape {shape}; put")
+    with pytest.raises(ShapeError, match=words):
+        fitted(X)
+    with pytest.raises(ShapeError, match=re.escape(f"got shape {(2, 2, 12, 20)}")):
+        fitted(np.zeros((2, 480)), image_shape=(2, 12, 20))
+
+
 def test_a_picture_that_cannot_be_read_has_no_score(tmp_path: Path) -> None:
     paths = parts.write(parts.normal(6), tmp_path)
     made = fitted(paths)

@@ -150,8 +150,7 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
                     f"X of shape {X.shape} holds flattened pictures; say which shape they have, "
                     f"for example image_shape=(8, {X.shape[1] // 8})"
                 )
-            # One by one: three grey pictures could be one of three channels.
-            return list(self._scaled(X))
+            return self._each(X)
         flat = validate_data(self, X, reset=reset, ensure_min_samples=2 if reset else 1)
         try:
             whole = flat.reshape(len(flat), *self.image_shape)
@@ -159,7 +158,16 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
             raise ShapeError(
                 f"pictures of {flat.shape[1]} values cannot have image_shape={self.image_shape}"
             ) from error
-        return list(self._scaled(whole))
+        return self._each(whole)
+
+    def _each(self, X: NDArray[Any]) -> list[NDArray[Any]]:
+        """One by one: three grey pictures could be one of three channels, and one be several."""
+        if X.ndim not in (3, 4) or (X.ndim == 4 and X.shape[3] > 4):
+            raise ShapeError(
+                f"pictures are (n, h, w) or (n, h, w, c) with c in 1..4, got shape {X.shape}; put "
+                "the channels last, and each picture into a row of its own"
+            )
+        return list(self._scaled(X))
 
     def _scaled(self, X: NDArray[Any]) -> NDArray[Any]:
         if self.value_range is None:
