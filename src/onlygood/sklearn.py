@@ -87,9 +87,16 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         """Learn from normal pictures, and calibrate on some that are kept aside.
 
         Raises:
-            ConfigError: see `Detector.fit`; or flattened pictures come without `image_shape`.
+            ConfigError: see `Detector.fit`; flattened pictures come without `image_shape`; or
+                `value_range` does not rise.
+            CalibrationError: `target_fpr` or `confidence` is out of its range.
             DataError: no or too few pictures, or none that can be read; those that cannot are left
                 out, and listed in `detector_.provenance`.
+            ShapeError: an array has none of the shapes of the class, or `image_shape` is none of
+                its rows.
+            ValueError: with `image_shape`, what scikit-learn says of an `X` that is no table of
+                finite numbers with two rows at least.
+            TrainingDiverged, TrainingInterrupted: see `Detector.fit`.
         """
         self.detector_: Detector = Detector.fit(
             self.method,
@@ -108,7 +115,12 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         """Scores `(n,)`, larger = more normal.
 
         Raises:
-            DataError: a picture cannot be read; says which.
+            NotFittedError: it has not learnt yet; also a ValueError.
+            ConfigError: flattened pictures come without `image_shape`.
+            DataError: there are no pictures, or one cannot be read; says which.
+            ShapeError: an array has none of the shapes of the class.
+            ValueError: with `image_shape`, what scikit-learn says of an `X` that is no table of
+                finite numbers, or has rows of another length than those it has learnt from.
         """
         check_is_fitted(self)
         scores = []
@@ -123,12 +135,19 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
 
         What rounding cannot tell from the threshold is on it: the threshold is the score of a
         calibration picture, whose own score differs in its last digits with the batch it is in.
+
+        Raises:
+            NotFittedError, ConfigError, DataError, ShapeError, ValueError: see `score_samples`.
         """
         shifted: NDArray[np.float64] = self.score_samples(X) - self.offset_
         return np.where(np.abs(shifted) <= ROUNDING * abs(self.offset_), 0.0, shifted)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """1 for normal pictures, -1 for others, `(n,)`."""
+        """1 for normal pictures, -1 for others, `(n,)`.
+
+        Raises:
+            NotFittedError, ConfigError, DataError, ShapeError, ValueError: see `score_samples`.
+        """
         return np.where(self.decision_function(X) >= 0, INLIER, OUTLIER)
 
     def _pictures(self, X: Any, *, reset: bool) -> Any:
@@ -221,7 +240,15 @@ class NormalFolds:
     def split(
         self, X: Any, y: Any, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Positions to train on and to test on; `y` is 1 for normal pictures, -1 for others."""
+        """Positions to train on and to test on; `y` is 1 for normal pictures, -1 for others.
+
+        `X` and `groups` are ignored.
+
+        Raises:
+            DataError: `y` holds something else.
+            ValueError: what scikit-learn says of a `y` that is empty or has several columns, of
+                more folds than the larger kind has pictures, and of fewer than two.
+        """
         labels = np.asarray(y)
         if not set(np.unique(labels)) <= {INLIER, OUTLIER}:
             raise DataError(
