@@ -65,7 +65,8 @@ def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.Mon
     made.save(model)
     registry._introduced.clear()
     monkeypatch.chdir(file.parent)  # not even one that lies there
-    with pytest.raises(ModelFileError, match=r"needs the method denoiser\.py:Denoiser of a file"):
+    words = r"needs the method denoiser\.py:Denoiser of a file, .* ONLYGOOD_METHODS=path/to/denois"
+    with pytest.raises(ModelFileError, match=words):
         Detector.load(model)
     monkeypatch.setenv(registry.VARIABLE, f"other.py:Other,{file}:Denoiser")
     told = [result.score for result in Detector.load(model).score(list(parts.normal(3)))]
@@ -86,8 +87,21 @@ def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.Mon
 )
 def test_a_file_that_holds_no_method_is_refused(tmp_path: Path, code: str, message: str) -> None:
     (tmp_path / "mine.py").write_text(code)
-    with pytest.raises(ConfigError, match=message):
-        registry.introduce(f"{tmp_path / 'mine.py'}:Mine")
+    for _ in range(2):  # of a module that breaks off no half is kept
+        with pytest.raises(ConfigError, match=message):
+            registry.introduce(f"{tmp_path / 'mine.py'}:Mine")
+
+
+def test_a_class_that_is_misspelt_is_told_what_methods_there_are(file: Path) -> None:
+    words = r'denoiser\.py has no Denoisr; did you mean "Denoiser"\? known: Denoiser$'
+    with pytest.raises(ConfigError, match=words):
+        registry.introduce(f"{file}:Denoisr")
+
+
+def test_one_file_may_be_named_in_several_ways(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    names = (f"{file}:Denoiser", "denoiser.py:Denoiser", "./denoiser.py:Denoiser")
+    assert {registry.introduce(name) for name in names} == {"denoiser.py:Denoiser"}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +109,7 @@ def test_a_file_that_holds_no_method_is_refused(tmp_path: Path, code: str, messa
     [
         ("hidden: int = 16", "hidden: int", "DenoiserConfig has none for hidden"),
         ("@dataclass(frozen=True, kw_only=True)", "", "DenoiserConfig is no dataclass"),
+        ('"default": Preset', '"small": Preset', 'Denoiser has no preset "default"; see docs/'),
     ],
 )
 def test_settings_that_cannot_be_made_are_refused(
@@ -103,6 +118,14 @@ def test_settings_that_cannot_be_made_are_refused(
     file.write_text(denoiser().replace(was, becomes))
     with pytest.raises(ConfigError, match=message):
         registry.introduce(f"{file}:Denoiser")
+
+
+def test_a_default_may_be_made(file: Path) -> None:
+    made = "from dataclasses import field\n" + denoiser()
+    made = made.replace("hidden: int = 16", "hidden: int = field(default_factory=lambda: 8)")
+    file.write_text(made)
+    cls = registry.method_named(registry.introduce(f"{file}:Denoiser"))
+    assert cls.config_class().hidden == 8
 
 
 @pytest.mark.parametrize("name", ["denoiser.py", "denoiser:Denoiser"])
@@ -133,12 +156,13 @@ def test_a_file_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
 def test_packages_offer_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(
         monkeypatch,
+        EntryPoint("yours", "onlygood.methods.pca:PCA", registry.GROUP),
         EntryPoint("mine", "onlygood.methods.pca:PCA", registry.GROUP),
         EntryPoint("reflect", "onlygood.methods.pca:PCA", registry.GROUP),
     )
     assert registry.method_named("mine") is PCA
     assert registry.method_named("reflect") is METHODS["reflect"]  # nobody takes a name away
-    assert [one.name for one in registry.listed()] == [*METHODS, "mine"]
+    assert [one.name for one in registry.listed()] == [*METHODS, "mine", "yours"]
     with pytest.raises(ConfigError, match=r'unknown method "min"; did you mean "mine"\?'):
         registry.method_named("min")
 
@@ -157,7 +181,10 @@ def test_a_package_that_cannot_be_imported_spoils_no_other(
 @pytest.mark.parametrize(
     ("needs", "message"),
     [
-        ({"package": "mine-pkg", "version": "1.0"}, "of the package mine-pkg 1.0, which is not"),
+        (
+            {"package": "mine-pkg", "version": "1.0"},
+            "of the package mine-pkg 1.0, which is not installed here: pip install mine-pkg$",
+        ),
         ({"module": "notebook"}, "which the module notebook has put into onlygood.METHODS"),
     ],
 )

@@ -44,6 +44,11 @@ def test_the_overlay_is_the_map_on_its_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(WHOLE.overlay(opacity=0.5)), expected)
     WHOLE.save(tmp_path / "a.png", opacity=0.5)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), expected)
+    # What is not called anomalous has nothing marked, however high its map is.
+    unmarked = np.asarray(overlay(PICTURE, MAP, outline=False))
+    assert (unmarked != np.asarray(WHOLE.overlay())).any()
+    normal = np.asarray(WHOLE._replace(decision="normal").overlay())
+    np.testing.assert_array_equal(normal, unmarked)
 
 
 def test_what_was_not_kept_is_grey_and_what_is_not_known_is_left_out() -> None:
@@ -58,9 +63,9 @@ def test_what_was_not_kept_is_grey_and_what_is_not_known_is_left_out() -> None:
 def test_show_opens_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda image, title: shown.append((image, title)))
-    WHOLE.show()
+    WHOLE.show(opacity=0.5)
     ((image, title),) = shown
-    assert (image.size, title) == ((40, 30), "a.png")
+    assert (image, title) == (WHOLE.overlay(opacity=0.5), "a.png")
 
 
 def test_a_notebook_shows_a_table_that_is_escaped_and_small() -> None:
@@ -73,6 +78,7 @@ def test_a_notebook_shows_a_table_that_is_escaped_and_small() -> None:
     assert (thumbnail.size, other.size) == ((THUMBNAIL, THUMBNAIL // 2), (40, 30))
     assert np.asarray(thumbnail).max() > 100, "one pixel of a defect is seen in the thumbnail"
     assert "c&lt;b&gt;.png: is empty" in page and "<b>" not in page
+    assert "<td>normal</td><td>3.25</td><td>0.02</td>" in page
     assert "nan" not in page and "caf?" in page
     assert len(page) < 10_000
     assert images(WHOLE._repr_html_())[0].size == (40, 30)
@@ -82,6 +88,7 @@ def test_of_many_results_a_notebook_shows_some() -> None:
     page = Results([BARE] * (SHOWN + 7))._repr_html_()
     assert page.count("b.png") == SHOWN
     assert "57 pictures: 57 normal" in page and "and 7 more" in page
+    assert "more" not in Results([BARE] * SHOWN)._repr_html_()
 
 
 def test_some_of_the_results_can_be_looked_at_as_all_can() -> None:

@@ -96,6 +96,37 @@ def test_nothing_but_the_size_of_its_pictures_fails(monkeypatch: pytest.MonkeyPa
     assert set(checked({}).values()) <= {"passed", "skipped"}
 
 
+@pytest.mark.parametrize("said", [False, True])
+def test_every_parameter_arrives(monkeypatch: pytest.MonkeyPatch, said: bool) -> None:
+    usual = {"preset": "default", "settings": None, "target_fpr": 0.05, "confidence": 0.9}
+    usual |= {"device": None}
+    mine = {"preset": "texture", "settings": parts.TINY, "target_fpr": 0.1, "confidence": 0.8}
+    mine |= {"device": "cpu"}
+    asked = []
+    made = parts.fit(parts.normal(6))
+
+    def fit(method: str, pictures: Any, **options: Any) -> Detector:
+        asked.append((method, len(pictures), options))
+        return made
+
+    monkeypatch.setattr(Detector, "fit", fit)
+    if said:
+        OneClassDetector("pca", random_state=7, **mine).fit(parts.normal(6))
+        assert asked == [("pca", 6, {**mine, "seed": 7})]
+    else:
+        OneClassDetector().fit(parts.normal(6))
+        assert asked == [("reflect", 6, {**usual, "seed": 0})]
+
+
+def test_what_rounding_cannot_tell_from_the_threshold_is_on_it() -> None:
+    made = fitted(parts.normal(20))
+    off = made.offset_ * (1 + np.array([5e-7, -5e-7, 2e-6, -2e-6]))
+    made.score_samples = lambda _: off  # type: ignore[method-assign]
+    assert made.offset_ < 0
+    assert (made.decision_function(None)[:2] == 0).all()
+    assert made.predict(None).tolist() == [1, 1, -1, 1]
+
+
 def test_signs_are_turned_once(data: tuple[np.ndarray, np.ndarray]) -> None:
     X, _ = data
     made = fitted(X[:60])
@@ -121,6 +152,20 @@ def test_a_pickle_holds_the_model_file(tmp_path: Path) -> None:
     words = {arg for _, arg, _ in pickletools.genops(pickle.dumps(made)) if isinstance(arg, str)}
     assert not any("torch" in word for word in words)
     assert pickle.loads(pickle.dumps(OneClassDetector("pca"))).method == "pca"
+
+
+def test_a_pickle_goes_where_the_detector_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pickle.dumps(fitted(parts.normal(6), device="cpu"))
+    devices: list[Any] = []
+    load = Detector.load
+
+    def loaded(path: Path, *, device: str | None) -> Detector:
+        devices.append(device)
+        return load(path, device=device)
+
+    monkeypatch.setattr(Detector, "load", loaded)
+    pickle.loads(content)
+    assert devices == ["cpu"]
 
 
 def test_pictures_in_every_form_score_alike(tmp_path: Path) -> None:
@@ -152,6 +197,15 @@ def test_values_are_those_of_the_range_in_lists_too() -> None:
         np.testing.assert_array_equal(
             fitted(X, value_range=(0.0, 15.0)).score_samples(grey), scores
         )
+
+
+def test_what_lies_beyond_the_range_is_cut_off() -> None:
+    grey = parts.normal(20)
+    made = fitted(grey, value_range=(100.0, 150.0))
+    assert (grey < 100).any() and (grey > 150).any()
+    np.testing.assert_array_equal(
+        made.score_samples(grey), made.score_samples(np.clip(grey, 100, 150))
+    )
 
 
 def test_flattened_pictures_need_a_shape_that_they_can_have() -> None:
@@ -231,6 +285,9 @@ def test_folds_train_on_normal_pictures_alone() -> None:
         assert sorted(y[test]) == [-1, 1, 1]
         assert not set(train) & set(test)
     assert sorted(i for _, test in folds for i in test) == list(range(12))
+    in_order = [test.tolist() for _, test in NormalFolds(2, random_state=None).split(None, y)]
+    assert in_order == [[0, 1, 2, 3, 8, 9], [4, 5, 6, 7, 10, 11]]
+    assert NormalFolds().get_n_splits() == 5
     assert cross_val_score(
         OneClassSVM(), y[:, None], y, cv=NormalFolds(2), scoring="roc_auc"
     ).shape == (2,)
