@@ -1,7 +1,11 @@
+import os
 import struct
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +15,14 @@ from onlygood.cli import main
 from onlygood.core.errors import ConfigError
 from onlygood.detector import Detector
 from onlygood.evaluation.records import read
+from onlygood.report.content import Item
 from onlygood.report.filling import fit_report
-from onlygood.tracking import Name, Tracker, tracking
+from onlygood.report.heatmap import overlay
+from onlygood.tracking import PICTURE, MLflow, Name, Tracker, _panels, tracking
 from onlygood.training.health import Record
 from onlygood.training.reporting import Silent
 from tests import parts
+from tests.evaluation.lines import line
 
 NET = {"size": 32, "width": 2, "latent": 4, "batch_size": 4, "steps": 4, "log_every": 2}
 
@@ -47,7 +54,7 @@ def test_tensorboard_shows_what_the_log_says() -> None:
 
     detector = fitted("tensorboard")
     [folder] = Path("runs").glob("nuts-*")
-    assert (folder / "nuts.html").read_text() == "the report"
+    assert (folder / "nuts.html").read_text() == Path("nuts.html").read_text() == "the report"
     [file] = folder.glob("events.*")
     content, found, place = file.read_bytes(), {}, 0
     while place < len(content):  # a length and its checksum, an event and its checksum
@@ -61,7 +68,8 @@ def test_tensorboard_shows_what_the_log_says() -> None:
         name = next(key for key in detector.history[0] | detector.history[-1] if key == term)
         shown = [(step, value.simple_value) for step, value in found[f"{stage}/{name}"]]
         assert shown == [(s, pytest.approx(v)) for s, v in curve(detector, name)]
-    [(_, threshold)] = found["result/threshold"]
+    [(step, threshold)] = found["result/threshold"]
+    assert step == NET["steps"]
     assert threshold.simple_value == pytest.approx(detector.calibration.threshold)
     [(_, settings)] = found["settings/text_summary"]
     assert b"| latent | 4 |" in settings.tensor.string_val[0]
@@ -82,6 +90,7 @@ def test_mlflow_holds_what_the_log_says() -> None:
     name = "autoencoder/reconstruction"
     history = client.get_metric_history(run.info.run_id, f"{detector.history[-1]['stage']}/{name}")
     assert [(m.step, m.value) for m in history] == curve(detector, name)
+    assert all(abs(m.timestamp / 1000 - time.time()) < 600 for m in history)
     assert run.data.metrics["result/threshold"] == detector.calibration.threshold
     assert (run.data.params["latent"], run.data.params["verdict"]) == ("4", detector.verdict)
     assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["nuts.html", "unusual"]
@@ -122,15 +131,125 @@ def test_each_cell_of_the_bench_is_a_run() -> None:
         )
 
 
-def test_a_run_that_fails_is_marked() -> None:
+def test_a_run_that_fails_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
     with pytest.raises(ZeroDivisionError), tracking("mlflow", "nuts", Silent()):
         raise ZeroDivisionError
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("onlygood")
+    experiment = client.get_experiment_by_name("ours")
     assert experiment is not None
     assert client.search_runs([experiment.experiment_id])[0].info.status == "FAILED"
+
+
+class Kept:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+        self.numbers: dict[str, tuple[int, float]] = {}
+        self.pictures: dict[str, tuple[int, int]] = {}
+
+    def values(self, values: Mapping[str, float], step: int) -> None:
+        self.numbers |= {name: (step, value) for name, value in values.items()}
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        self.told |= facts
+
+    def picture(self, name: str, picture: Image.Image) -> None:
+        self.pictures[name] = picture.size
+
+    def file(self, path: Path) -> None:
+        pytest.fail(f"there is no {path}")
+
+    def close(self, done: bool) -> None:
+        pytest.fail("not asked for")
+
+
+def test_what_a_detector_has_learnt_from_is_kept_and_no_report_that_is_none() -> None:
+    detector, kept = parts.fit(parts.normal(12), seed=3), Kept()
+    Tracker(Silent(), kept).keep(detector, fit_report(detector), None)
+    provenance = detector.provenance
+    names = ("preset", "seed", "training_pictures_sha256", "onlygood", "device")
+    assert {name: kept.told[name] for name in names} == {n: str(provenance[n]) for n in names}
+    assert kept.numbers["result/n_train"] == (0, provenance["n_train"])
+    assert list(kept.pictures) == [f"unusual/{i:02}" for i in range(len(kept.pictures))] != []
+
+
+def test_of_a_cell_seeds_are_no_figures() -> None:
+    kept = Kept()
+    Tracker(Silent(), kept).keep_cell(line(0.9, seed=3, split_seed=4))
+    assert (kept.told["seed"], kept.told["split_seed"], kept.told["alpha"]) == ("3", "4", "0.9")
+    assert kept.numbers["result/auroc"] == (10, 0.9)
+    assert kept.numbers["result/part_auroc/features"] == (10, 0.25)
+    assert not {"result/seed", "result/split_seed"} & set(kept.numbers)
+
+
+def test_what_is_kept_of_a_picture_is_small_and_marks_what_is_called_anomalous() -> None:
+    picture = np.full((600, 300, 3), 100, np.uint8)
+    heat = np.zeros((600, 300), np.float32)
+    heat[:300] = 1.5
+    found = {}
+    for decision in ("normal", "anomalous"):
+        item = Item(name="a", decision=decision, picture=Image.fromarray(picture), map=heat)
+        panels = _panels(item)
+        assert panels is not None and panels.size == (2 * 112 + 8, PICTURE)
+        marked = overlay(picture, heat, outline=decision != "normal")
+        marked.thumbnail((PICTURE, PICTURE))
+        found[decision] = np.asarray(panels)[:, -112:]
+        np.testing.assert_array_equal(found[decision], np.asarray(marked))
+    assert (found["normal"] != found["anomalous"]).any()
+    assert _panels(Item(name="a")) is None
+
+
+def test_a_tracker_passes_on_what_it_hears() -> None:
+    heard: list[Any] = []
+
+    class Hearing:
+        def start(self, words: str) -> None:
+            heard.append(words)
+
+        def advance(self, share: float, rate: float, terms: Mapping[str, float]) -> None:
+            heard.append((share, rate, terms))
+
+        def record(self, record: Record) -> None:
+            heard.append(record)
+
+        def note(self, words: str) -> None:
+            heard.append(words)
+
+        def finish(self) -> None:
+            heard.append(None)
+
+    record: Record = {"stage": "train", "step": 1, "images": 4, "seconds": 0.1, "one/loss": 0.5}
+    tracker = Tracker(Hearing(), None)
+    tracker.start("begins")
+    tracker.advance(0.5, 7.0, {"loss": 1.0})
+    tracker.record(record)
+    tracker.note("a sentence")
+    tracker.finish()
+    assert heard == ["begins", (0.5, 7.0, {"loss": 1.0}), record, "a sentence", None]
+
+
+def test_mlflow_takes_so_many_settings_at_a_time() -> None:
+    class Client:
+        taken: list[int] = []  # noqa: RUF012
+
+        def log_batch(self, run: str, params: list[Any]) -> None:
+            self.taken.append(len(params))
+
+    sink = object.__new__(MLflow)
+    sink._client, sink._run = Client(), "it"
+    sink.facts({f"setting {i}": "1" for i in range(250)})
+    assert Client.taken == [100, 100, 50]
+
+
+def test_the_folder_of_a_run_has_a_name_that_every_file_system_takes() -> None:
+    with tracking("tensorboard", "nuts@1/old: seed 0", Silent()):
+        pass
+    [folder] = Path("runs").iterdir()
+    assert folder.name.startswith("nuts_1_old__seed_0-2")
 
 
 class Broken:
@@ -169,9 +288,13 @@ def test_a_tracker_that_cannot_be_reached_is_said_before_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://x")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     with pytest.raises(ConfigError, match=r"^--tracker mlflow: .*nowhere"):
         with tracking("mlflow", "nuts", Silent()):
             pytest.fail("went on")
+    # What the user has said holds.
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
 def test_nothing_is_imported_that_is_not_used(tmp_path: Path) -> None:
