@@ -304,11 +304,7 @@ def run_table(
         missing = planned.missing
     for sheet in found:
         _show_sheet(voice, sheet, sheet.title, markdown)
-    for what in dict.fromkeys(one.what for one in missing):
-        words = [one.words for one in missing if one.what == what]
-        # Names of methods fit in a line; what to do about the others does not.
-        lines_of = [", ".join(words)] if what == "method" else words
-        voice.show(*(f"missing {what}: {line}" for line in lines_of))
+    voice.show(*(f"missing {one.what}: {one.words}" for one in missing))
     voice.answer(
         {
             "table": name,
