@@ -56,3 +56,4 @@ def test_every_extra_brings_what_some_line_imports() -> None:
     extras = set(metadata().optional_dependencies) - EXTRAS_OF_DEVELOPERS
     assert set(EXTRAS) == extras
     assert set(EXTRA_OF.values()) <= extras
+    assert all(module in EXTRAS[extra] for module, extra in EXTRA_OF.items())

@@ -1,7 +1,9 @@
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,9 @@ from onlygood.evaluation import bench, protocols
 from onlygood.evaluation.paper_tables import TABLES
 from onlygood.evaluation.protocols import PROTOCOLS
 from onlygood.evaluation.records import append
+from onlygood.scale import Ray
+from onlygood.scale import bench as scale_bench
+from onlygood.scale.bench import Share
 from onlygood.training import distributed
 from tests import parts
 from tests.command_line import Run
@@ -50,6 +55,7 @@ def test_run_again_runs_nothing(run: Run, tmp_path: Path) -> None:
     words = ("bench", "run", *WORDS, "--methods", "pca", "--classes", "long", "--results", "r")
     assert run(*words, "--json").answer == {"results": "r", "cells": 1, "run": 1}
     assert run(*words, "--json").answer == {"results": "r", "cells": 1, "run": 0}
+    assert json.loads((tmp_path / "r").read_text())["seed"] == 0
     assert len((tmp_path / "r").read_text().splitlines()) == 1
 
 
@@ -68,9 +74,43 @@ def test_a_protected_file_is_refused_before_anything_is_run(
     assert done.err.startswith("error: r.jsonl is write-protected")
 
 
-def test_nodes_share_no_features(run: Run) -> None:
-    done = run("bench", "run", *WORDS, "--methods", "pca", "--ray", "local", "--share-features")
-    assert done.status == 1 and "--ray and --share-features exclude each other" in done.err
+@pytest.mark.parametrize("words", [["--share-features"], ["--tracker", "mlflow"]])
+def test_nodes_share_no_features_and_tell_of_no_training(run: Run, words: list[str]) -> None:
+    done = run("bench", "run", *WORDS, "--methods", "pca", "--ray", "local", *words)
+    assert done.status == 1 and f"--ray and {words[0]} exclude each other" in done.err
+
+
+def test_what_nodes_do_is_as_it_was_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run_on_ray(
+        cells: list[Any], dataset: str, folder: Path | None, file: Path, **options: Any
+    ) -> Iterator[Any]:
+        asked.append({"cells": len(cells), "dataset": dataset, "folder": folder} | options)
+        append(file, line())
+        yield line()
+
+    monkeypatch.setattr(scale_bench, "run", run_on_ray)
+    words = ("--methods", "pca", "--classes", "0,long", "--ray", "auto", "--curve", "2")
+    share = ("--gpus-per-cell", "0.5", "--cpus-per-cell", "3")
+    assert run("bench", "run", *WORDS, *words, *share).status == 0
+    (one,) = asked
+    assert callable(one.pop("say"))
+    assert one == {
+        **{"cells": 2, "dataset": "toy", "folder": None},
+        **{"on": Ray("auto"), "share": Share(gpus=0.5, cpus=3), "curve": 2},
+    }
+
+
+def test_cells_that_share_features_follow_each_other_and_tell_no_times(run: Run) -> None:
+    words = ("--methods", "pca", "--classes", "0,long", "--seeds", "0,1", "--results", "r")
+    assert run("bench", "run", *WORDS, *words, "--share-features").status == 0
+    lines = [json.loads(row) for row in Path("r").read_text().splitlines()]
+    order = [("round", 0), ("round", 1), ("long", 0), ("long", 1)]
+    assert [(one["class"], one["seed"]) for one in lines] == order
+    assert {one[name] for one in lines for name in ("training_seconds", "images_per_second")} == {
+        None
+    }
 
 
 def test_under_torchrun_one_process_writes_shows_and_tracks(
@@ -99,8 +139,13 @@ def test_under_torchrun_no_process_goes_on_before_a_record_is_written(
 def test_methods_may_name_their_presets(run: Run, tmp_path: Path) -> None:
     words = ("--classes", "0", "--set", "tile=4", "--results", "r")
     assert run("bench", "run", *WORDS, *words, "--methods", "pca:texture").status == 0
-    [line] = map(json.loads, (tmp_path / "r").read_text().splitlines())
-    assert line["preset"] == "texture"
+    words = ("--classes", "0", "--set", "tile=4", "--results", "s", "--preset", "texture")
+    assert run("bench", "run", *WORDS, *words, "--methods", "pca").status == 0
+    presets = [
+        [json.loads(row)["preset"] for row in (tmp_path / name).read_text().splitlines()]
+        for name in ("r", "s")
+    ]
+    assert presets == [["texture"], ["texture"]]
 
 
 @pytest.mark.parametrize(
@@ -194,10 +239,14 @@ def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:
     everything = run("bench", "show", "--markdown")
     assert "toy, gpnd. Over all classes:\n\n| method |" in everything.out
     assert "other, gpnd" in everything.out
+    append(tmp_path / "results" / "b.jsonl", line(dataset="other", protocol="ood"))
+    (tmp_path / "results" / "notes.txt").write_text("are no records")
     assert "other" not in run("bench", "show", "--dataset", "toy").out
+    told = run("bench", "show", "--protocol", "ood", "--json").answer["records"]
+    assert told == [line(dataset="other", protocol="ood")]
     assert "other" not in run("bench", "show", "--results", "results/a.jsonl").out
-    [record] = run("bench", "show", "--json", "--dataset", "other").answer["records"]
-    assert record == line(dataset="other")
+    records = run("bench", "show", "--json", "--dataset", "other").answer["records"]
+    assert records == [line(dataset="other"), line(dataset="other", protocol="ood")]
 
 
 def test_names_with_brackets_are_shown(run: Run, tmp_path: Path) -> None:
@@ -235,8 +284,9 @@ def test_a_page_is_not_replaced_by_an_empty_one(run: Run, tmp_path: Path) -> Non
 
 def test_a_part_of_the_records_is_no_page_of_all(run: Run, tmp_path: Path) -> None:
     append(tmp_path / "results" / "r.jsonl", line())
-    done = run("bench", "results", "--dataset", line()["dataset"])
-    assert done.status == 0 and line()["method"] in done.out
+    for part in ("dataset", "protocol"):
+        done = run("bench", "results", f"--{part}", line()[part])
+        assert done.status == 0 and line()["method"] in done.out
     assert not (tmp_path / "docs").exists()
 
 
@@ -281,6 +331,8 @@ def test_tables_are_listed_with_what_is_here_and_what_is_not(run: Run, tmp_path:
     shown = run("bench", "tables", "--folder", "data").out
     [row] = [row for row in shown.splitlines() if row.startswith(" piad-fig-5 ")]
     assert row.split()[-7:] == ["3", "of", "3", "cifar10", "–", "vgg19", "–"]
+    [row] = [row for row in shown.splitlines() if row.startswith(" cbigan-1 ")]
+    assert " counts " in row
 
 
 def test_a_table_is_run_and_shown_beside_what_is_printed(run: Run, tmp_path: Path) -> None:
@@ -312,6 +364,8 @@ def test_what_is_missing_is_a_plain_list(run: Run, monkeypatch: pytest.MonkeyPat
         "missing data: cifar10 is not here",
     ]
     assert "0.938" in done.out
+    missing = run("bench", "table", "ama-2", "--json").answer["missing"]
+    assert missing == [{"what": "data", "words": f"{n} is not here"} for n in ("mnist", "cifar10")]
 
 
 def test_numbers_of_pictures_are_counted(run: Run) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from onlygood.cli.compare import _rows
+from onlygood.data.layout import labelled
 from onlygood.detector import Detector
 from onlygood.evaluation.compare import Comparison, Difference, Disagreement, compare
 from tests import parts
@@ -54,14 +55,32 @@ def test_a_model_against_itself(run: Run, nuts: Path) -> None:
     assert answer["words"].startswith("these 12 normal and 12 anomalous pictures do not tell A")
 
 
+@pytest.mark.usefixtures("real")
+def test_few_pictures_and_unreadable_ones_are_told(run: Run, nuts: Path) -> None:
+    file = nuts.parent / "m.safetensors"
+    Detector.fit("pca", nuts, settings=parts.TINY).save(file)
+    for path in sorted((nuts / "test/scratch").iterdir())[3:]:
+        path.unlink()
+    (nuts / "test/scratch/broken.png").touch()
+    done = run("compare", file, file, nuts / "test")
+    assert done.status == 0
+    assert done.err == (
+        f"{labelled(nuts / 'test').description}\n"
+        "1 picture left out, as one of the two cannot read them\n"
+    )
+    assert "\nwith 3 anomalous pictures intervals are too narrow" in done.out
+
+
 def test_what_is_less_than_one_is_not_shown_as_one_nor_nothing_as_less() -> None:
     order = Difference(0.99996, 1.0, -0.001, 0.00001, 0.997)
     alone = Disagreement(0.99997, 0.5, 1, 0, 0.996)
-    kinds = {"n_normal": 30_000, "n_anomalous": 30_000, "n_unreadable": 0, "description": ""}
+    kinds = {"n_normal": 30_000, "n_anomalous": 20_000, "n_unreadable": 0, "description": ""}
     found = Comparison(
         auroc=order, average_precision=order, false_alarms=alone, found=alone, **kinds
     )
-    auroc, *_, called = _rows(found)
+    auroc, *_, alarms, called = _rows(found)
+    assert alarms[4] == "1 of 30000 by A alone, 0 by B alone"
+    assert called[4] == "1 of 20000 by A alone, 0 by B alone"
     assert auroc[1:] == ("0.99996", "1.0000", "0.0000", "-0.0010 to 0.0000", "0.997")
     assert (*called[1:3], called[-1]) == ("0.99997", "0.5000", "0.996")
     assert "(AUROC, p = 0.997)" in found.words
@@ -74,7 +93,7 @@ def test_what_is_less_than_one_is_not_shown_as_one_nor_nothing_as_less() -> None
         (["pca", "pac", "nuts"], 'unknown method "pac"; did you mean "pca"?'),
         (["pca", "knn", "nuts", "--set", "size=0.5"], "size takes a whole number"),
         (["pca", "knn", "nuts", "--set", "neighbors=3"], 'no setting "neighbors" for method "pca"'),
-        (["m.onnx", "n.onnx", "nuts", "--set", "size=8"], "--set is for what is fitted; A and B"),
+        (["m.onnx", "N.ONNX", "nuts", "--set", "size=8"], "--set is for what is fitted; A and B"),
         (["pca", "knn", "nuts/test"], "nuts/test: 12 of 12 pictures would both train and test"),
         (["pca", "gone.safetensors", "nuts"], "cannot read the model gone.safetensors"),
         (["pca", "knn", "none"], "there is no none; name a folder of labelled pictures"),

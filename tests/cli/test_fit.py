@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from onlygood.cli.voice import Voice
 from onlygood.core.errors import DataError
+from onlygood.decision.calibration import Calibration
+from onlygood.training.reporting import Silent
 from tests.cli.conftest import FakeDetector
 from tests.command_line import Run
 
@@ -38,7 +41,7 @@ def test_one_word_is_the_folder(run: Run, good: Path, fake: type[FakeDetector]) 
     assert model.read_text() == "model"
     assert model.with_suffix(".html").read_text() == "fitted"
     assert "at most 5 % of normal pictures are called anomalous" in done.out
-    assert "training went well" in done.err
+    assert "training went well" in done.err and "" not in done.err.splitlines()
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -48,6 +51,14 @@ def test_only_a_run_folder_without_a_name_is_removed(run: Run, good: Path, named
     (folder / "checkpoint.safetensors").touch()
     assert run("fit", good, "-o", model, *(["--run-dir", folder] if named else [])).status == 0
     assert folder.exists() == named
+
+
+def test_what_others_have_put_into_a_run_folder_stays(run: Run, good: Path) -> None:
+    folder = good / "m.run"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    assert run("fit", good, "-o", good / "m.safetensors").status == 0
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize("kept", ["", "log.jsonl", "checkpoint.safetensors"])
@@ -94,6 +105,9 @@ def test_the_command_line_beats_the_file(run: Run, good: Path, fake: type[FakeDe
     options = asked(fake, "fit")
     assert (options["method"], options["preset"]) == ("autoencoder", "default")
     assert options["settings"] == {"size": "32", "latent": 8}
+    fake.asked.clear()
+    run("fit", good, "-o", good / "n", "--config", file)
+    assert asked(fake, "fit")["preset"] == "texture"
 
 
 def test_json(run: Run, good: Path) -> None:
@@ -103,7 +117,20 @@ def test_json(run: Run, good: Path) -> None:
     assert (answer["model"], answer["report"]) == (str(model), str(model.with_suffix(".html")))
     assert (answer["method"], answer["seed"], answer["n_calibration"]) == ("reflect", 3, 200)
     assert answer["threshold"] == 194.0
+    calibration = FakeDetector().calibration
+    for name in ("target_fpr", "confidence", "promised_fpr", "guarantee", "note"):
+        assert answer[name] == getattr(calibration, name)
+    assert answer["provenance"] == FakeDetector.provenance
     assert answer["most_unusual"] == [{"name": "b.png", "score": 198.5}]
+
+
+def test_what_cannot_be_promised_is_noted(
+    run: Run, good: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibration, "note", "too few pictures")
+    for words in (("fit", good, "-o", good / "m"), ("calibrate", model)):
+        assert "\ntoo few pictures\n" in f"\n{run(*words).err}"
+        assert run(*words, "--overwrite", "--json").answer["note"] == "too few pictures"
 
 
 def test_quiet_leaves_only_the_answer(run: Run, good: Path) -> None:
@@ -116,8 +143,11 @@ def test_only_the_first_process_of_several_writes(
     run: Run, good: Path, fake: type[FakeDetector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    done = run("fit", good, "-o", good / "m", "--json")
+    monkeypatch.chdir(good)
+    done = run("fit", good, "-o", good / "m", "--json", "--tracker", "tensorboard")
     assert (done.status, done.out, done.err) == (0, "", "")
+    assert not Path("runs").exists()
+    assert isinstance(Voice(quiet=False).reporter(), Silent)
     assert [name for name, _ in fake.asked] == ["fit"]
 
 
@@ -174,6 +204,16 @@ def test_what_stands_in_the_way_is_refused_before_training(
         "is a folder; name a file"
         in run("fit", good, "-o", good.parent / "n", "--report", good).err
     )
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(("option", "what"), [("--report", "report"), ("--run-dir", "run folder")])
+def test_two_files_of_one_name_are_refused_before_training(
+    run: Run, good: Path, fake: type[FakeDetector], option: str, what: str
+) -> None:
+    model = good.parent / "m.html"
+    done = run("fit", good, "-o", model, option, model)
+    assert done.err == f"error: {model} would be the model and its {what} at once; name two files\n"
     assert fake.asked == []
 
 

@@ -2,16 +2,21 @@ import csv
 import json
 import math
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from onlygood.cli.files import map_name, partial_of, writing_rows
+from onlygood.cli.files import map_name, partial_of, row_of, writing_rows
 from onlygood.core.errors import OnlygoodError
+from onlygood.scale import Local, Part, Ray
 from tests.cli.conftest import FakeDetector, picture
+from tests.cli.conftest import Result as FakeResult
 from tests.command_line import Run
 
 
@@ -36,13 +41,18 @@ def test_json_has_each_picture(run: Run, model: Path, good: Path) -> None:
     assert done.answer["counts"] == {"normal": 2, "unsure": 0, "anomalous": 1, "error": 1}
 
 
-def test_the_table_ranks_and_counts(run: Run, model: Path, good: Path) -> None:
+def test_the_table_ranks_and_counts(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture(good / "scratch.png")
+    picture(good / "broken.png")
+    clock = SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr(sys.modules["onlygood.cli.score"], "time", clock)
     done = run("score", model, good)
     lines = [line for line in done.out.splitlines() if "png" in line]
-    assert "scratch.png" in lines[0]
-    assert "3 pictures: 2 normal, 1 anomalous" in done.out
-    assert re.search(r"^[\d,]+\.\d pictures a second$", done.err, re.M)
+    assert "is damaged" in lines[0] and "scratch.png" in lines[1]
+    assert "4 pictures: 2 normal, 1 anomalous, 1 unreadable" in done.out
+    assert "\n2.0 pictures a second\n" in f"\n{done.err}"
     assert "with 90 % confidence" in done.err
 
 
@@ -50,7 +60,9 @@ def test_the_table_is_short(run: Run, model: Path, good: Path) -> None:
     for n in range(30):
         picture(good / f"{n:02}.png")
     done = run("score", model, good)
-    assert sum("png" in line for line in done.out.splitlines()) == 20
+    # Of equal scores those that come first.
+    shown = re.findall(r"(\w+)\.png", done.out)
+    assert shown == [f"{n:02}" for n in range(20)]
     assert "... and 12 with lower scores" in done.out
 
 
@@ -87,8 +99,11 @@ def test_csv(run: Run, model: Path, good: Path, tmp_path: Path) -> None:
 
 def test_parquet(run: Run, model: Path, good: Path, tmp_path: Path) -> None:
     picture(good / "0broken.png")
-    assert run("score", model, good, "-o", tmp_path / "s.parquet").status == 1
-    broken, a, _ = parquet.read_table(tmp_path / "s.parquet").to_pylist()
+    picture(good / "scratch.png")
+    words = ("-o", tmp_path / "s.parquet", "--maps", tmp_path / "maps")
+    assert run("score", model, good, *words).status == 1
+    broken, a, _, scratch = parquet.read_table(tmp_path / "s.parquet").to_pylist()
+    assert Path(scratch["map"]).exists() and scratch["found_in"] == "region"
     assert (broken["score"], broken["error"], broken["part_pixels"]) == (None, "is damaged", None)
     assert (a["score"], a["error"], a["part_pixels"]) == (1.0, None, 0.5)
 
@@ -183,6 +198,45 @@ def test_a_stopped_score_leaves_what_it_has_and_says_where(
     assert paths == [str(good / "a.png"), str(good / "b.png")]
 
 
+def test_a_score_that_nobody_keeps_leaves_nothing(run: Run, model: Path, good: Path) -> None:
+    done = run("score", model, picture(good / "interrupt.png"))
+    assert (done.status, done.err) == (130, "error: interrupted; no file was left half written\n")
+
+
+def test_a_link_that_leads_nowhere_is_a_picture_that_cannot_be_read(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").symlink_to("nowhere.png")
+    done = run("score", model, tmp_path / "broken.png")
+    assert (done.status, "1 picture: 1 unreadable" in done.out) == (1, True)
+
+
+def test_no_ratio_to_a_threshold_that_is_not_above_zero() -> None:
+    result: Any = FakeResult("a.png", 1.0, 0.5, "anomalous", {}, None, None)
+    assert [row_of(result, at)["times_threshold"] for at in (2.0, 0.0, -2.0)] == [0.5, None, None]
+
+
+def test_a_table_may_have_the_longest_name(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 251}.csv"
+    with writing_rows(path) as write:
+        write({"path": "a", "score": 1.0, "error": None, "parts": {}})
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("out", ["out/", "s3://bucket/out", "."])
+def test_a_folder_as_output_is_a_job(run: Run, model: Path, good: Path, out: str) -> None:
+    done = run("score", model, good, "-o", out)
+    assert done.status == 1
+    assert "a job runs where there is no torch, and takes what `onlygood export`" in done.err
+
+
+def test_the_engine_of_a_job_is_the_one_that_was_asked_for() -> None:
+    engine = sys.modules["onlygood.cli.score"]._engine
+    assert [engine(n, None, None) for n in (None, 3)] == [Local(1), Local(3)]
+    assert [engine(n, "auto", None) for n in (None, 3)] == [Ray("auto", 0), Ray("auto", 3)]
+    assert [engine(n, None, "1/4") for n in (None, 3)] == [Part(1, 4, 1), Part(1, 4, 3)]
+
+
 def test_a_table_is_written_by_one_run(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     row = {"path": "a", "score": 1.0, "error": None, "parts": {}}
@@ -253,6 +307,7 @@ def test_formulas_and_commands_in_names_stay_words(
     with open("s.csv", encoding="utf-8", newline="") as file:
         paths = [row["path"] for row in csv.DictReader(file)]
     assert paths == ["'=HYPERLINK(1).png", "'-1+1.png", "'@a.png", names[3]]
+    assert "two\\nlines.png" in run("score", model, picture(tmp_path / "two\nlines.png")).out
     done = run("score", model, tmp_path / f"\x1b[2J{names[3]}")
     assert "\x1b" not in done.out + done.err
 

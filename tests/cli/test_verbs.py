@@ -1,14 +1,18 @@
 import errno
+import json
+import math
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
+from onlygood.core import machine
 from onlygood.core.errors import DataError
 from onlygood.methods import METHODS
-from tests.cli.conftest import FakeDetector, FakeEvaluation
+from onlygood.training import precision
+from tests.cli.conftest import FakeDetector, FakeEvaluation, Result, Unusual
 from tests.command_line import Run
 
 
@@ -23,6 +27,9 @@ def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
     done = run("evaluate", model, good.parent, "--report", good / "r.html")
     assert "AUROC of part pixels" in done.out
     assert "pixel AUROC" not in done.out  # there are no masks
+    rows = " ".join(done.out.split())
+    assert "false-positive rate 0.04" in rows and "true-positive rate 0.7" in rows
+    assert "promised: at most 5 %" in done.err
     assert (good / "r.html").read_text() == "evaluated"
 
 
@@ -39,7 +46,16 @@ def test_a_broken_promise_is_said_in_red(
     monkeypatch.setenv("FORCE_COLOR", "1")
     done = run("evaluate", model, good.parent, "--quiet")
     assert ("\x1b[1;31m22 of 40" in done.out) == broken
-    assert "22 of 40" in done.out
+    assert "22 of 40" in done.out and "look at light" in done.out
+
+
+def test_evaluate_says_what_it_could_not_read(
+    run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Result("a.png", math.nan, math.nan, "error", {}, None, "a.png: is damaged")
+    monkeypatch.setattr(FakeEvaluation, "results", [broken])
+    words = "left out, as they cannot be read: 1 of them; the first: a.png: is damaged"
+    assert words in run("evaluate", model, good.parent).err
 
 
 def test_evaluate_rounds_neither_counts_nor_up_to_one(
@@ -130,10 +146,27 @@ def test_calibrate_into_another_file(
     assert (good / "m2").exists()
     assert "called unsure or anomalous" in done.out
     assert "highest scores of these: b.png (198.5); look at them" in done.err
+    assert "two pictures" in done.err
     assert run("calibrate", model, "-o", good / "m2").status == 1
     answer = run("calibrate", model, good, "--json").answer
     assert answer["most_unusual"] == [{"name": "b.png", "score": 198.5}]
     assert run("calibrate", model, "--json").answer["most_unusual"] == []
+
+
+def test_calibrate_says_what_was_and_what_is(
+    run: Run, model: Path, good: Path, fake: type[FakeDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = tuple(Unusual(f"{i}.png", 9.0 - i) for i in range(4))
+    monkeypatch.setattr(fake, "calibrated_on", SimpleNamespace(unusual=several))
+    words = ("calibrate", model, good, "--target-fpr", "0.1", "--strict-fpr", "0.03")
+    now = fake().calibration.with_target(target_fpr=0.1, confidence=0.9, strict_fpr=0.03)
+    done = run(*words)
+    assert f"threshold 194 -> {now.threshold:.6g}\n" in done.out
+    assert "these: 0.png (9), 1.png (8), 2.png (7); look at them" in done.err
+    answer = run(*words, "--json").answer
+    for name in ("threshold", "strict_threshold", "target_fpr", "strict_fpr", "promised_fpr"):
+        assert answer[name] == getattr(now, name)
+    assert (answer["n_calibration"], len(answer["most_unusual"])) == (200, 4)
 
 
 def test_calibrate_says_what_cannot_be_promised(run: Run, model: Path) -> None:
@@ -147,10 +180,14 @@ def test_calibrate_says_what_cannot_be_promised(run: Run, model: Path) -> None:
 def test_methods_lists_all(run: Run) -> None:
     listed = run("methods", "--json").answer["methods"]
     assert [method["name"] for method in listed] == list(METHODS)
-    assert listed[0]["localizes"] is True
+    assert [m["localizes"] for m in listed] == [cls.localizes for cls in METHODS.values()]
     assert "texture" in listed[0]["presets"]
     out = run("methods").out
     assert all(name in out for name in METHODS)
+    for method in listed:
+        (row,) = (line for line in out.splitlines() if line.split()[:1] == [method["name"]])
+        maps = row.rstrip().removesuffix(", ".join(method["presets"])).split()[-1]
+        assert maps == ("yes" if method["localizes"] else "no")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -158,10 +195,17 @@ def test_a_method_shows_its_paper_presets_and_settings(run: Run, name: str) -> N
     answer = run("methods", name, "--json").answer
     assert list(answer["presets"]) == list(METHODS[name].presets)
     assert list(answer["settings"]) == [name, "pictures", "training"]
+    for key, preset in METHODS[name].presets.items():
+        told, bundles = answer["presets"][key], (preset.config, preset.view, preset.training)
+        said = json.loads(json.dumps([dict(bundle) for bundle in bundles]))
+        assert [told["config"], told["view"], told["training"]] == said
     done = run("methods", name)
     assert answer["page"].splitlines()[0] in done.out
     for group in answer["settings"].values():
         assert all(setting["name"] in done.out for setting in group)
+    usual = METHODS[name].presets["default"]
+    for bundle in (usual.config, usual.view, usual.training):
+        assert all(f"{field}={value}" in done.out for field, value in bundle.items())
 
 
 def test_unknown_method(run: Run) -> None:
@@ -229,6 +273,26 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bf16 in hardware" in done.out
 
 
+def test_doctor_shows_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers(
+        monkeypatch, DATASETS={"toy-a": Dataset("toy", True), "other-0": Dataset("other", False)}
+    )
+    monkeypatch.setattr(machine, "memory", lambda: (3 * 2**30, 2**30))
+    monkeypatch.setattr(precision, "has_bf16", lambda _: True)
+    there = ("onnx", "onnxruntime", "pyarrow")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    rows = [" ".join(row.split()) for row in run("doctor").out.splitlines()]
+    for row in (
+        *("memory 3.0 GiB", "of it free 1.0 GiB", "bf16 in hardware yes"),
+        *("data set toy found", "data set other not found", "extra scale installed"),
+        "extra onnx missing: pip install 'onlygood[onnx]'",  # of which a part is there
+    ):
+        assert row in rows
+    monkeypatch.setitem(sys.modules, "torch", None)
+    answer = run("doctor", "--json").answer
+    assert (answer["threads"], answer["gpus"], answer["bf16"]) == (None, [], None)
+
+
 def _demo(monkeypatch: pytest.MonkeyPatch, *aurocs: float) -> None:
     """A data set that is written at once, and these figures one after the other."""
     readers(monkeypatch, write_dataset=lambda name, folder: folder.mkdir(parents=True))
@@ -258,6 +322,42 @@ def test_demo_compares_and_says_who_wins(
     for method in ("reflect", "pca", "cbigan"):
         assert str(tmp_path / "demo" / f"{method}.html") in done.out
         assert (tmp_path / "demo" / f"{method}.html").read_text() == "evaluated"
+
+
+def test_demo_writes_its_pictures_whole_and_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
+) -> None:
+    written = []
+
+    def write(name: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        written.append(folder)
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    _demo(monkeypatch, *[0.7] * 4)
+    readers(monkeypatch, write_dataset=write)
+    assert run("demo", tmp_path).status == 1
+    assert not (tmp_path / "elpv-mono").exists()
+    for _ in range(2):
+        assert run("demo", tmp_path).status == 0
+    assert len(written) == 2
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+    fits = [options["settings"] for name, options in fake.asked if name == "fit"]
+    assert fits == [{"minutes": 3.0}] * 4
+
+
+def test_demo_shows_false_alarms_and_defects_and_a_promise_that_is_broken(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promise = {"promised": 0.05, "broken": True, "words": "22 of 40", "advice": "look at light"}
+    _demo(monkeypatch, 0.7, 0.8)
+    told = FakeEvaluation.to_json
+    monkeypatch.setattr(FakeEvaluation, "to_json", lambda self: told(self) | {"promise": promise})
+    out = run("demo", tmp_path / "demo").out
+    (row,) = (" ".join(line.split()) for line in out.splitlines() if line.startswith(" pca "))
+    assert row == "pca 0.800 12 at most 5 % 4.0 % 70.0 %"
+    assert "pca: 22 of 40\nlook at light\n" in out
 
 
 def test_demo_keeps_what_it_has_when_it_is_stopped(

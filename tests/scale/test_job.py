@@ -328,7 +328,7 @@ def test_a_vanished_source_fails_its_units_and_comes_back(
     (failure,) = done.answer["units"]["failed"]
     assert failure["first"] == str(folder / "0.png")
     assert "3 of 3 pictures are gone since they were listed" in failure["error"]
-    assert failure["error"] in done.err
+    assert f"unit {failure['unit']} (from {folder / '0.png'}): {failure['error']}" in done.err
     assert done.answer["pictures"] == PICTURES  # the others are done
     assert done.answer["counts"]["anomalous"]
     assert run("score", exported, folder, line, "-o", f"{out}/", "--fail-on-anomaly").status == 1
@@ -519,6 +519,15 @@ def test_sources_that_give_nothing(exported: Path, tmp_path: Path, source: str, 
         score(exported, tmp_path / source, tmp_path / "out")
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert left <= {".lock", ".preparing"}  # no job that would refuse the right source
+
+
+def test_a_part_says_what_others_have_left(
+    run: Run, exported: Path, line: Path, tmp_path: Path
+) -> None:
+    words = ("score", exported, line, "-o", tmp_path / "out", "--part", "1/2")  # of one unit
+    done = run(*words)
+    assert (done.status, done.out) == (0, "0 of 1 units are done; other parts do the rest\n")
+    assert run(*words, "--json").answer == {"units": {"done": 0, "of": 1, "failed": []}}
 
 
 @pytest.mark.parametrize(

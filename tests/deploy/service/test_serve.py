@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from onlygood.deploy.service import listening, server
+from onlygood.deploy.service.settings import ServiceSettings
 from tests.command_line import Run
 from tests.deploy.stream import Process, files, normal
 
@@ -32,6 +34,48 @@ def test_mistakes_are_told_before_it_listens(
     monkeypatch.chdir(tmp_path)
     done = run("serve", *words)
     assert done.status == 1 and says in done.err
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_every_option_arrives(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bool
+) -> None:
+    made: list[ServiceSettings] = []
+    listened: list[tuple[str, int]] = []
+    monkeypatch.setattr(server, "create_app", made.append)
+    monkeypatch.setattr(listening, "listen", lambda _, *where: listened.append(where))
+    (tmp_path / "token").write_text(f" {TOKEN}\n")
+    words: list[object] = ["serve", "a.onnx", "b.onnx"]
+    if said:
+        words += "--host 0.0.0.0 --port 9000 --log l.sqlite --allow-host line --pin".split()
+        words += ["abcdef0123456789", "--token-file", tmp_path / "token"]
+        words += "--max-megabytes 100 --max-megapixels 3 --max-files 4 --max-seconds 5".split()
+        words += "--queue 6 --batch 7 --threads 8 --keep-days 9 --keep-megabytes 17".split()
+        words += "--recent-megabytes 11".split()
+    assert run(*words).status == 0
+    files = (Path("a.onnx"), Path("b.onnx"))
+    mine = ServiceSettings(
+        models=files,
+        log=Path("l.sqlite"),
+        host="0.0.0.0",
+        token=TOKEN,
+        allowed_hosts=("line",),
+        pins=("abcdef0123456789",),
+        max_bytes=100 * 2**20,
+        max_pending_bytes=400 * 2**20,
+        max_pixels=3_000_000,
+        max_files=4,
+        upload_seconds=5.0,
+        queue=6,
+        batch=7,
+        threads=8,
+        keep_days=9.0,
+        keep_bytes=17 * 2**20,
+        recent_bytes=11 * 2**20,
+    )
+    # What is not said is as it is in Python.
+    assert made == [mine if said else ServiceSettings(models=files, log=Path("inspections.sqlite"))]
+    assert listened == [("0.0.0.0", 9000) if said else ("127.0.0.1", 8000)]
 
 
 @pytest.mark.parametrize(
