@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
 from onlygood.detector.learning import Learned, learn
 from onlygood.evaluation import bench
-from onlygood.evaluation.bench import LOCK, Cell, commit, due, run, run_cell
+from onlygood.evaluation.bench import LOCK, Cell, commit, due, result_of, run, run_cell
 from onlygood.evaluation.protocols import Task, Tasks, gpnd, official, official_known
 from onlygood.evaluation.records import append, key_of, read
 from onlygood.evaluation.tables import sheets
@@ -88,6 +89,19 @@ def test_a_line_says_all_that_it_should() -> None:
     assert (line["schedule"], line["steps"]) == ("no steps", 0)
     assert line["settings"] == {"size": "8", "components": "2"}
     assert (line["resolved"]["components"], line["resolved"]["overlap"]) == (2, 0.0)
+    libraries = {"python", "onlygood", "torch", "numpy", "pillow", "scikit-learn"}
+    assert set(line["versions"]) == libraries
+
+
+def test_images_per_second_are_those_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr(bench, "time", clock)
+    assert run_cell(cell(), gpnd(toy(), 0))["images_per_second"] == 6 / 2
+
+
+def test_cells_and_what_came_out_of_them_in_words() -> None:
+    assert result_of({"auroc": 0.98765, "verdict": "well"}) == "AUROC 0.9877, well"
+    assert cell().title != cell(settings={"size": 8}).title  # they are two runs of a tracker
 
 
 def test_figures_are_those_of_a_method_trained_on_all_normal_pictures() -> None:
@@ -410,7 +424,9 @@ def test_what_is_said_of_a_budget_is_what_it_means_to_the_method(tmp_path: Path)
     ("settings", "says"),
     [
         ({"minutes": 1}, "autoencoder has 1 minutes"),
+        ({"minutes": 1, "steps": 4}, "autoencoder has 4 steps of .* or 1 minutes"),
         ({"steps": 5}, "needs steps that 2 divides; autoencoder has 5; say --set steps=4"),
+        ({"steps": 1}, "needs steps that 2 divides; autoencoder has 1; say --set steps=2"),
         ({"epochs": 3}, "needs epochs that 2 divides"),
     ],
 )

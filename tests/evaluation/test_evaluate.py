@@ -2,7 +2,11 @@
 
 import copy
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 from onlygood import Detector
 from onlygood.core.errors import ConfigError, DataError
+from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.methods import METHODS
+from onlygood.result import Result
 from tests import parts
 from tests.conftest import unchecked
 
@@ -199,6 +205,45 @@ def test_unreadable_pictures_are_counted_and_left_out(detector: Detector, folder
     assert evaluation.auroc == whole.auroc
     errors = [result.name for result in evaluation.results if result.error is not None]
     assert errors == ["good/zzz.png", "dark/zzz.png"]
+
+
+def test_masks_of_pictures_that_cannot_be_read_judge_nothing(
+    detector: Detector, mvtec: Path
+) -> None:
+    for path in (mvtec / "test" / "scratched").iterdir():
+        path.write_bytes(b"")
+    parts.write(parts.scratched(4), mvtec / "test" / "unmarked")
+    evaluation = evaluate(detector, mvtec)
+    assert (evaluation.n_anomalous, evaluation.n_unreadable) == (4, 4)
+    assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)
+
+
+class Fixed:
+    """Gives what it was made with, whatever the pictures."""
+
+    def __init__(self, *results: Result) -> None:
+        self.calibration = Calibration.fit(np.arange(200.0), strict_fpr=0.03)
+        self.results = results
+        self.with_maps: list[bool] = []
+
+    def stream(self, pictures: Any, *, maps: bool = True) -> Iterator[Result]:
+        self.with_maps.append(maps)
+        yield from self.results
+
+
+def test_unsure_pictures_are_false_alarms_and_all_pictures_count_for_the_speed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decisions = ("unsure", "normal", "anomalous", "error")
+    results = [Result(d, float(i), 0.5, d, {"p": float(i)}) for i, d in enumerate(decisions)]
+    results[3] = results[3]._replace(error="is damaged", score=math.nan, parts={})
+    clock = SimpleNamespace(perf_counter=iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr("onlygood.evaluation.evaluate.time", clock)
+    judge = Fixed(*results)
+    evaluation = evaluate(judge, list(parts.normal(4)), labels=[0, 0, 1, 1])
+    assert (evaluation.promise.found, evaluation.promise.n_normal) == (1, 2)
+    assert evaluation.images_per_second == 4 / 2
+    assert judge.with_maps == [False]  # there are no masks
 
 
 @pytest.mark.parametrize(("kind", "others"), [("good", "anomalous"), ("scratched", "normal")])

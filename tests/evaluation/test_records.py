@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,19 @@ def test_a_line_that_another_process_is_writing_is_waited_for(tmp_path: Path) ->
         assert len(found.result(timeout=30)) == 2
 
 
+def test_a_line_is_not_written_while_others_read(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    append(tmp_path / "r", LINE)
+    with ThreadPoolExecutor() as pool, (tmp_path / "r").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        done = pool.submit(append, tmp_path / "r", LINE | {"seed": 9})
+        with pytest.raises(TimeoutError):
+            done.result(timeout=0.2)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        done.result(timeout=30)
+    assert len(read(tmp_path / "r")) == 2
+
+
 def test_several_files_and_one_that_is_not_there(tmp_path: Path) -> None:
     append(tmp_path / "a", LINE)
     append(tmp_path / "b", LINE | {"class": "long"})
@@ -140,3 +154,22 @@ def test_a_disk_that_fills_up_leaves_what_was_there(
         append(tmp_path / "r", LINE | {"class": "long"})
     monkeypatch.undo()
     assert read(tmp_path / "r") == [LINE]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EIO, "make it a file that can be written"),
+    ],
+)
+def test_why_a_line_is_not_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", refused)
+    with pytest.raises(OnlygoodError, match=rf"{os.strerror(number)}; {advice} and repeat the"):
+        append(tmp_path / "r", LINE)
