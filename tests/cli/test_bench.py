@@ -228,9 +228,10 @@ def test_own_data_have_records_of_their_own(run: Run, tmp_path: Path) -> None:
     assert len(set(names)) == 2 and all(name.startswith("nuts@") for name in names)
     done = run("bench", "run", *words[:4], "--methods", "pca")
     assert done.err.startswith('error: own data (called "nuts" in records) need --folder: train/')
-    words = ("--protocol", "folder", "--dataset", "of/nuts", "--methods", "pca")
-    done = run("bench", "run", *words, "--folder", nuts)
-    assert 'is no path, got "of/nuts"; ' in done.err and done.err.endswith("--dataset nuts\n")
+    for path in ("of/nuts", "of\\nuts"):
+        words = ("--protocol", "folder", "--dataset", path, "--methods", "pca")
+        done = run("bench", "run", *words, "--folder", nuts, "--results", "r")
+        assert f'is no path, got "{path}"; ' in done.err and done.err.endswith("--dataset nuts\n")
 
 
 def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:

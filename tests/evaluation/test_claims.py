@@ -53,6 +53,19 @@ def test_each_pair_of_settings_is_a_finding() -> None:
     assert len(found(lines)["consistency beats none, projection discriminator"]) == 2
 
 
+def test_findings_that_are_equal_in_words_are_told_apart_by_hashes() -> None:
+    lines = [
+        setting(0.7 + better / 10, alpha=0.9 * better) | {"settings": {}, "config_hash": name}
+        for better, name in ((0, "a"), (1, "b"))
+    ]
+    wider = [x | {"config_hash": x["config_hash"] * 2} for x in lines]
+    wider = [x | {"resolved": x["resolved"] | {"width": 64}} for x in wider]
+    words = "consistency beats none, projection discriminator"
+    assert [one.settings for one in found(lines)[words]] == ["small"]
+    both = [x | {"resolved": {"width": 32} | x["resolved"]} for x in [*lines, *wider]]
+    assert [one.settings for one in found(both)[words]] == ["small (b, a)", "small (bb, aa)"]
+
+
 def test_seeds_before_and_after_a_default_changed_are_no_finding_of_both() -> None:
     """The hash is of what is not at its default, and so the same on both sides."""
     pairs = [

@@ -67,6 +67,15 @@ def test_gpnd_takes_anomalous_pictures_from_the_fifth_of_their_class() -> None:
         assert not [name for name in drawn if f"/{label}/" in name]
 
 
+def test_gpnd_draws_what_it_has_always_drawn() -> None:
+    """All records are of these pictures."""
+    assert [names(gpnd(toy(), label), True) for label in range(3)] == [
+        "train/2/0 train/2/2 train/2/5".split(),
+        "train/0/0 train/0/5 train/2/5".split(),
+        "train/0/5 train/1/1 train/1/6".split(),
+    ]
+
+
 def test_gpnd_is_the_same_each_time_and_another_one_with_another_seed() -> None:
     first, again, other = gpnd(toy(), 0), gpnd(toy(), 0), gpnd(toy(), 0, seed=1)
     assert first.train.names == again.train.names
@@ -240,6 +249,37 @@ def test_tasks_by_name() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_one_folder_is_not_two_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, Path | None]] = []
+
+    def read(name: str, folder: Path | None) -> LabelledSet:
+        asked.append((name, folder))
+        return toy(name)
+
+    monkeypatch.setattr(protocols, "read_set", read)
+    (tmp_path / "other").mkdir()
+    open_tasks("ood", "toy-vs-other", tmp_path).task("all")
+    assert sorted(asked) == [("other", tmp_path / "other"), ("toy", None)]
+
+
+def test_faces_have_none_of_the_other_attributes_in_one_protocol(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(protocols, "celeba", lambda folder: None)
+
+    def made(_: None, name: str, others: list[str]) -> Task:
+        asked.append((name, others))
+        return official(toy(), 0)
+
+    monkeypatch.setattr(protocols, "attribute", made)
+    for protocol in ("celeba-attributes", "celeba-five"):
+        open_tasks(protocol, "celeba").task("Bald")
+    others = ["Mustache", "Bangs", "Eyeglasses", "Wearing_Hat"]
+    assert asked == [("Bald", []), ("Bald", others)]
+
+
+@pytest.mark.usefixtures("installed")
 def test_classes_by_name_or_position() -> None:
     tasks = open_tasks("gpnd", "toy")
     assert tasks.chosen([]) == NAMES
@@ -257,6 +297,7 @@ def test_coil_objects_are_thirty() -> None:
 def test_an_object_that_a_folder_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "read_set", lambda name, folder: toy(NAMES))
     tasks = open_tasks("gpnd", "coil100")
+    assert (tasks.classes, tasks.usual) == (NAMES, COIL_OBJECTS)
     with pytest.raises(
         DataError, match=f"coil100: the folder has no pictures of {COIL_OBJECTS[0]}"
     ):

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 
 from onlygood.core.errors import ConfigError, DataError, ModelFileError
 from onlygood.data.readers import LabelledSet
-from onlygood.evaluation import protocols
+from onlygood.evaluation import protocols, reproduce
 from onlygood.evaluation.paper_tables import (
     TABLES,
     Block,
@@ -86,6 +87,8 @@ def test_settings_stand_in_for_weights_that_are_not_here() -> None:
     assert words(found) == ["pca:default square 0 {'components': '2'}"]
     [lacking] = [one.words for one in found.missing if one.what == "weights"]
     assert lacking == "no weights of net; until then rows are run with components=2"
+    [sheet] = sheets(TABLE, found, recorded(found, VALUES))
+    assert [row["remark"] for row in rows([sheet]) if row["row"] == "PIAD"][1:] == ["without net"]
 
 
 def test_what_is_said_is_for_the_rows_that_have_it() -> None:
@@ -222,7 +225,15 @@ def test_classes_that_are_not_asked_for_have_no_column() -> None:
     assert rows([sheet])[2]["long"] == "0.800"
 
 
-def test_counts_that_differ_are_said() -> None:
+def test_many_classes_have_their_mean_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "MANY", 2)
+    found = plan(TABLE)
+    here, _ = sheets(TABLE, found, recorded(found, VALUES))
+    assert not {"round", "square", "long"} & set(here.columns)
+    assert rows([here])[2]["mean"] == "0.600"
+
+
+def test_counts_that_differ_are_said(tmp_path: Path) -> None:
     def count(name: str, folder: Path | None) -> tuple[int, ...]:
         if name == "c":
             raise DataError("c: is lost")
@@ -246,3 +257,8 @@ def test_counts_that_differ_are_said() -> None:
         ("c", "as printed", "5", "6"),
     ]
     assert missing == [Missing("data", "c: is lost")]
+    assert len(counts(table, tmp_path)[0].rows) == 5
+    lost = replace(table, printed={"c": (5, 6)})
+    assert counts(lost)[1] == missing
+    with pytest.raises(DataError, match="c: is lost"):
+        counts(lost, tmp_path)

@@ -58,6 +58,12 @@ def test_a_seed_counts_with_its_mean_over_classes() -> None:
     assert (row["round"], row["long"]) == ("0.633 ± 0.252 (3)", "0.700 ± 0.141 (2)")
 
 
+def test_of_a_score_of_one_part_there_is_nothing_more_to_say() -> None:
+    [one], [two] = overall([line(parts={"pixels": 0.5})]), overall([line()])
+    assert "AUROC of parts" not in one
+    assert two["AUROC of parts"] == "pixels 0.500, features 0.250"
+
+
 def test_where_no_seed_has_all_classes_there_is_no_mean() -> None:
     lines = [line(0.4), line(0.6, seed=1, **{"class": "long"})]
     [row] = overall(lines)
@@ -170,6 +176,8 @@ def test_what_was_chosen_on_the_test_is_a_row_of_its_own_and_marked() -> None:
     curve = rows(sheets(lines)["toy", "gpnd"][-1])
     assert [(r["steps"], r["cells"]) for r in curve] == [("5", "2"), ("10", "2")]
     assert len(overall([lines[0], line(0.6, seed=1)])) == 1
+    # Of a single point nothing was chosen.
+    assert len(overall([line(0.8, curve={"note": "", "points": points[:1]})])) == 1
 
 
 def test_claims_are_a_table() -> None:
