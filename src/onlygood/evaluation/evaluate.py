@@ -201,6 +201,4 @@ def _results(
         if anomalous is not None:
             maps.append(result.map)
             masks.append(anomalous)
-    if not any(mask.any() for mask in masks):
-        return results, learnt, (None, None)
     return results, learnt, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))
