@@ -128,9 +128,11 @@ def test_what_cannot_be_promised_is_noted(
     run: Run, good: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Calibration, "note", "too few pictures")
+    monkeypatch.setattr(Calibration, "promised_fpr", 0.25)
     for words in (("fit", good, "-o", good / "m"), ("calibrate", model)):
         assert "\ntoo few pictures\n" in f"\n{run(*words).err}"
-        assert run(*words, "--overwrite", "--json").answer["note"] == "too few pictures"
+        answer = run(*words, "--overwrite", "--json").answer
+        assert (answer["note"], answer["promised_fpr"]) == ("too few pictures", 0.25)
 
 
 def test_quiet_leaves_only_the_answer(run: Run, good: Path) -> None:
