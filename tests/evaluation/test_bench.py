@@ -22,6 +22,7 @@ from onlygood.core.resolving import Resolved
 from onlygood.core.stage import Stage
 from onlygood.data.layout import Labelled
 from onlygood.data.source import Picture
+from onlygood.detector import learning
 from onlygood.detector.learning import Learned, learn
 from onlygood.evaluation import bench
 from onlygood.evaluation.bench import LOCK, Cell, commit, due, result_of, run, run_cell
@@ -80,13 +81,14 @@ def solar() -> Task:
     return Task(train, test, calibrates=True)
 
 
-def test_a_line_says_all_that_it_should() -> None:
+def test_a_line_says_all_that_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "uses_bf16", lambda *_: True)
     line = run_cell(cell(), gpnd(toy(), 0))
     assert set(line) == KEYS
     assert json.loads(json.dumps(line, allow_nan=False)) == line
     assert (line["class"], line["split_seed"], line["seed"]) == ("round", 0, 0)
     assert (line["n_train"], line["n_normal"], line["n_anomalous"]) == (12, 3, 3)
-    assert (line["schedule"], line["steps"]) == ("no steps", 0)
+    assert (line["schedule"], line["steps"], line["precision"]) == ("no steps", 0, "float32")
     assert line["settings"] == {"size": "8", "components": "2"}
     assert (line["resolved"]["components"], line["resolved"]["overlap"]) == (2, 0.0)
     libraries = {"python", "onlygood", "torch", "numpy", "pillow", "scikit-learn"}
