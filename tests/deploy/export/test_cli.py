@@ -41,6 +41,9 @@ def test_from_model_to_decisions_without_it(
     file = tmp_path / "part.onnx"
     assert exported.answer["file"] == str(file)
     assert exported.answer["bytes"] == file.stat().st_size
+    told = {name: exported.answer[name] for name in ("sha256", "method", "precision")}
+    sha256 = Runtime.load(file).sha256
+    assert told == {"sha256": sha256, "method": "pca", "precision": "float32"}
     compared = run("validate", model, file, folder, "--json")
     assert compared.status == 0
     assert compared.answer["pictures"] == 35
