@@ -214,9 +214,12 @@ def test_flattened_pictures_need_a_shape_that_they_can_have() -> None:
         fitted(flat)
     with pytest.raises(ShapeError, match=r"480 values cannot have image_shape=\(7, -1\)"):
         fitted(flat, image_shape=(7, -1))
-    for same in ((1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0)):  # all pictures would be black
-        with pytest.raises(ConfigError, match="value_range must rise"):
-            fitted(parts.normal(6), value_range=same)
+    with pytest.raises(ShapeError, match="480 values cannot have image_shape='24'"):
+        fitted(flat, image_shape="24")
+    # Of the first three all pictures would be black.
+    for wrong in ((1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), 3, (0, 1, 2), "ab"):
+        with pytest.raises(ConfigError, match="value_range must be two numbers that rise"):
+            fitted(parts.normal(6), value_range=wrong)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 24, 20, 7), (3, 2, 24, 20), (3, 5, 24, 20, 3)])

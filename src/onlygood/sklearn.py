@@ -173,9 +173,9 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
         flat = validate_data(self, X, reset=reset, ensure_min_samples=2 if reset else 1)
         try:
             whole = flat.reshape(len(flat), *self.image_shape)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ShapeError(
-                f"pictures of {flat.shape[1]} values cannot have image_shape={self.image_shape}"
+                f"pictures of {flat.shape[1]} values cannot have image_shape={self.image_shape!r}"
             ) from error
         return self._each(whole)
 
@@ -191,9 +191,16 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
     def _scaled(self, X: NDArray[Any]) -> NDArray[Any]:
         if self.value_range is None:
             return X
-        low, high = self.value_range
-        if not (low < high and np.isfinite(high - low)):
-            raise ConfigError(f"value_range must rise, by a finite number, got {self.value_range}")
+        try:
+            low, high = map(float, self.value_range)
+            rises = low < high and np.isfinite(high - low)
+        except (TypeError, ValueError):
+            rises = False
+        if not rises:
+            raise ConfigError(
+                "value_range must be two numbers that rise, by a finite one, got "
+                f"{self.value_range!r}"
+            )
         scaled: NDArray[Any] = np.clip((X.astype(np.float64) - low) / (high - low), 0, 1)
         return scaled
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
 
-from onlygood.core.text import cell, fixed, many
+from onlygood.core.text import cell, fixed, many, signed
 from onlygood.evaluation.claims import Finding, findings, holds
 from onlygood.evaluation.published import MEANS, Figure, beside, remarks
 from onlygood.evaluation.records import DIAGNOSTIC, Line, in_words, parted
@@ -418,8 +418,8 @@ def _difference(finding: Finding) -> tuple[str, ...]:
     classes = {name for seed in finding.pairs.values() for name in seed}
     pairs = sum(map(len, finding.pairs.values()))
     return (
-        f"{statistics.mean(means):+.3f}{deviation}",
-        ", ".join(f"{mean:+.3f}" for mean in means),
+        signed(statistics.mean(means), 3) + deviation,
+        ", ".join(signed(mean, 3) for mean in means),
         str(len(classes)),
         ", ".join(fixed(side, 3) for side in finding.sides),
         "" if finding.floor is None else fixed(finding.floor, 3),
