@@ -4,6 +4,7 @@ Signs are turned once, here: what onlygood calls a score is larger for more anom
 scikit-learn calls `score_samples` is smaller.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -193,10 +194,9 @@ class OneClassDetector(OutlierMixin, BaseEstimator):
             return X
         try:
             low, high = map(float, self.value_range)
-            rises = low < high and np.isfinite(high - low)
         except (TypeError, ValueError):
-            rises = False
-        if not rises:
+            low = high = math.nan
+        if not (low < high and np.isfinite(high - low)):
             raise ConfigError(
                 "value_range must be two numbers that rise, by a finite one, got "
                 f"{self.value_range!r}"
