@@ -208,15 +208,17 @@ def test_an_evaluation_tells_its_figures(detector: Detector, evaluation: Evaluat
     assert content.evaluation.auroc == evaluation.auroc
     assert content.evaluation.parts == evaluation.parts
     assert content.evaluation.n_anomalous == 30
-    promise = evaluation.promise
-    told = content.evaluation
-    assert (told.promise, told.promise_broken, told.promise_advice) == (
-        *(promise.words, promise.broken),
-        promise.advice,
-    )
     assert len(content.items) == 90
     assert [item.label for item in content.items] == evaluation.labels
     assert [item.name for item in content.items] == evaluation.source.names
+
+
+def test_a_broken_promise_is_told(detector: Detector, evaluation: Evaluation) -> None:
+    promise = evaluation.promise._replace(p_value=0.0, words="many", advice="look at the light")
+    told = evaluation_report(detector, replace(evaluation, promise=promise)).evaluation
+    assert told is not None
+    assert (told.promise, told.promise_advice) == ("many", "look at the light")
+    assert told.promise_broken and not evaluation.promise.broken
 
 
 def test_only_pictures_that_are_shown_are_kept(detector: Detector, evaluation: Evaluation) -> None:

@@ -182,5 +182,5 @@ def test_a_peak_at_the_threshold_keeps_its_region_in_the_picture_s_size() -> Non
     smooth = View().smooth * 224
     map = gaussian_filter(np.pad([[1.0]], 111), smooth).astype(np.float32)
     map *= 1 / map.max()
-    for size in ((300, 300), (225, 227), (1600, 600), (20, 24)):
+    for size in ((300, 300), (224, 224), (225, 227), (1600, 600), (20, 24)):
         assert found_in("anomalous", fit_map(map, size)) == "region"
