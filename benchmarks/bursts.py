@@ -1,17 +1,21 @@
-"""What becomes of the promise where each part was photographed more than once?
+"""What becomes of the promise where pictures follow each other?
 
-Sound cells of ELPV, each taken several times: shifted by up to two pixels, in light that differs by
-some per cent, with noise. Chance parts the pictures of `onlygood fit` or, with --group-by, the
-cells. False alarms are counted on other cells, each taken once.
+Shots: sound cells of ELPV, each taken several times: shifted by up to two pixels, in light that
+differs by some per cent, with noise. Chance parts the pictures of `onlygood fit` or, with
+--group-by, the cells. False alarms are counted on other cells, each taken once.
+
+Stretches: the same cells as they are, in order of their numbers, where cells of one module follow
+each other. Each third in turn is tested after a fit on the other two, whose cells are parted by
+chance or in hundreds; beside it a third that chance has drawn.
 
     python benchmarks/bursts.py --json results/bursts.json
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +51,27 @@ class Row:
     """That share on the cells that were not given."""
 
 
+HUNDREDS = r"cell(\d+)\d\d\."
+"""Of a cell's name: cells of one module are in one or two of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One fit, and false alarms on a third of the cells."""
+
+    data: str
+    method: str
+    third: int | None
+    """Which one in order, from 0; None: drawn by chance."""
+    grouped: bool
+    """Whether hundreds of cells are kept together."""
+    told: bool
+    promised: float
+    """Share of false alarms at most, of cells or of hundreds with one."""
+    found: float
+    """Share of false alarms among the cells of the third."""
+
+
 def shot(cell: Pixels, draw: Generator) -> Pixels:
     """A photograph of a cell."""
     shift = draw.integers(-SHIFT, SHIFT + 1, 2)
@@ -73,10 +98,78 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
         grouped=grouped,
         seed=seed,
         pictures=len(given),
-        told="next to them" in made.provenance.get("calibration_pictures", ""),
+        told=told(made),
         promised=made.calibration.promised_fpr,
         found=float(np.mean([decision == "anomalous" for decision in decisions])),
     )
+
+
+def stretch(
+    data: str, method: str, cells: ImageSource, third: int | None, *, grouped: bool
+) -> Stretch:
+    """Fit on two thirds of the cells, and count false alarms on the other one."""
+    n = len(cells)
+    places = np.arange(n)
+    if third is None:
+        tested = np.random.default_rng(0).permutation(n)[: n // 3]
+    else:
+        tested = places[third * n // 3 : (third + 1) * n // 3]
+    given = cells.subset(np.setdiff1d(places, tested))
+    made = Detector.fit(method, given, group_by=HUNDREDS if grouped else None)
+    decisions = [result.decision for result in made.score(cells.subset(tested), maps=False)]
+    return Stretch(
+        data=data,
+        method=method,
+        third=third,
+        grouped=grouped,
+        told=told(made),
+        promised=made.calibration.promised_fpr,
+        found=float(np.mean([decision == "anomalous" for decision in decisions])),
+    )
+
+
+def told(made: Detector) -> bool:
+    """Whether `fit` has said that pictures follow each other."""
+    return "next to them" in made.provenance.get("calibration_pictures", "")
+
+
+def in_order(data: str, folder: Path | None) -> ImageSource:
+    """All sound cells of a kind of module, by their numbers."""
+    split = DATASETS[data].read(folder)
+    sound = split.test.source.subset(np.flatnonzero(~split.test.labels))
+    return ImageSource(sorted([*split.train, *sound], key=lambda cell: cell.name))
+
+
+def shots_table(rows: Sequence[Row]) -> str:
+    """Rows of the same cells, drawn with other seeds, are one line."""
+    lines = []
+    for kind, found in groupby(rows, lambda row: (row.shots, row.grouped, row.method)):
+        same = list(found)
+        rates = [row.found for row in same]
+        lines.append(
+            [
+                str(kind[0]),
+                "cell" if kind[1] else "picture",
+                kind[2],
+                f"{sum(row.told for row in same)} of {len(same)}",
+                f"{same[0].promised:.1%}",
+                f"{np.mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})",
+            ]
+        )
+    return table(["shots", "parted by", "method", "said", "promised", "found (range)"], lines)
+
+
+def stretches_table(rows: Sequence[Stretch]) -> str:
+    """A line for each fit."""
+    lines = [
+        [
+            *(row.data, row.method, "by chance" if row.third is None else str(row.third + 1)),
+            *("hundred" if row.grouped else "picture", "yes" if row.told else "no"),
+            *(f"{row.promised:.1%}", f"{row.found:.1%}"),
+        ]
+        for row in rows
+    ]
+    return table(["data", "method", "third", "parted by", "said", "promised", "found"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,47 +177,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="of elpv-dataset; left out: as installed")
     parser.add_argument("--methods", nargs="+", default=["reflect", "gaussian"])
-    parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 3, 5])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--shots", nargs="*", type=int, default=[1, 2, 3, 5], help="none: no part")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the shots")
+    parser.add_argument(
+        "--stretches", nargs="*", default=["elpv-mono", "elpv-poly"], help="none: no part"
+    )
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="file for the same figures")
     options = parser.parse_args(arguments)
     facts = machine()
     print(in_words(facts), flush=True)
     sound = DATASETS["elpv-mono"].read(options.folder).train
+    thirds: Sequence[int | None] = (0, 1, 2, None)
     if options.quick:
         sound, options.methods = sound.subset(range(CELLS + 2)), ["mean_picture"]
         options.shots, options.seeds = [1, 2], [0]
+        options.stretches, thirds = options.stretches[:1], thirds[:1]
     cells = [picture.load() for picture in sound]
-    began, rows = time.time(), []
-    for shots in options.shots:
-        for grouped in (False, True) if shots > 1 else (False,):
-            for method in options.methods:
-                for seed in options.seeds:
-                    rows.append(measure(method, cells, shots, grouped=grouped, seed=seed))
-                    print(rows[-1], f"after {time.time() - began:.0f} s", file=sys.stderr)
-    columns = ["shots", "parted by", "method", "said", "promised at most", "found, mean (range)"]
-    lines = []
-    for first in rows[:: len(options.seeds)]:
-        same = [
-            row
-            for row in rows
-            if (row.shots, row.grouped, row.method) == (first.shots, first.grouped, first.method)
-        ]
-        found = [row.found for row in same]
-        lines.append(
-            [
-                str(first.shots),
-                "cell" if first.grouped else "picture",
-                first.method,
-                f"{sum(row.told for row in same)} of {len(same)}",
-                f"{first.promised:.1%}",
-                f"{np.mean(found):.1%} ({min(found):.1%} to {max(found):.1%})",
-            ]
-        )
-    print(table(columns, lines))
+    rows = [
+        measure(method, cells, shots, grouped=grouped, seed=seed)
+        for shots in options.shots
+        for grouped in ((False, True) if shots > 1 else (False,))
+        for method in options.methods
+        for seed in options.seeds
+    ]
+    print(shots_table(rows), flush=True)
+    stretches = [
+        stretch(data, method, in_order(data, options.folder), third, grouped=grouped)
+        for data in options.stretches
+        for method in options.methods
+        for grouped in (False, True)
+        for third in thirds
+    ]
+    print(stretches_table(stretches))
     if options.json:
-        write_json(options.json, {"machine": facts, "rows": [asdict(row) for row in rows]})
+        figures = {"rows": list(map(asdict, rows)), "stretches": list(map(asdict, stretches))}
+        write_json(options.json, {"machine": facts, **figures})
     return 0
 
 
