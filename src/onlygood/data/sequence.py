@@ -16,8 +16,8 @@ REACH = 2
 """Places on either side that count as next to a picture."""
 LEAST = 0.25
 """Share of pictures with their like next to them, from which on that is said. Of cells
-photographed twice each it was 0.5, of neighbouring pieces of a surface 0.8, of others at most 0.12
-(docs/frozen.md)."""
+photographed twice each it was 0.5, of cells along the modules they are cut from 0.4, of pictures
+in no order at most 0.12 (docs/frozen.md)."""
 BY_CHANCE = 1e-4
 """Probability of so many in a random order, below which that is said."""
 
