@@ -42,11 +42,10 @@ def in_sequence(sketches: Sequence[bytes]) -> int:
     shades = np.frombuffer(b"".join(sketches), np.uint8).reshape(n, -1).astype(np.float64)
     shades -= shades.mean(1, keepdims=True)
     distances = cdist(shades, shades, "sqeuclidean")
-    place = np.arange(n)
-    distances[place, place] = np.inf
-    apart = np.abs(place[:, None] - place)
-    near = np.where(apart <= REACH, distances, np.inf).min(1)
-    far = np.where(apart > REACH, distances, np.inf).min(1)
+    np.fill_diagonal(distances, np.inf)
+    beside = np.triu(np.tri(n, k=REACH, dtype=bool), -REACH)
+    near = distances.min(1, where=beside, initial=np.inf)
+    far = distances.min(1, where=~beside, initial=np.inf)
     # Of equally near ones none is nearest: all may be one picture.
     count = int((near < far).sum())
     expected = 2 * REACH / (n - 1)
