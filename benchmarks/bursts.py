@@ -31,6 +31,8 @@ CELLS = 120
 """That are learnt from and calibrate; the others are tested."""
 SHIFT, LIGHT, NOISE = 2, 0.02, 2.0
 """Between shots: pixels, share, and shades of 256."""
+HUNDREDS = r"cell(\d+)\d\d\."
+"""Of a cell's name: cells of one module are in one or two of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,6 @@ class Row:
     """Share of false alarms, at most."""
     found: float
     """That share on the cells that were not given."""
-
-
-HUNDREDS = r"cell(\d+)\d\d\."
-"""Of a cell's name: cells of one module are in one or two of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +89,6 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
     given = ImageSource(taken)
     others = [shot(cells[i], draw) for i in order[CELLS:]]
     made = Detector.fit(method, given, seed=seed, group_by=r"^\d+" if grouped else None)
-    decisions = [result.decision for result in made.score(others, maps=False)]
     return Row(
         method=method,
         shots=shots,
@@ -100,7 +97,7 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
         pictures=len(given),
         told=told(made),
         promised=made.calibration.promised_fpr,
-        found=float(np.mean([decision == "anomalous" for decision in decisions])),
+        found=false_alarms(made, others),
     )
 
 
@@ -116,7 +113,6 @@ def stretch(
         tested = places[third * n // 3 : (third + 1) * n // 3]
     given = cells.subset(np.setdiff1d(places, tested))
     made = Detector.fit(method, given, group_by=HUNDREDS if grouped else None)
-    decisions = [result.decision for result in made.score(cells.subset(tested), maps=False)]
     return Stretch(
         data=data,
         method=method,
@@ -124,8 +120,14 @@ def stretch(
         grouped=grouped,
         told=told(made),
         promised=made.calibration.promised_fpr,
-        found=float(np.mean([decision == "anomalous" for decision in decisions])),
+        found=false_alarms(made, cells.subset(tested)),
     )
+
+
+def false_alarms(made: Detector, sound: Sequence[Pixels] | ImageSource) -> float:
+    """Share of sound cells that are called anomalous."""
+    found = made.score(sound, maps=False)
+    return float(np.mean([result.decision == "anomalous" for result in found]))
 
 
 def told(made: Detector) -> bool:
@@ -203,8 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     print(shots_table(rows), flush=True)
     stretches = [
-        stretch(data, method, in_order(data, options.folder), third, grouped=grouped)
+        stretch(data, method, ordered, third, grouped=grouped)
         for data in options.stretches
+        for ordered in [in_order(data, options.folder)]
         for method in options.methods
         for grouped in (False, True)
         for third in thirds
