@@ -6,7 +6,9 @@ differs by some per cent, with noise. Chance parts the pictures of `onlygood fit
 
 Stretches: the same cells as they are, in order of their numbers, where cells of one module follow
 each other. Each third in turn is tested after a fit on the other two, whose cells are parted by
-chance or in hundreds; beside it a third that chance has drawn.
+chance or in hundreds; beside it a third that chance has drawn. The third's cells are told from the
+defective ones with numbers in its range, which are of the same modules; those of a third by chance
+from all.
 
     python benchmarks/bursts.py --json results/bursts.json
 """
@@ -17,15 +19,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from measure import in_words, machine, table, write_json
-from onlygood import Detector, ImageSource
+from onlygood import Detector, ImageSource, Result
 from onlygood.data.decode import Pixels
 from onlygood.data.readers.catalogue import DATASETS
 from onlygood.data.source import Picture
+from onlygood.evaluation.metrics import auroc
 
 CELLS = 120
 """That are learnt from and calibrate; the others are tested."""
@@ -33,6 +37,13 @@ SHIFT, LIGHT, NOISE = 2, 0.02, 2.0
 """Between shots: pixels, share, and shades of 256."""
 HUNDREDS = r"cell(\d+)\d\d\."
 """Of a cell's name: cells of one module are in one or two of these."""
+
+
+class Cells(NamedTuple):
+    """Of a kind of module, by their numbers."""
+
+    sound: ImageSource
+    defective: ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """One fit, and false alarms on a third of the cells."""
+    """One fit, and what it says of a third of the cells."""
 
     data: str
     method: str
@@ -68,6 +79,8 @@ class Stretch:
     """Share of false alarms at most, of cells or of hundreds with one."""
     found: float
     """Share of false alarms among the cells of the third."""
+    auroc: float | None
+    """Of the third against defective cells of the same modules; None where there is none."""
 
 
 def shot(cell: Pixels, draw: Generator) -> Pixels:
@@ -89,6 +102,7 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
     given = ImageSource(taken)
     others = [shot(cells[i], draw) for i in order[CELLS:]]
     made = Detector.fit(method, given, seed=seed, group_by=r"^\d+" if grouped else None)
+    found = made.score(others, maps=False)
     return Row(
         method=method,
         shots=shots,
@@ -97,22 +111,25 @@ def measure(method: str, cells: Sequence[Pixels], shots: int, *, grouped: bool, 
         pictures=len(given),
         told=told(made),
         promised=made.calibration.promised_fpr,
-        found=false_alarms(made, others),
+        found=false_alarms(found),
     )
 
 
-def stretch(
-    data: str, method: str, cells: ImageSource, third: int | None, *, grouped: bool
-) -> Stretch:
-    """Fit on two thirds of the cells, and count false alarms on the other one."""
-    n = len(cells)
+def stretch(data: str, method: str, cells: Cells, third: int | None, *, grouped: bool) -> Stretch:
+    """Fit on two thirds of the sound cells, and test the other one."""
+    n = len(cells.sound)
     places = np.arange(n)
     if third is None:
         tested = np.random.default_rng(0).permutation(n)[: n // 3]
     else:
         tested = places[third * n // 3 : (third + 1) * n // 3]
-    given = cells.subset(np.setdiff1d(places, tested))
+    given = cells.sound.subset(np.setdiff1d(places, tested))
+    names = [cells.sound.names[place] for place in tested]
+    among = [min(names) <= name <= max(names) for name in cells.defective.names]
     made = Detector.fit(method, given, group_by=HUNDREDS if grouped else None)
+    sound = made.score(cells.sound.subset(tested), maps=False)
+    defective = made.score(cells.defective.subset(np.flatnonzero(among)), maps=False)
+    labels = [False] * len(sound) + [True] * len(defective)
     return Stretch(
         data=data,
         method=method,
@@ -120,14 +137,14 @@ def stretch(
         grouped=grouped,
         told=told(made),
         promised=made.calibration.promised_fpr,
-        found=false_alarms(made, cells.subset(tested)),
+        found=false_alarms(sound),
+        auroc=auroc(labels, [result.score for result in [*sound, *defective]]),
     )
 
 
-def false_alarms(made: Detector, sound: Sequence[Pixels] | ImageSource) -> float:
+def false_alarms(sound: Sequence[Result]) -> float:
     """Share of sound cells that are called anomalous."""
-    found = made.score(sound, maps=False)
-    return float(np.mean([result.decision == "anomalous" for result in found]))
+    return float(np.mean([result.decision == "anomalous" for result in sound]))
 
 
 def told(made: Detector) -> bool:
@@ -135,11 +152,14 @@ def told(made: Detector) -> bool:
     return "next to them" in made.provenance.get("calibration_pictures", "")
 
 
-def in_order(data: str, folder: Path | None) -> ImageSource:
-    """All sound cells of a kind of module, by their numbers."""
+def in_order(data: str, folder: Path | None) -> Cells:
+    """All cells of a kind of module, by their numbers; those of doubtful grade are left out."""
     split = DATASETS[data].read(folder)
-    sound = split.test.source.subset(np.flatnonzero(~split.test.labels))
-    return ImageSource(sorted([*split.train, *sound], key=lambda cell: cell.name))
+    tested, anomalous = split.test.source, split.test.labels
+    sound = [*split.train, *tested.subset(np.flatnonzero(~anomalous))]
+    defective = tested.subset(np.flatnonzero(anomalous))
+    ordered = (sorted(cells, key=lambda cell: cell.name) for cells in (sound, defective))
+    return Cells(*map(ImageSource, ordered))
 
 
 def shots_table(rows: Sequence[Row]) -> str:
@@ -168,10 +188,13 @@ def stretches_table(rows: Sequence[Stretch]) -> str:
             *(row.data, row.method, "by chance" if row.third is None else str(row.third + 1)),
             *("hundred" if row.grouped else "picture", "yes" if row.told else "no"),
             *(f"{row.promised:.1%}", f"{row.found:.1%}"),
+            "" if row.auroc is None else f"{row.auroc:.3f}",
         ]
         for row in rows
     ]
-    return table(["data", "method", "third", "parted by", "said", "promised", "found"], lines)
+    return table(
+        ["data", "method", "third", "parted by", "said", "promised", "found", "AUROC"], lines
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
