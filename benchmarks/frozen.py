@@ -34,6 +34,7 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 import unseen
 from measure import in_words, machine, peak_mib, table, write_json
 from onlygood import Detector, ImageSource
+from onlygood.data.align import AUTO
 from onlygood.data.layout import Labelled, truth
 from onlygood.data.readers import mvtec
 from onlygood.data.resize import restored
@@ -69,6 +70,8 @@ class Few:
 
     method: str
     pictures: int
+    aligned: bool
+    """Whether all pictures were turned and shifted first until they lay alike."""
     aurocs: list[float]
     """For each seed, means over tasks."""
     pixel_aurocs: list[float]
@@ -76,7 +79,8 @@ class Few:
 
     def words(self) -> tuple[str, ...]:
         """A row of a table."""
-        return self.method, str(self.pictures), spread(self.aurocs), spread(self.pixel_aurocs)
+        method = f"{self.method}, aligned" if self.aligned else self.method
+        return method, str(self.pictures), spread(self.aurocs), spread(self.pixel_aurocs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,12 @@ class Bad(NamedTuple):
 
 
 def few(
-    tasks: Mapping[str, Task], counts: Sequence[int], seeds: Sequence[int], methods: Sequence[str]
+    tasks: Mapping[str, Task],
+    counts: Sequence[int],
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    *,
+    align: bool,
 ) -> list[Few]:
     """Curves over the number of training pictures."""
     found: dict[tuple[str, int, int], list[tuple[float, float | None]]] = {}
@@ -141,7 +150,7 @@ def few(
     for task in tasks.values():
         for n, method, seed in product(counts, methods, seeds):
             drawn = np.random.RandomState(seed).permutation(len(task.train))[:n]
-            settings = settings_of(method, "default", None)
+            settings = settings_of(method, "default", {"align": AUTO if align else ""})
             with sharing(features):
                 learned = learn(method, settings, task.train.subset(drawn), seed=seed)
                 found.setdefault((method, n, seed), []).append(judged(learned.scorer, task.test))
@@ -151,6 +160,7 @@ def few(
         row = Few(
             method=method,
             pictures=n,
+            aligned=align,
             aurocs=[round(float(np.mean(aurocs)), 4) for aurocs, _ in of_seeds],
             pixel_aurocs=[
                 round(float(np.mean(there)), 4)
@@ -417,6 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="of what surfaces, or unseen, are made of")
     parser.add_argument("--compared", nargs="+", default=list(COMPARED), help="of the part `few`")
     parser.add_argument("--few", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--align", action="store_true", help="pictures, in the part `few`")
     parser.add_argument("--bad", type=float, nargs="+", default=[0, 0.01, 0.05, 0.1])
     parser.add_argument("--many", type=int, nargs="+", default=[2000, 20000])
     parser.add_argument("--methods", nargs="+", default=list(FROZEN), help="of the part `many`")
@@ -453,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = min(len(task.train) for task in tasks.values())
         if max(options.few) > there:
             parser.error(f"--few {max(options.few)}: there are {there} pictures to learn from")
-        rows = few(tasks, options.few, options.seeds, options.compared)
+        rows = few(tasks, options.few, options.seeds, options.compared, align=options.align)
         figures["rows"] = [asdict(row) for row in rows]
         heads = ("method", "pictures", "AUROC", "of pixels")
         print(table(heads, [row.words() for row in rows]), flush=True)
