@@ -65,8 +65,10 @@ def test_one_kind_alone_is_undefined(metric, labels: list[int]) -> None:
     [
         ([0, 1], [1.0, np.nan], "1 of 2 scores are NaN"),
         ([0, 1, 1], [1.0, 2.0], "one for each picture"),
-        ([-1, 1], [1.0, 2.0], "labels are 0"),
-        (["0", "1"], [1.0, 2.0], "labels are 0"),
+        ([[0, 1]], [[1.0, 2.0]], "one for each picture"),
+        ([-1, 1], [1.0, 2.0], r"labels are 0 .* got \[-1\]"),
+        (["0", "1"], [1.0, 2.0], r"got \['0', '1'\]"),
+        ([0, None, 1], [1.0, 2.0, 3.0], r"got \[None\]"),
     ],
 )
 def test_spoilt_input_is_refused(metric, labels: list, scores: list[float], words: str) -> None:

@@ -260,8 +260,9 @@ def _anomalous(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             f"labels and what they label must be one for each picture, got shapes {truth.shape} "
             f"and {shape}"
         )
-    if truth.dtype.kind not in "biuf" or not np.isin(truth, (0, 1)).all():
-        raise DataError(f"labels are 0 (normal) or 1 (anomalous), got {np.unique(truth)[:5]}")
+    strange = truth[~np.isin(truth, (0, 1))]
+    if strange.size:
+        raise DataError(f"labels are 0 (normal) or 1 (anomalous), got {strange[:5].tolist()}")
     return truth.astype(np.bool_)
 
 
