@@ -82,6 +82,7 @@ def test_balanced_accuracy_by_kind_by_hand() -> None:
     # above 2: good 2/4, hole 1, cut 1; above 4: good 1, hole 1, cut 0
     assert max_balanced_accuracy_by_kind(kinds, scores) == pytest.approx((0.5 + 1) / 2)
     assert max_balanced_accuracy_by_kind(kinds[:7], scores[:7]) == 1.0
+    assert max_balanced_accuracy_by_kind(["good", "hole", "cut"], [3.0, 2.0, 1.0]) == 0.5
     # pooled, the one cut weighs a quarter: above 4, (1 + 3/4) / 2
     labels = [kind != "good" for kind in kinds]
     assert max_balanced_accuracy(labels, scores) == pytest.approx(0.875)

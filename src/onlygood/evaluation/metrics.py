@@ -88,7 +88,7 @@ def max_balanced_accuracy_by_kind(
     anomalous, ranks = labelled_ranks(names != normal, scores)
     if not _has_both(anomalous):
         return None
-    thresholds = np.arange(-1, ranks.max() + 1)
+    thresholds = np.arange(ranks.max() + 1)  # at the last all are kept: one half, at least
     kept = _share_up_to(thresholds, ranks[~anomalous])
     missed = [_share_up_to(thresholds, ranks[names == kind]) for kind in set(names[anomalous])]
     return float((kept + 1 - np.mean(missed, axis=0)).max()) / 2
@@ -217,7 +217,7 @@ def _partial_area(
         part = (max_fpr - fpr[-1]) / (beyond[0] - fpr[-1])
         fpr = np.append(fpr, max_fpr)
         tpr = np.append(tpr, tpr[-1] + part * (beyond_tpr[0] - tpr[-1]))
-    return min(float(np.trapezoid(tpr, fpr)) / max_fpr, 1.0)
+    return float(np.trapezoid(tpr, fpr)) / max_fpr
 
 
 def _pictures(masks: Masks, maps: Maps) -> Iterator[tuple[NDArray[np.bool_], NDArray[Any]]]:
