@@ -31,6 +31,9 @@ def test_hand_computed() -> None:
     assert fpr_at_tpr(LABELS, SCORES, tpr=0.5) == 0.0
     # The usual 95 of 100 are at 5 or above.
     assert fpr_at_tpr([1] * 100 + [0] * 2, [*range(100), 4.5, 5.5]) == 0.5
+    # 0.07 * 100 is a little more than 7; the 7 highest are at 93 or above.
+    assert fpr_at_tpr([1] * 100 + [0] * 2, [*range(100), 92.5, 93.5], tpr=0.07) == 0.5
+    assert fpr_at_tpr(LABELS, SCORES, tpr=1.0) == pytest.approx(1 / 3)
 
 
 def test_ties_count_half() -> None:
@@ -115,9 +118,12 @@ def test_rates_count_unsure_as_not_normal() -> None:
         rates([0, 1], ["normal"])
 
 
-def test_fpr_at_tpr_needs_a_share() -> None:
-    with pytest.raises(DataError, match="tpr must be above 0"):
-        fpr_at_tpr([0, 1], [0.0, 1.0], tpr=0.0)
+@pytest.mark.parametrize("share", [0.0, 1.01])
+def test_what_needs_a_share_takes_no_other_number(share: float) -> None:
+    with pytest.raises(DataError, match=r"^tpr must be above 0"):
+        fpr_at_tpr([0, 1], [0.0, 1.0], tpr=share)
+    with pytest.raises(DataError, match="max_fpr must be above 0"):
+        aupro([np.eye(2)], [np.eye(2)], share)
 
 
 def test_interval_of_a_rate() -> None:
@@ -126,8 +132,9 @@ def test_interval_of_a_rate() -> None:
     low, high = rate_interval(5, 20)
     assert stats.binom.sf(4, 20, low) == pytest.approx(0.025)
     assert stats.binom.cdf(5, 20, high) == pytest.approx(0.025)
-    with pytest.raises(DataError, match="count=3, total=2"):
-        rate_interval(3, 2)
+    for nonsense in ((3, 2), (0, 0), (1, 2, 0.0), (1, 2, 1.0)):
+        with pytest.raises(DataError, match=f"count={nonsense[0]}, total={nonsense[1]}"):
+            rate_interval(*nonsense)
 
 
 def pictures(seed: int, levels: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -231,11 +238,6 @@ def test_spoilt_maps_are_refused(metric) -> None:
         metric([mask[None]], [heat[None]])
     with pytest.raises(DataError, match="map of picture 0 holds NaN"):
         metric([mask], [np.full((2, 2), np.nan)])
-
-
-def test_aupro_needs_a_share() -> None:
-    with pytest.raises(DataError, match="max_fpr must be above 0"):
-        aupro([np.eye(2)], [np.eye(2)], 0.0)
 
 
 def test_average_precision_equals_scikit_learn_with_ties() -> None:

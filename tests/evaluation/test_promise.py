@@ -42,12 +42,15 @@ def test_a_kept_promise_says_what_was_tested_and_how_little_is_known() -> None:
         "between 0.0633 % and 13.2 %",
     ):
         assert words in test.words
+    assert check_promise(CALIBRATION, 0, 40).words.startswith("0 of 40 normal pictures are above")
 
 
 def test_what_is_promised_is_tested_not_what_was_asked_for() -> None:
     few = Calibration.fit(np.arange(10.0), target_fpr=0.05, confidence=0.9, infeasible="best")
-    assert check_promise(few, 4, 20).promised == few.promised_fpr > 0.2
-    assert not check_promise(few, 4, 20).broken
+    test = check_promise(few, 4, 20)
+    assert test.promised == few.promised_fpr == pytest.approx(1 - 0.1**0.1)
+    assert "where at most 20.6 % were promised" in test.words
+    assert not test.broken
 
 
 def test_pictures_of_one_part_are_not_independent() -> None:
