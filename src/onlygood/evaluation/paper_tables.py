@@ -585,7 +585,7 @@ def sets_of(table: Table, folder: Path | None) -> dict[str, bool]:
         DataError: there is no such folder as the one that is given.
     """
     names = dict.fromkeys(name for dataset in table.datasets for name in dataset.split(PAIR))
-    places = {name: folder_of(name, place_of(table, name, folder)) for name in names}
+    places = {name: place_of(table, name, folder) for name in names}
     return {name: _is_there(name, place) for name, place in places.items()}
 
 
