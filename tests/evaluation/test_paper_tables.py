@@ -11,6 +11,7 @@ from onlygood.detector.learning import settings_of
 from onlygood.evaluation import paper_tables, published
 from onlygood.evaluation.paper_tables import (
     FLOOR,
+    OBJECTS,
     TABLES,
     Block,
     CountedTable,
@@ -22,6 +23,7 @@ from onlygood.evaluation.paper_tables import (
     table_of,
 )
 from onlygood.evaluation.protocols import PROTOCOLS
+from onlygood.evaluation.records import WHOLE
 from tests.evaluation.toysets import NAMES, part, toy
 
 MEASURED = {name: table for name, table in TABLES.items() if isinstance(table, MeasuredTable)}
@@ -51,6 +53,38 @@ def test_every_printed_figure_stands_in_a_table() -> None:
 
 
 @pytest.mark.parametrize("name", MEASURED)
+def test_printed_figures_are_of_the_metric_and_the_classes_of_their_table(name: str) -> None:
+    table = MEASURED[name]
+    for block in table.blocks:
+        printed = [f for row in block.rows for f in table.figures(block, row).values()]
+        assert {figure.metric for figure in printed} <= {table.metric}
+        # Where one class is printed and nothing else, that one is run.
+        names = {figure.normal for figure in printed}
+        assert set(block.classes) == (names - {"mean", WHOLE} if len(names) == 1 else set())
+
+
+def test_rows_that_are_printed_apart_are_run_apart() -> None:
+    alike = set()
+    for block in (block for table in MEASURED.values() for block in table.blocks):
+        rows: dict[str, str] = {}
+        for row in (row for row in block.rows if row.ways):
+            ways = str([(w.preset, w.settings, w.classes, w.part) for w in row.ways])
+            if (other := rows.setdefault(ways, row.printed)) != row.printed:
+                alike.add((other, row.printed))
+    assert alike == {("CAVGA-Du (extra data)", "CAVGA-Ru (extra data)")}
+
+
+def test_a_preset_that_is_named_after_a_data_set_is_for_that_one() -> None:
+    known = {"mnist": ("3", "cifar"), "cifar10": ("cat", "mnist")}
+    for block in (block for table in MEASURED.values() for block in table.blocks):
+        if block.protocol == "one-vs-rest":
+            normal, other = known[block.datasets[0]]
+            ways = [way for row in block.rows if (way := row.way(normal))]
+            assert len(ways) == len(block.rows)
+            assert not [way.preset for way in ways if other in way.preset]
+
+
+@pytest.mark.parametrize("name", MEASURED)
 def test_rows_are_settings_that_there_are(name: str) -> None:
     for block in MEASURED[name].blocks:
         assert block.protocol in PROTOCOLS
@@ -67,6 +101,10 @@ def test_each_category_of_mvtec_has_the_preset_that_it_needs() -> None:
         assert presets(table, "CBiGAN", "screw") == [("cbigan:paper", {"rotate": "-45,45"})]
         assert presets(table, "CBiGAN", "cable") == [("cbigan:paper", {})]
         assert presets(table, "EGBAD", "wood") == [("cbigan:bigan-texture", {})]
+        turned = {name for name in OBJECTS if presets(table, "CBiGAN", name)[0][1]}
+        assert turned == {"bottle", "hazelnut", "metal_nut", "screw"}
+    floor = [way.preset for name in ("tile", "cable") if (way := FLOOR.way(name))]
+    assert floor == ["mean_picture:texture", "mean_picture:small"]
 
 
 def test_anogan_is_set_up_for_the_data_set() -> None:
@@ -87,6 +125,19 @@ def test_likelihoods_are_learnt_as_long_as_their_data_set_asks_for() -> None:
     found = [_ratio(blocks[name]).settings for name in ("fashion-mnist", "cifar10", "svhn")]
     assert found == [{}, long, long]
     assert "none for SVHN" in _ratio(blocks["svhn"]).remark
+
+
+def test_the_r_score_is_a_part_of_a_score() -> None:
+    parts = {row.printed: [w.part for w in row.ways if w.part] for row in MEASURED["ama-1"].rows}
+    assert {name: part for name, part in parts.items() if part} == {
+        "AMA with R-score instead of A-score": ["r"]
+    }
+
+
+def test_shallow_methods_see_pictures_in_their_own_size() -> None:
+    for row in ("OC-SVM", "KDE"):
+        found = [settings for _, settings in presets("piad-2", row, "3")]
+        assert found == [{}, {"size": "32"}]
 
 
 def _ratio(block: Block) -> Way:
@@ -162,12 +213,13 @@ def test_pictures_of_data_sets_are_counted(monkeypatch: pytest.MonkeyPatch) -> N
         return AttributeSet("celeba", ("a", "b", "c", "d"), some, some, some)
 
     def read(name: str, folder: Path | None) -> LabelledSet:
-        return toy(name)._replace(class_names=("bedroom", *NAMES[1:]))
+        whole = toy(name)._replace(class_names=("church", "bedroom", *NAMES[2:]))
+        return whole._replace(test=part("test", (5, 6, 7)))
 
     monkeypatch.setattr(paper_tables, "read_set", read)
     monkeypatch.setattr(paper_tables, "celeba", faces)
     count = counted("piad-1").count
-    assert count("mnist", None) == (3, 45)
+    assert count("mnist", None) == (3, 48)
     # Of LSUN, bedrooms alone.
-    assert count("lsun", None) == (1, 15)
+    assert count("lsun", None) == (1, 16)
     assert count("celeba", None) == (4, 6)
