@@ -18,6 +18,8 @@ from PIL import Image
 from onlygood import Detector, ImageSource
 from onlygood.core.errors import ConfigError, DataError, ModelFileError
 from onlygood.deploy.export import export, validate
+from onlygood.deploy.export import onnx as exporting
+from onlygood.deploy.export.onnx import _compact
 from onlygood.deploy.export.validate import compare, size_of_map
 from onlygood.deploy.runtime import Runtime, file
 from onlygood.methods.reflect import whole_mean
@@ -271,6 +273,59 @@ def test_it_is_valid_and_knows_nothing_of_the_machine_that_made_it(scene: Scene)
     assert b"site-packages" not in scene.path.read_bytes()
     assert str(Path.cwd()).encode() not in scene.path.read_bytes()
     assert [entry.key for entry in model.metadata_props] == ["onlygood", "sha256"]
+
+
+def test_large_constants_take_the_fewest_bits_that_give_them_back() -> None:
+    draw = np.random.default_rng(0)
+    lower = np.tril(np.ones((65, 65), bool))
+    whole = draw.integers(1, 100, (2, 65, 65)).astype(np.float32)
+    constants = {
+        "small": whole[:1, :64, :64].reshape(-1)[:4095],
+        "half": whole,
+        "full": whole + np.float32(1e-5),
+        "beyond": whole * 1000,
+        "triangles": (whole + np.float32(1e-5)) * lower,
+        "half_triangles": whole * lower,
+        "band": whole * np.tril(np.ones((65, 65), bool), 1),
+        "wide": whole[:, :64] * lower[:64],
+    }
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", [name], [f"{name}_out"]) for name in constants],
+        "graph",
+        [],
+        [onnx.helper.make_tensor_value_info(f"{n}_out", 1, v.shape) for n, v in constants.items()],
+        [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    _compact(graph)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for found, expected in zip(session.run(None, {}), constants.values(), strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+    full, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    kept = {each.name: (each.data_type, tuple(each.dims)) for each in graph.initializer}
+    packed = 65 * 66 // 2 + 1
+    assert {name: form for name, form in kept.items() if "places" not in name} == {
+        "small": (full, (4095,)),
+        "half_16": (half, (2, 65, 65)),
+        "full": (full, (2, 65, 65)),
+        "beyond": (full, (2, 65, 65)),
+        "triangles_packed": (full, (2, packed)),
+        "half_triangles_16": (half, (2, packed)),
+        "band_16": (half, (2, 65, 65)),
+        "wide_16": (half, (2, 64, 65)),
+    }
+
+
+def test_a_file_that_no_reader_could_take_is_not_written(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, model = SimpleNamespace(terms=["it"]), onnx.load(scene.path)
+    monkeypatch.setattr(exporting, "translated", lambda *_: (graph, model))
+    monkeypatch.setattr(file, "LARGEST", model.ByteSize())  # and the facts come on top
+    with pytest.raises(ModelFileError, match="an ONNX file at most 2; fit with fewer pictures"):
+        export(scene.detector, tmp_path / "it.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_triangles_are_kept_without_their_zeros(tmp_path: Path) -> None:
