@@ -10,11 +10,13 @@ from urllib.parse import urljoin
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from onlygood.decision.thresholds import simultaneous_bound
 from onlygood.deploy.runtime import Runtime
+from onlygood.deploy.runtime.file import write
 from onlygood.deploy.service.settings import ServiceSettings
 from tests.deploy.stream import altered, anomalous, another, files, normal, pixels, serving, until
 
@@ -59,6 +61,10 @@ def test_each_decision_is_in_the_log_as_it_was_answered(service: httpx.Client) -
     assert [each["id"] for each in newer] == [answered[1]["id"]]
     table = list(csv.DictReader(io.StringIO(service.get("/v1/inspections.csv").text)))
     assert [line["id"] for line in table] == [str(each["id"]) for each in logged]
+    for chosen, count in (("decision=anomalous&model=nut", 1), ("decision=unsure", 0)):
+        whole = service.get(f"/v1/inspections.csv?{chosen}")
+        assert len(whole.text.splitlines()) == 1 + count
+        assert whole.headers["content-disposition"] == 'attachment; filename="inspections.csv"'
 
 
 def test_unreadable_pictures_stand_among_the_others(service: httpx.Client) -> None:
@@ -112,6 +118,42 @@ def test_unsure_pictures_have_regions_and_a_threshold_may_be_zero(
         assert outlined == drawn
 
 
+def test_regions_of_a_normal_picture_are_outlined_where_that_is_asked_for(
+    settings: ServiceSettings, model: Path
+) -> None:
+    content = anomalous(5)
+    runtime = Runtime.load(model)
+    (found,) = runtime.score([content])
+    calibration = runtime.facts["calibration"]
+    scores = [10 * found.score] * runtime.calibration.n
+    arrays = {**calibration["arrays"], "scores": scores}
+    altered(model, calibration={**calibration, "arrays": arrays})
+    with serving(settings) as service:
+        (result,) = service.post("/v1/score", files=files(content)).json()["results"]
+        assert result["decision"] == "normal"
+        sent = files(content, field="file")
+        ways = ("", "?outline_normal=true")
+        plain, outlined = (service.post(f"/v1/map{way}", files=sent).content for way in ways)
+        assert plain != outlined
+        recent = [service.get(f"/v1/inspections/1/map{way}").content for way in ways]
+        assert recent == [plain, outlined]
+
+
+def test_a_model_that_does_not_localise_has_no_maps(settings: ServiceSettings, model: Path) -> None:
+    network = onnx.load(model)
+    (heat,) = (output for output in network.graph.output if output.name == "map")
+    network.graph.output.remove(heat)
+    del network.metadata_props[-1]  # the digest
+    write(model, network.SerializeToString())
+    with serving(settings) as service:
+        (result,) = service.post("/v1/score", files=files(anomalous(1))).json()["results"]
+        assert (result["decision"], result["found_in"]) == ("anomalous", None)
+        asked = service.post("/v1/map", files=files(anomalous(1), field="file"))
+        recent = service.get("/v1/inspections/1/map")
+        for answer, status in ((asked, 422), (recent, 404)):
+            assert answer.status_code == status and "does not localise" in answer.json()["error"]
+
+
 def test_recent_pictures_make_room(settings: ServiceSettings) -> None:
     with serving(replace(settings, recent_bytes=3 * len(normal(0)))) as service:
         service.post("/v1/score", files=files(*(normal(i) for i in range(6))))
@@ -127,6 +169,15 @@ def test_pictures_that_browsers_do_not_show_come_as_png(service: httpx.Client) -
     shown = service.get("/v1/inspections/1/picture")
     assert shown.headers["content-type"] == "image/png"
     np.testing.assert_array_equal(pixels(shown.content), pixels(normal(1)))
+    for number, (mode, format, kind) in enumerate(
+        (("L", "TIFF", "image/png"), ("RGB", "JPEG", "image/jpeg")), 2
+    ):
+        file = io.BytesIO()
+        pixels(normal(1)).convert(mode).save(file, format)
+        service.post("/v1/score", files=files(file.getvalue()))
+        shown = service.get(f"/v1/inspections/{number}/picture")
+        assert (shown.headers["content-type"], pixels(shown.content).mode) == (kind, mode)
+        assert (shown.content == file.getvalue()) == (format == "JPEG")
 
 
 def test_models_and_calibration_say_all(service: httpx.Client, exported: Path) -> None:
@@ -167,10 +218,12 @@ def test_several_models_are_told_apart(settings: ServiceSettings, tmp_path: Path
 
 def test_a_pin_on_request_refuses_other_models(service: httpx.Client, exported: Path) -> None:
     digest = Runtime.load(exported).sha256
-    right = service.post(f"/v1/score?sha256={digest[:12]}", files=files(normal(1)))
-    assert right.status_code == 200
-    wrong = service.post(f"/v1/score?sha256={'0' * 12}", files=files(normal(1)))
-    assert wrong.status_code == 409 and digest in wrong.json()["error"]
+    for path, field in (("/v1/score", "files"), ("/v1/map", "file")):
+        sent = files(normal(1), field=field)
+        right = service.post(f"{path}?sha256={digest[:12]}", files=sent)
+        assert right.status_code == 200
+        wrong = service.post(f"{path}?sha256={'0' * 12}", files=sent)
+        assert wrong.status_code == 409 and digest in wrong.json()["error"]
     assert len(service.get("/v1/inspections").json()["inspections"]) == 1
 
 
@@ -233,7 +286,8 @@ def test_the_page_is_served_where_it_is_installed(
     (page / "app.js").write_text("1")
     monkeypatch.setattr("onlygood.deploy.service.server.PAGE", page)
     with serving(settings) as service:
-        assert "here" in service.get("/").text
+        index = service.get("/")
+        assert "here" in index.text and index.headers["cache-control"] == "no-cache"
         script = service.get("/static/app.js")
         assert script.text == "1"
         # Kept by browsers, which ask whether it is the same still.
@@ -247,6 +301,8 @@ def test_the_page_is_served_where_it_is_installed(
             "/static/..%2flog.sqlite",
         ):
             assert service.get(path).status_code == 404
+        (page / "index.html").unlink()
+        assert "the page is not installed" in service.get("/").json()["error"]
 
 
 def test_every_answer_forbids_what_is_not_needed(service: httpx.Client) -> None:
