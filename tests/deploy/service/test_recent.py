@@ -16,10 +16,11 @@ def test_the_oldest_make_room() -> None:
 
 
 def test_maps_count() -> None:
-    recent = Recent(100 + OVERHEAD)
-    recent.add(1, kept(40))
-    recent.add(2, Kept(b"x", (4, 5), View(), np.zeros((4, 5), np.float32), True))
-    assert recent.get(1) is None and recent.get(2) is not None
+    for limit, stays in ((121, True), (120, False)):  # 40 and 1, and 20 numbers of 4 bytes
+        recent = Recent(limit + 2 * OVERHEAD)
+        recent.add(1, kept(40))
+        recent.add(2, Kept(b"x", (4, 5), View(), np.zeros((4, 5), np.float32), True))
+        assert (recent.get(1) is not None) == stays and recent.get(2) is not None
 
 
 def test_what_is_larger_than_all_is_not_kept() -> None:
