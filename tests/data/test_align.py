@@ -18,6 +18,7 @@ from onlygood.data.align import (
     _blurred,
     _held,
     aligned,
+    misalignment,
     most_usual,
     moved,
     pose,
@@ -264,3 +265,36 @@ def test_cores_of_the_machine_take_no_memory_from_a_picture(
     view = View(size=75, pad="none", channels=1, align=reference_text(part()))
     decoded = apart.decode_apart(large, fit=view)
     assert decoded is not None and decoded.pixels.shape == (*view.shape, 1)
+
+
+def test_how_differently_a_part_lies_is_told_against_the_most_usual_picture() -> None:
+    poses = [UNMOVED, Pose(2.0, 0.03, 0.04), Pose(-2.0, 0.03, 0.04), Pose(2.0, -0.03, -0.04)]
+    found = misalignment(part(3, at) for at in poses)
+    assert found == (pytest.approx(2.0, abs=0.05), pytest.approx(0.05, abs=0.001))
+
+
+def test_nothing_is_said_of_pictures_that_would_not_gain_by_alignment() -> None:
+    draw = np.random.default_rng(0)
+    noise = [draw.integers(0, 256, (*SIZE, 1), np.uint8) for _ in range(4)]
+    assert misalignment(noise) is None
+    assert misalignment([part()] * 4) is None  # copies
+    assert (
+        misalignment([part(at=Pose(0.0, 0.004, 0.0)), part(), part(at=Pose(0.4, 0.0, 0.0))]) is None
+    )
+    moved_a_lot = [part(), part(at=Pose(3.0, 0.05, 0.0)), part(at=Pose(-3.0, 0.0, 0.05))]
+    assert misalignment(moved_a_lot) is not None
+    assert misalignment(moved_a_lot[:2]) is None
+    assert misalignment(iter([*moved_a_lot, part()[:, :90]])) is None  # of another shape
+    assert misalignment([]) is None
+    # What sets them apart is more than how they lie: each has a blot of its own.
+    blotted = [picture.copy() for picture in moved_a_lot]
+    for place, picture in zip((5, 50, 95), blotted, strict=True):
+        picture[10:80, place : place + 50] = 255
+    assert misalignment(blotted) is None
+
+
+def test_without_opencv_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [part(), part(at=Pose(3.0, 0.05, 0.0)), part(at=Pose(-3.0, 0.0, 0.0))]
+    assert misalignment(pictures) is not None
+    monkeypatch.setattr("onlygood.data.align.find_spec", lambda name: None)
+    assert misalignment(pictures) is None

@@ -8,6 +8,7 @@ Needs the extra `align`.
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,11 @@ LEAST_LIKENESS = 0.2
 FAR, TELLING = 0.02, 1e-3
 """Along an edge or stripes nothing tells how far to shift, and what is shifted out is not seen: a
 shift by the first, as a share of the longer side, must gain the second of correlation."""
+LEFT = 1 / 3
+"""Share of what sets pictures apart that is left where alignment pays: at most 0.18 of parts that
+lie anyhow, 0.57 or more of clothes, solar cells and surfaces (of the half to choose on)."""
+LEAST_ANGLE, LEAST_SHIFT = 0.5, 0.005
+"""Degrees and share of the longer side, of which one at least differs where alignment pays."""
 BLUR = 5
 """Pixels that are averaged before two pictures are compared, so that there is a slope to climb."""
 
@@ -146,6 +152,52 @@ def pose(picture: Pixels, reference: str, ignore: str = "") -> Pose:
         if side == SIDES[-1]:  # At coarser ones a small mark that tells may not be seen.
             found = _held(target, seen, found, counts)
     return found if likeness >= LEAST_LIKENESS else UNMOVED
+
+
+def misalignment(pictures: Iterable[Pixels], ignore: str = "") -> tuple[float, float] | None:
+    """How differently one and the same thing lies in pictures, where they had better be aligned.
+
+    That is where a turn and a shift take away most of what sets the pictures apart. They are gone
+    through once, and none is kept as it is.
+
+    Args:
+        pictures: As decoded.
+        ignore: Of `mask_text`.
+
+    Returns:
+        Degrees, and the shift as a share of the longer side, both without sign, medians against the
+        most usual picture; None where alignment would do little, where there are fewer than three
+        pictures that differ, or pictures of several shapes, and where OpenCV is missing.
+
+    Raises:
+        ConfigError: the mask is none.
+    """
+    if find_spec("cv2") is None:
+        return None
+    small = [_grey(picture, SIDES[-1])[:, :, None] for picture in pictures]
+    if not small:
+        return None
+    # As an iterator, into which no check of types looks: there may be several shapes.
+    reference = most_usual(iter(small), ignore)
+    target = _blurred(reference_of(reference)[:, :, None], SIDES[-1])
+    counts = _counting(ignore, target.shape) if ignore else None
+    found = []
+    for picture in small:
+        if reference_text(picture) == reference:
+            continue
+        try:
+            at = pose(picture, reference, ignore)
+        except DataError:  # Of another shape.
+            return None
+        seen = _blurred(picture, SIDES[-1], target.shape)
+        before, after = (1 - _likeness(target, seen, one, counts) for one in (UNMOVED, at))
+        left = after / before if before > 0 else 1.0
+        found.append((left, abs(at.angle), math.hypot(at.right, at.down)))
+    if len(found) < 2:
+        return None
+    left, angle, shift = np.median(found, axis=0).tolist()
+    apart = angle >= LEAST_ANGLE or shift >= LEAST_SHIFT
+    return (angle, shift) if apart and left <= LEFT else None
 
 
 def check_alignment(view: View) -> None:

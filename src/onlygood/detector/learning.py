@@ -21,7 +21,7 @@ from onlygood.core.method import InputShape, Method
 from onlygood.core.resolving import Resolved, resolve
 from onlygood.core.settings import WIDEST, Training, View
 from onlygood.core.text import figure, many
-from onlygood.data.align import AUTO, most_usual
+from onlygood.data.align import AUTO, misalignment, most_usual
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
 from onlygood.data.mask import mask_of
@@ -41,6 +41,8 @@ LOOK, SHAPES = 32, 9
 TINY, TINY_SIZE, USUAL_SIZE = 64, 48, 224
 """Up to this side in pixels pictures are seen at the second one, else at the third: backbones were
 trained at it, but on tiny pictures, enlarged, they see smooth blots (docs/methods/reflect.md)."""
+LAID = 12
+"""Pictures of which it is told how differently a thing lies in them."""
 FEW, SHRUNK, DARK = 3, 2.0, 64
 """Pictures that tell how much smaller all are made, and how dark they are; from how many times
 smaller on that is told, and below which of 256 shades."""
@@ -314,8 +316,8 @@ def remarks(view: View, source: ImageSource) -> list[str]:
     """In words, what of pictures a settled view hides or may hide.
 
     How much of them its mask ignores, and of the first few readable ones that they are made
-    `SHRUNK` times smaller or more, and that they are nearly black, as 12 bits of a camera are in
-    files of 16.
+    `SHRUNK` times smaller or more, that they are nearly black, as 12 bits of a camera are in
+    files of 16, and that a thing lies differently in each.
     """
     told = []
     if view.ignore:
@@ -331,7 +333,7 @@ def remarks(view: View, source: ImageSource) -> list[str]:
         f"the first pictures are nearly black, with values up to {brightest} of 255; where a "
         "camera's 12 bits lie in files of 16, shift them up (value << 4), or most of them is lost"
     )
-    found = [*told, _shrinking(view, sides), dark if brightest < DARK else ""]
+    found = [*told, _shrinking(view, sides), dark if brightest < DARK else "", _lying(view, source)]
     return list(filter(None, found))
 
 
@@ -347,6 +349,21 @@ def _shrinking(view: View, sides: Sequence[Window]) -> str:
         f"pictures of {width:,} x {height:,} pixels are seen at {seen_width} x {seen_height}, "
         f"{times:.1f} times smaller: a defect less than some {SEEN * times:,.0f} pixels wide may "
         f"not be found; size={2 * view.size} sees twice as finely, and takes longer"
+    )
+
+
+def _lying(view: View, source: ImageSource) -> str:
+    """How differently a thing lies that could be aligned; empty where that is little."""
+    if view.align or view.tile:
+        return ""
+    lying = misalignment(islice(_readable(source), LAID), view.ignore)
+    if lying is None:
+        return ""
+    angle, shift = lying
+    return (
+        f"the first pictures show one thing that lies differently in each: turned by {angle:.1f} "
+        f"degrees and shifted by {100 * shift:.1f} % of the longer side (medians); align=auto lays "
+        "all alike: it finds more, above all with few pictures, and takes longer"
     )
 
 
