@@ -179,11 +179,12 @@ def misalignment(pictures: Iterable[Pixels], ignore: str = "") -> tuple[float, f
         return None
     # As an iterator, into which no check of types looks: there may be several shapes.
     reference = most_usual(iter(small), ignore)
-    target = _blurred(reference_of(reference)[:, :, None], SIDES[-1])
+    whole = reference_of(reference)
+    target = _blurred(whole[:, :, None], SIDES[-1])
     counts = _counting(ignore, target.shape) if ignore else None
     found = []
     for picture in small:
-        if reference_text(picture) == reference:
+        if np.array_equal(picture[:, :, 0], whole):
             continue
         try:
             at = pose(picture, reference, ignore)

@@ -93,21 +93,26 @@ def test_maps_lie_over_their_pictures(service: httpx.Client) -> None:
     assert len(service.get("/v1/inspections").json()["inspections"]) == 1  # a map is none
 
 
+def calibrated_on(scores: list[float], model: Path, **settings: float) -> None:
+    """Make an exported model one that was calibrated on other scores, with other settings."""
+    calibration = Runtime.load(model).facts["calibration"]
+    altered(
+        model,
+        calibration={
+            "settings": {**calibration["settings"], **settings},
+            "arrays": {**calibration["arrays"], "scores": scores},
+        },
+    )
+
+
 def test_unsure_pictures_have_regions_and_a_threshold_may_be_zero(
     settings: ServiceSettings, model: Path
 ) -> None:
     content = anomalous(5)
     runtime = Runtime.load(model)
     (found,) = runtime.score([content])
-    calibration = runtime.facts["calibration"]
     scores = [0.0] * (runtime.calibration.n - 2) + [10 * found.score] * 2
-    altered(
-        model,
-        calibration={
-            "settings": {**calibration["settings"], "target_fpr": 0.3, "strict_fpr": 0.01},
-            "arrays": {**calibration["arrays"], "scores": scores},
-        },
-    )
+    calibrated_on(scores, model, target_fpr=0.3, strict_fpr=0.01)
     with serving(settings) as service:
         (result,) = service.post("/v1/score", files=files(content)).json()["results"]
         assert (result["decision"], result["found_in"]) == ("unsure", "region")
@@ -124,10 +129,7 @@ def test_regions_of_a_normal_picture_are_outlined_where_that_is_asked_for(
     content = anomalous(5)
     runtime = Runtime.load(model)
     (found,) = runtime.score([content])
-    calibration = runtime.facts["calibration"]
-    scores = [10 * found.score] * runtime.calibration.n
-    arrays = {**calibration["arrays"], "scores": scores}
-    altered(model, calibration={**calibration, "arrays": arrays})
+    calibrated_on([10 * found.score] * runtime.calibration.n, model)
     with serving(settings) as service:
         (result,) = service.post("/v1/score", files=files(content)).json()["results"]
         assert result["decision"] == "normal"
