@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from blocks import FIGURES, replaced, with_rows
+from blocks import FIGURES, replaced, table, with_rows
 
 from onlygood.core.method import Method
 from onlygood.core.resolving import BUDGETS, describe
@@ -20,9 +20,31 @@ from onlygood.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 CODE = r"```python\ndef stages\(self\).*?\n```"
-DEPARTURES = r"(?m)(?<=^## Departures\n\n).*?(?=\n\n^## )"
+LOG = r"(?m)^## What the log should look like\n.*?\n\n(?=## )"
+DEPARTURES = r"(?m)^## Departures\n.*?\n\n(?=## )"
+SETTINGS = r"(?m)^## Settings\n.*?^\| preset \|.*?\n\n"
+NO_STEPS = """## What the log should look like
+
+One line with `stage`, `step` 0, `images` and `seconds`: nothing is trained step by step, so there is
+nothing that could go wrong on the way, and the verdict says so.
+
+"""
+SETTINGS_TEXT = """## Settings
+
+{fields}
+
+`onlygood methods {name}` prints the same, and the settings of pictures and of training that all
+methods share. {training}
+
+{presets}
+
+"""
+BY_STEPS = """`fit` takes the preset `default` unless another is named; a budget that you name
+(`--minutes 30`) replaces that of the preset."""
+IN_ONE_PASS = """Those of training have no effect, but for `batch_size` and `cache_gib` on how
+pictures are read."""
 USE = ROOT / "docs" / "use.md"
-SETTINGS = ("field", "without a preset", "meaning")
+FIELDS = ("field", "without a preset", "meaning")
 PRESETS = ("preset", "what it is", "its settings")
 CAN = (
     *("method", "heat maps", "squares only", "learns", "frozen backbone", "known bad ones"),
@@ -38,18 +60,22 @@ def page_of(name: str) -> Path:
 def rewritten(page: str, method: type[Method]) -> str:
     """A method's page with all that comes from its class as the class has it."""
     page = replaced(page, CODE, f"```python\n{stages(method)}\n```")
-    page = with_rows(page, SETTINGS, settings(method))
-    page = with_rows(page, PRESETS, presets(method))
-    return replaced(page, DEPARTURES, departures(method))
+    if not takes_steps(method):
+        page = replaced(page, LOG, NO_STEPS)
+    page = replaced(page, SETTINGS, settings(method))
+    return replaced(page, DEPARTURES, f"## Departures\n\n{departures(method)}\n\n")
 
 
 def by_hand(page: str) -> str:
     """A method's page without all that, and without what comes from records."""
-    for heads in (SETTINGS, PRESETS):
-        page = with_rows(page, heads, [])
-    for part in (CODE, DEPARTURES, FIGURES):
+    for part in (CODE, DEPARTURES, SETTINGS, FIGURES):
         page = replaced(page, part, "")
-    return page
+    return page.replace(NO_STEPS, "")
+
+
+def takes_steps(method: type[Method]) -> bool:
+    """Whether it is trained step by step: who is has a budget for steps."""
+    return any(name in method.presets["default"].training for name in BUDGETS)
 
 
 def stages(method: type[Method]) -> str:
@@ -57,9 +83,15 @@ def stages(method: type[Method]) -> str:
     return textwrap.dedent(inspect.getsource(method.stages)).rstrip()
 
 
-def settings(method: type[Method]) -> list[Sequence[str]]:
-    """A row for each field of its config."""
-    return [(f"`{f.name}`", str(f.default), f.doc) for f in describe(method.config_class)]
+def settings(method: type[Method]) -> str:
+    """The section that has a row for each field of its config, and one for each preset."""
+    described = describe(method.config_class)
+    return SETTINGS_TEXT.format(
+        name=method.__module__.rpartition(".")[2],  # One file a method.
+        fields=table(FIELDS, [(f"`{f.name}`", str(f.default), f.doc) for f in described]),
+        training=BY_STEPS if takes_steps(method) else IN_ONE_PASS,
+        presets=table(PRESETS, presets(method)),
+    )
 
 
 def presets(method: type[Method]) -> list[Sequence[str]]:
@@ -87,14 +119,12 @@ def departures(method: type[Method]) -> str:
 
 def can(name: str, method: type[Method]) -> Sequence[str]:
     """Its row in the table of all methods."""
-    # Who takes steps has a budget for them.
-    steps = any(name in method.presets["default"].training for name in BUDGETS)
     cannot = "takes gradient steps for each picture" if method.searches else method.unexportable
     return (
         f"[`{name}`](methods/{name}.md)",
         "yes" if method.localizes else "no",
         "yes" if method.square else "",
-        "by gradient steps" if steps else "in one pass",
+        "by gradient steps" if takes_steps(method) else "in one pass",
         "yes" if "backbone" in {f.name for f in fields(method.config_class)} else "",
         "learns from them" if method.uses_anomalous else "",
         f"no: {cannot}" if cannot else "yes",
