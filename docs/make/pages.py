@@ -25,8 +25,8 @@ DEPARTURES = r"(?m)^## Departures\n.*?\n\n(?=## )"
 SETTINGS = r"(?m)^## Settings\n.*?^\| preset \|.*?\n\n"
 NO_STEPS = """## What the log should look like
 
-One line with `stage`, `step` 0, `images` and `seconds`: nothing is trained step by step, so there is
-nothing that could go wrong on the way, and the verdict says so.
+One line with `stage`, `step` 0, `images` and `seconds`: nothing is trained step by step, so there
+is nothing that could go wrong on the way, and the verdict says so.
 
 """
 SETTINGS_TEXT = """## Settings

@@ -29,6 +29,7 @@ def test_hand_computed() -> None:
     assert max_balanced_accuracy(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
     assert fpr_at_tpr(LABELS, SCORES) == pytest.approx(1 / 3)
     assert fpr_at_tpr(LABELS, SCORES, tpr=0.5) == 0.0
+    assert fpr_at_tpr(LABELS, SCORES, tpr=1e-12) == 0.0  # Of any share at least one is found.
     # The usual 95 of 100 are at 5 or above.
     assert fpr_at_tpr([1] * 100 + [0] * 2, [*range(100), 4.5, 5.5]) == 0.5
     # 0.07 * 100 is a little more than 7; the 7 highest are at 93 or above.

@@ -107,7 +107,7 @@ def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, tpr: float = 0.95) -> float
     if not _has_both(anomalous):
         return None
     found = np.sort(ranks[anomalous])[::-1]
-    needed = math.ceil(tpr * len(found) - 1e-9)  # 0.07 * 100 is a little more than 7
+    needed = max(1, math.ceil(tpr * len(found) - 1e-9))  # 0.07 * 100 is a little more than 7
     return float((ranks[~anomalous] >= found[needed - 1]).mean())
 
 
