@@ -6,6 +6,7 @@ Rewrites these parts of docs/methods/*.md and docs/use.md; a test says when one 
 """
 
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -29,6 +30,25 @@ One line with `stage`, `step` 0, `images` and `seconds`: nothing is trained step
 is nothing that could go wrong on the way, and the verdict says so.
 
 """
+LOGGED = {
+    "gradient_norm": (
+        "norm of the gradient over all weights that are trained, before the optimiser",
+        "falls with the loss, or stays of one order of magnitude",
+        "peaks far above it, or grows steadily: lower the learning rate; exactly 0: nothing is "
+        "learnt any more, and the verdict says so",
+    ),
+    "reconstruction_spread": (
+        "how far what is given back is from its batch's mean, in units of the same of pictures",
+        "comes close to 1",
+        "under 0.02: all pictures are given back alike, and the verdict says so",
+    ),
+    "diversity": (
+        "how far generated pictures are from their batch's mean, RMS over pixels in [-1, 1]",
+        "about that of the training pictures",
+        "under 0.01: the generator has collapsed, and the verdict says so",
+    ),
+}
+"""What the log holds of many methods: what it is, what is sound, what is bad."""
 SETTINGS_TEXT = """## Settings
 
 {fields}
@@ -62,6 +82,8 @@ def rewritten(page: str, method: type[Method]) -> str:
     page = replaced(page, CODE, f"```python\n{stages(method)}\n```")
     if not takes_steps(method):
         page = replaced(page, LOG, NO_STEPS)
+    for term, words in LOGGED.items():
+        page = re.sub(_row(term), rf"| \1 | {' | '.join(words)} |\n", page)
     page = replaced(page, SETTINGS, settings(method))
     return replaced(page, DEPARTURES, f"## Departures\n\n{departures(method)}\n\n")
 
@@ -70,6 +92,8 @@ def by_hand(page: str) -> str:
     """A method's page without all that, and without what comes from records."""
     for part in (CODE, DEPARTURES, SETTINGS, FIGURES):
         page = replaced(page, part, "")
+    for term in LOGGED:
+        page = re.sub(_row(term), "", page)
     return page.replace(NO_STEPS, "")
 
 
@@ -115,6 +139,11 @@ def departures(method: type[Method]) -> str:
             lines.append("")
         lines.append(line.replace("Departures from ", "From ", 1) if starts else line)
     return "\n".join(lines)
+
+
+def _row(term: str) -> str:
+    """The pattern of a row of the log's table about this term alone; its first cell is a group."""
+    return rf"(?m)^\| (`[^`|]+/{term}`(?:, `[^`|]+/{term}`)*) \|.*\n"
 
 
 def can(name: str, method: type[Method]) -> Sequence[str]:
