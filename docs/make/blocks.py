@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-FIGURES = r"(?<=\n## Measured\n\n)Made from the records.*?\n\n\|.*?(?=\n\n|\n\Z)"
+FIGURES = r"(?m)^## Measured\n\nMade from the records.*?\n\n\|.*?(?=\n\n|\n\Z)"
 """What the records in `results` say of a method, on its page."""
 
 

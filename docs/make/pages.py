@@ -20,7 +20,8 @@ from onlygood.core.resolving import BUDGETS, describe
 from onlygood.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
-CODE = r"```python\ndef stages\(self\).*?\n```"
+CODE = r"How it is trained, in full:\n\n```python\ndef stages\(self\).*?\n```\n\n"
+CODE_TEXT = "How it is trained, in full:\n\n```python\n{stages}\n```\n\n"
 LOG = r"(?m)^## What the log should look like\n.*?\n\n(?=## )"
 DEPARTURES = r"(?m)^## Departures\n.*?\n\n(?=## )"
 SETTINGS = r"(?m)^## Settings\n.*?^\| preset \|.*?\n\n"
@@ -79,7 +80,7 @@ def page_of(name: str) -> Path:
 
 def rewritten(page: str, method: type[Method]) -> str:
     """A method's page with all that comes from its class as the class has it."""
-    page = replaced(page, CODE, f"```python\n{stages(method)}\n```")
+    page = replaced(page, CODE, CODE_TEXT.format(stages=stages(method)))
     if not takes_steps(method):
         page = replaced(page, LOG, NO_STEPS)
     for term, words in LOGGED.items():

@@ -76,7 +76,9 @@ GPU where the results name one. Bold is the best of a column, in brackets what i
 """
 
 
-MEASURED = """Made from the records in `results`: AUROC of pictures, mean ± standard deviation over
+MEASURED = """## Measured
+
+Made from the records in `results`: AUROC of pictures, mean ± standard deviation over
 seeds, by the [rule of all methods](../which.md#what-was-measured) where it ran with several
 settings; in brackets, of pixels. [The results page](../results.md) has classes, other metrics,
 other settings, and times.
