@@ -790,6 +790,23 @@ def test_shots_of_one_part_on_both_sides_of_the_split_are_told() -> None:
     assert not [words for words in none.notes if "next to them" in words]
 
 
+def test_pieces_of_one_ground_on_both_sides_of_the_split_are_told() -> None:
+    told, none = Told(), Told()
+    draw = np.random.default_rng(0)
+    ground = draw.integers(0, 256, (80, 256, 1)).astype(np.uint8)
+    corners = draw.integers(0, (17, 193), (60, 2))
+    pieces = np.stack([ground[y : y + 64, x : x + 64] for y, x in corners])
+    made = parts.fit(pieces, {"size": 64}, reporter=told)
+    words = made.provenance["calibration_pictures"]
+    assert re.match(r"\d\d of the first 30 pictures are pieces of one larger ground", words)
+    assert words in told.notes
+    alone = draw.integers(0, 256, pieces.shape).astype(np.uint8)
+    assert "calibration_pictures" not in parts.fit(alone, {"size": 64}, reporter=none).provenance
+    named = ImageSource([Picture(f"{i:02d}", one) for i, one in enumerate(pieces)])
+    grouped = parts.fit(named, {"size": 64}, reporter=none, group_by=r"^\d+")
+    assert "calibration_pictures" not in grouped.provenance
+
+
 def test_calibrating_on_nothing_that_can_be_read(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(

@@ -15,10 +15,10 @@ from onlygood.core.errors import DataError
 from onlygood.core.images import Pick
 from onlygood.core.settings import View
 from onlygood.core.shapes import Images
+from onlygood.data import overlap, sequence
 from onlygood.data.augment import augment, draws_needed
 from onlygood.data.loading import READ_AHEAD, Decoders, Loaded, in_order
 from onlygood.data.preprocess import check_view, to_bytes
-from onlygood.data.sequence import MOST, sketch
 from onlygood.data.source import ImageSource, Picture
 
 
@@ -39,6 +39,8 @@ class Filled(NamedTuple):
     """The short one of each."""
     sketches: list[bytes]
     """Of the first ones, see `onlygood.data.sequence`."""
+    pieces: list[bytes]
+    """Likewise, see `onlygood.data.overlap`."""
 
 
 _Found = tuple[Tensor, Tensor, Tensor]
@@ -114,6 +116,7 @@ class PictureStore:
         readable: list[int] = []
         digests: list[int] = []
         sketches: list[bytes] = []
+        pieces: list[bytes] = []
         digest = hashlib.sha256()
         kept = len(self) if self._cached else 0
         cache = torch.empty((kept, self._view.channels, *self._view.canvas), dtype=torch.uint8)
@@ -126,8 +129,10 @@ class PictureStore:
                 picture = to_bytes(item.pixels)
                 digest.update(picture.numpy().data)
                 digests.append(short_digest(item.pixels))
-                if len(sketches) < MOST:
-                    sketches.append(sketch(item.pixels))
+                if len(sketches) < sequence.MOST:
+                    sketches.append(sequence.sketch(item.pixels))
+                if len(pieces) < overlap.MOST:
+                    pieces.append(overlap.piece(item.pixels))
                 if self._cached:
                     cache[len(readable)] = picture
                 readable.append(position)
@@ -139,7 +144,7 @@ class PictureStore:
         if self._cached:
             self._cache = cache[: len(readable)].to(self._device)
         self._source = self._source.subset(readable)
-        self._filled = Filled(unreadable, digest.hexdigest(), digests, sketches)
+        self._filled = Filled(unreadable, digest.hexdigest(), digests, sketches, pieces)
         return self._filled
 
     def __len__(self) -> int:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from onlygood.core.errors import CalibrationError, DataError
 from onlygood.core.text import many
+from onlygood.data.overlap import pieces_of_one
 from onlygood.data.sequence import in_sequence
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
+from onlygood.detector.learning import Learned
 from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
 
 LEARNT_FROM = 1 / 3
@@ -113,14 +115,14 @@ def seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
 
 
 def doubts(
-    survey: Survey, learnt_from: NDArray[np.int64], sketches: Sequence[bytes], group_by: str | None
+    survey: Survey, learnt_from: NDArray[np.int64], learned: Learned, group_by: str | None
 ) -> list[str]:
     """What speaks against the promise after chance has parted the pictures of `fit`, in words.
 
     Args:
         survey: of those that calibrate.
         learnt_from: short digests of those that were learnt from.
-        sketches: of the first of these, in order.
+        learned: has sketches of the first of these, in order.
         group_by: what tells parts apart, if that was said; pictures of one part then calibrate
             together.
     """
@@ -133,11 +135,19 @@ def doubts(
             f"{survey.pictures[int(equal.argmax())].name} for one: the promise may not hold of "
             "other pictures; give each picture once"
         )
+    sketches, pieces = learned.sketches, learned.pieces
     if group_by is None and (n := in_sequence(sketches)):
         found.append(
             f"{n} of {len(sketches)} pictures look most like one next to them in order, as frames "
             "of a film and shots of one part do: those that calibrate then have their like among "
             "those that were learnt from, and other parts may give more false alarms than "
             "promised; calibrate on pictures of other parts, or tell parts apart (group_by)"
+        )
+    elif group_by is None and (n := pieces_of_one(pieces)):
+        found.append(
+            f"{n} of the first {len(pieces)} pictures are pieces of one larger ground, which "
+            "overlap: those that calibrate show again what was learnt from, and another stretch "
+            "of the ground may give more false alarms than promised; calibrate on pieces of "
+            "another stretch, or tell stretches apart (group_by)"
         )
     return found

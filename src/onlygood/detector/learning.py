@@ -62,6 +62,8 @@ class Learned(NamedTuple):
     """The short one of each picture that something was learnt from, in no special order."""
     sketches: list[bytes]
     """Of the first training pictures, in order; see `onlygood.data.sequence`."""
+    pieces: list[bytes]
+    """Likewise; see `onlygood.data.overlap`."""
     precision: str
     """Of training; without steps that of scores, float32."""
     n_train: int
@@ -170,6 +172,7 @@ def learn(
         filled.digest,
         [one for s in (normal, *measured) if s for one in s.fill().digests],
         filled.sketches,
+        filled.pieces,
         "bf16" if history.steps and uses_bf16(training.precision, where) else "float32",
         len(normal),
         len(watching or ()),
