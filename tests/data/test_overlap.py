@@ -3,7 +3,8 @@ import pytest
 from jaxtyping import UInt8
 from PIL import Image
 
-from onlygood.data.overlap import MOST, SIDE, piece, pieces_of_one
+from onlygood.data.overlap import MOST, SIDE, pieces_of_one
+from onlygood.data.sequence import sketch
 
 N = 40
 Pictures = UInt8[np.ndarray, "n h w C"]
@@ -26,13 +27,7 @@ def cut(n: int, *, height: int = 300, width: int = 560, side: int = 160) -> Pict
 
 
 def count(pictures: Pictures) -> int:
-    return pieces_of_one([piece(picture) for picture in pictures])
-
-
-def test_a_piece_is_the_mean_grey_of_each_of_its_cells() -> None:
-    halves = np.zeros((2 * SIDE, 3 * SIDE, 3), np.uint8)
-    halves[:, 3 * SIDE // 2 :] = (30, 60, 90)
-    assert piece(halves) == bytes([0] * (SIDE // 2) + [60] * (SIDE // 2)) * SIDE
+    return pieces_of_one([sketch(picture, SIDE) for picture in pictures])
 
 
 def test_pieces_cut_at_random_out_of_one_ground_hang_together() -> None:

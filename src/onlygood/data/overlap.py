@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Complex128, Float64, Int64, UInt8
-from PIL import Image
+from jaxtyping import Bool, Complex128, Float64, Int64
 
 SIDE = 64
-"""Of a picture as it is compared, in pixels."""
+"""Of a sketch, in pixels."""
 MOST = 64
 """Pictures that are compared, the first ones: each with each, which takes a third of a second."""
 FINEST = 0.35
@@ -20,14 +19,7 @@ LEAST = 0.1
 random, it was 0.2 or more for 12 of 16; of the same surfaces cut side by side, of parts also when
 they lay anywhere in the picture, of solar cells and of clothes it was 0."""
 
-Pixels = UInt8[np.ndarray, "h w C"]
 Shift = tuple[int, int]
-
-
-def piece(picture: Pixels) -> bytes:
-    """A picture in 64 x 64 shades of grey, as it is compared with others."""
-    grey = Image.fromarray(picture.mean(2).round().astype(np.uint8))
-    return grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def pieces_of_one(pieces: Sequence[bytes]) -> int:
@@ -37,7 +29,7 @@ def pieces_of_one(pieces: Sequence[bytes]) -> int:
     side apart; pieces of a larger ground do. 0 where that is true of less than `LEAST` of them.
 
     Args:
-        pieces: of pictures, see `piece`; the first `MOST` count.
+        pieces: sketches of pictures in `SIDE` x `SIDE` shades; the first `MOST` count.
     """
     n = len(pieces[:MOST])
     shades = np.frombuffer(b"".join(pieces[:MOST]), np.uint8).reshape(n, SIDE, SIDE).astype(float)

@@ -22,10 +22,10 @@ BY_CHANCE = 1e-4
 """Probability of so many in a random order, below which that is said."""
 
 
-def sketch(picture: UInt8[np.ndarray, "h w C"]) -> bytes:
-    """A picture in 8 x 8 shades of grey, by which those that look alike are known."""
+def sketch(picture: UInt8[np.ndarray, "h w C"], side: int = SIDE) -> bytes:
+    """A picture in `side` x `side` shades of grey, by which those that look alike are known."""
     grey = Image.fromarray(picture.mean(2).round().astype(np.uint8))
-    return grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    return grey.resize((side, side), Image.Resampling.BOX).tobytes()
 
 
 def in_sequence(sketches: Sequence[bytes]) -> int:

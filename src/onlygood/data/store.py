@@ -40,7 +40,7 @@ class Filled(NamedTuple):
     sketches: list[bytes]
     """Of the first ones, see `onlygood.data.sequence`."""
     pieces: list[bytes]
-    """Likewise, see `onlygood.data.overlap`."""
+    """Finer ones of fewer, see `onlygood.data.overlap`."""
 
 
 _Found = tuple[Tensor, Tensor, Tensor]
@@ -132,7 +132,7 @@ class PictureStore:
                 if len(sketches) < sequence.MOST:
                     sketches.append(sequence.sketch(item.pixels))
                 if len(pieces) < overlap.MOST:
-                    pieces.append(overlap.piece(item.pixels))
+                    pieces.append(sequence.sketch(item.pixels, overlap.SIDE))
                 if self._cached:
                     cache[len(readable)] = picture
                 readable.append(position)

@@ -63,7 +63,7 @@ class Learned(NamedTuple):
     sketches: list[bytes]
     """Of the first training pictures, in order; see `onlygood.data.sequence`."""
     pieces: list[bytes]
-    """Likewise; see `onlygood.data.overlap`."""
+    """Finer ones of fewer; see `onlygood.data.overlap`."""
     precision: str
     """Of training; without steps that of scores, float32."""
     n_train: int
