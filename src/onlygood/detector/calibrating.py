@@ -16,7 +16,6 @@ from onlygood.data.sequence import in_sequence
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
-from onlygood.detector.learning import Learned
 from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
 
 LEARNT_FROM = 1 / 3
@@ -115,14 +114,19 @@ def seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
 
 
 def doubts(
-    survey: Survey, learnt_from: NDArray[np.int64], learned: Learned, group_by: str | None
+    survey: Survey,
+    learnt_from: NDArray[np.int64],
+    sketches: Sequence[bytes],
+    pieces: Sequence[bytes],
+    group_by: str | None,
 ) -> list[str]:
     """What speaks against the promise after chance has parted the pictures of `fit`, in words.
 
     Args:
         survey: of those that calibrate.
         learnt_from: short digests of those that were learnt from.
-        learned: has sketches of the first of these, in order.
+        sketches: of the first of these, in order.
+        pieces: finer ones of fewer.
         group_by: what tells parts apart, if that was said; pictures of one part then calibrate
             together.
     """
@@ -135,7 +139,6 @@ def doubts(
             f"{survey.pictures[int(equal.argmax())].name} for one: the promise may not hold of "
             "other pictures; give each picture once"
         )
-    sketches, pieces = learned.sketches, learned.pieces
     if group_by is None and (n := in_sequence(sketches)):
         found.append(
             f"{n} of {len(sketches)} pictures look most like one next to them in order, as frames "

@@ -233,7 +233,7 @@ class Detector:
             # They may cost the promise that was asked for, see the note of the calibration.
             reporter.note(left_out([one.reason for one in unreadable]))
         learnt_from = np.sort(np.array(learned.digests, np.int64))
-        doubted = doubts(survey, learnt_from, learned, group_by)
+        doubted = doubts(survey, learnt_from, learned.sketches, learned.pieces, group_by)
         for doubt in doubted:
             reporter.note(doubt)
         calibration = calibration_of(
