@@ -18,6 +18,7 @@ from blocks import FIGURES, replaced, table, with_rows
 from onlygood.core.method import Method
 from onlygood.core.resolving import BUDGETS, describe
 from onlygood.methods import METHODS
+from onlygood.training.health import ALIKE
 
 ROOT = Path(__file__).parents[2]
 CODE = r"How it is trained, in full:\n\n```python\ndef stages\(self\).*?\n```\n\n"
@@ -41,12 +42,13 @@ LOGGED = {
     "reconstruction_spread": (
         "how far what is given back is from its batch's mean, in units of the same of pictures",
         "comes close to 1",
-        "under 0.02: all pictures are given back alike, and the verdict says so",
+        f"under {ALIKE['reconstruction_spread'][0]}: all pictures are given back alike, and the "
+        "verdict says so",
     ),
     "diversity": (
         "how far generated pictures are from their batch's mean, RMS over pixels in [-1, 1]",
         "about that of the training pictures",
-        "under 0.01: the generator has collapsed, and the verdict says so",
+        f"under {ALIKE['diversity'][0]}: the generator has collapsed, and the verdict says so",
     ),
 }
 """What the log holds of many methods: what it is, what is sound, what is bad."""
@@ -91,6 +93,7 @@ def rewritten(page: str, method: type[Method]) -> str:
 
 def by_hand(page: str) -> str:
     """A method's page without all that, and without what comes from records."""
+    # Words by hand may follow the settings, without a heading: departures would end behind them.
     for part in (CODE, DEPARTURES, SETTINGS, FIGURES):
         page = replaced(page, part, "")
     for term in LOGGED:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Complex128, Float64, Int64
+from jaxtyping import Bool, Complex128, Float64
 
 SIDE = 64
 """Of a sketch, in pixels."""
@@ -31,14 +31,11 @@ def pieces_of_one(pieces: Sequence[bytes]) -> int:
     Args:
         pieces: sketches of pictures in `SIDE` x `SIDE` shades; the first `MOST` count.
     """
-    n = len(pieces[:MOST])
-    shades = np.frombuffer(b"".join(pieces[:MOST]), np.uint8).reshape(n, SIDE, SIDE).astype(float)
-    # Edges would be alike in all pictures: they fade out.
-    fading = np.outer(np.hanning(SIDE), np.hanning(SIDE))
-    waves = np.fft.fft2((shades - shades.mean((1, 2), keepdims=True)) * fading)
+    phases = _phases(pieces[:MOST])
+    n = len(phases)
     beside: list[list[tuple[int, Shift]]] = [[] for _ in range(n)]
     for first in range(n - 1):
-        for second, (down, right) in _overlapping(waves[first], waves[first + 1 :]):
+        for second, (down, right) in _overlapping(phases[first], phases[first + 1 :]):
             beside[first].append((first + 1 + second, (-down, -right)))
             beside[first + 1 + second].append((first, (down, right)))
     count, seen = 0, set[int]()
@@ -51,31 +48,38 @@ def pieces_of_one(pieces: Sequence[bytes]) -> int:
     return count if count >= LEAST * n else 0
 
 
+def _phases(pieces: Sequence[bytes]) -> Complex128[np.ndarray, "n s s"]:
+    """Of the waves that each is made of; where two agree, their product adds up to 1."""
+    shades = np.frombuffer(b"".join(pieces), np.uint8).reshape(-1, SIDE, SIDE).astype(float)
+    # Edges would be alike in all pictures: they fade out.
+    fading = np.outer(np.hanning(SIDE), np.hanning(SIDE))
+    waves = np.fft.fft2((shades - shades.mean((1, 2), keepdims=True)) * fading)
+    frequencies = np.fft.fftfreq(SIDE)
+    counts: Bool[np.ndarray, "s s"] = np.hypot(frequencies[:, None], frequencies) < FINEST
+    phases = np.where(counts, waves / np.maximum(np.abs(waves), 1e-9), 0)
+    return np.asarray(phases / np.sqrt(counts.sum()))
+
+
 def _overlapping(
     one: Complex128[np.ndarray, "s s"], others: Complex128[np.ndarray, "m s s"]
 ) -> list[tuple[int, Shift]]:
     """Which of the others overlap with one picture, and how far that is shifted against them."""
-    frequencies = np.fft.fftfreq(SIDE)
-    counts: Bool[np.ndarray, "s s"] = np.hypot(frequencies[:, None], frequencies) < FINEST
-    across = one * others.conj()
-    phases = np.where(counts, across / np.maximum(np.abs(across), 1e-9), 0)
-    # 1 where the phases of all frequencies agree.
-    likeness: Float64[np.ndarray, "m s s"] = np.fft.ifft2(phases).real * (SIDE**2 / counts.sum())
-    best: Int64[np.ndarray, " m"] = likeness.reshape(len(others), -1).argmax(1)
-    steps = _signed(np.arange(SIDE))
-    elsewhere = np.maximum(np.abs(steps)[:, None], np.abs(steps)) > AROUND
+    likeness: Float64[np.ndarray, "m s s"]
+    likeness = np.fft.ifft2(one * others.conj(), norm="forward").real
     found = []
-    for number, (values, place) in enumerate(zip(likeness, best, strict=True)):
-        down, right = divmod(int(place), SIDE)
+    for number, values in enumerate(likeness):
+        down, right = divmod(int(values.argmax()), SIDE)
         peak = values[down, right]
-        rest = np.roll(values, (-down, -right), (0, 1))[elsewhere].max()
-        if peak >= PEAK and peak >= APART * rest:
-            found.append((number, (int(steps[down]), int(steps[right]))))
+        # The peak and what is around it lie in the corner, and are not looked at.
+        rest = np.roll(values, (AROUND - down, AROUND - right), (0, 1))
+        rest[: 2 * AROUND + 1, : 2 * AROUND + 1] = -np.inf
+        if peak >= PEAK and peak >= APART * rest.max():
+            found.append((number, (_signed(down), _signed(right))))
     return found
 
 
-def _signed(shift: Int64[np.ndarray, " s"]) -> Int64[np.ndarray, " s"]:
-    """Shifts go round: by more than half a side they go the other way."""
+def _signed(shift: int) -> int:
+    """Shifts go round: by half a side or more they go the other way."""
     return (shift + SIDE // 2) % SIDE - SIDE // 2
 
 
