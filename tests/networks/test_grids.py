@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onlygood.networks import grids
-from onlygood.networks.grids import Distances, Grid, aligned, blocked, kinds_of, unblocked
+from onlygood.networks.grids import (
+    Distances,
+    Grid,
+    aligned,
+    blocked,
+    kinds_of,
+    orthonormal,
+    unblocked,
+)
 from onlygood.networks.patches import side_by_side
 
 HEIGHT, WIDTH = 5, 3
@@ -60,6 +68,57 @@ def test_few_images_have_a_short_code_and_one_statistic_for_all_has_none() -> No
     assert [len(grid.axes.rows) for grid in loose.grids] == [0, 0]
     assert [len(grid.mean.rows) for grid in loose.grids] == [1, 1]
     assert (len(loose.whitening.rows), loose.of_kinds) == (2, True)
+
+
+SIDE = 12
+
+
+def lying(moves: Tensor) -> list[Tensor]:
+    """A smooth part, seen on a grid and on one of twice its step, for each shift and turn.
+
+    Args:
+        moves: `(n, 3)`: down and right, in positions of the fine grid, and by an angle.
+    """
+    found = []
+    for step, channels in ((1, 3), (2, 2)):
+        y, x = torch.meshgrid(*2 * [step * torch.arange(-5.5 / step, 6 / step)], indexing="ij")
+        down, right, angle = moves[:, :, None, None].unbind(1)
+        v, u = y - down - angle * x, x - right + angle * y
+        waves = [torch.sin(0.2 * (c + 1) * u + 0.3 * c) + torch.cos(0.25 * v + c) for c in range(3)]
+        found.append(torch.stack(waves[:channels], 3))
+    return found
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_code_knows_how_a_part_lies_before_it_has_seen_one_move(axis: int) -> None:
+    made = Distances(
+        [Grid(3, step=1), Grid(2, step=2)],
+        **{"latent": 1, "block": 1, "kinds": 1, "prior": 0.0, "regularisation": 0.1},  # type: ignore[arg-type]
+    )
+    noise = torch.Generator().manual_seed(0)
+    still = [g + 0.1 * torch.randn(g.shape, generator=noise) for g in lying(torch.zeros(80, 3))]
+    made.learn(torch.cat([g.flatten(1) for g in still], 1), [g.shape[1:] for g in still], True)
+    far, near = torch.zeros(1, 3), torch.zeros(1, 3)
+    far[0, axis] = 0.05 if axis == 2 else 0.3
+    moved, unmoved = made.standardised(lying(far)), made.standardised(lying(near))
+    before = [one - other for one, other in zip(moved, unmoved, strict=True)]
+    after = [one - other for one, other in zip(made.left(moved), made.left(unmoved), strict=True)]
+    for one, other in zip(before, after, strict=True):
+        # At the edge differences are one-sided.
+        assert other[:, 1:-1, 1:-1].square().sum() < 0.1 * one[:, 1:-1, 1:-1].square().sum()
+
+
+def test_motions_that_are_of_rounding_alone_are_no_axes() -> None:
+    rows = torch.zeros(6, 50)
+    rows[1, :2], rows[4] = torch.tensor([3.0, 4.0]), 1e-6
+    torch.testing.assert_close(orthonormal(rows)[:, :2].abs(), torch.tensor([[0.6, 0.8]]))
+    assert len(orthonormal(torch.zeros(6, 50))) == 0
+
+
+def test_doubt_of_few_images_is_added_to_the_regularisation() -> None:
+    torch.testing.assert_close(
+        learnt(40, doubt=2.0).whitening.rows, learnt(40, regularisation=0.15).whitening.rows
+    )
 
 
 def test_distances_are_those_of_mahalanobis_without_code_and_prior() -> None:

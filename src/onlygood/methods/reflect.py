@@ -3,15 +3,18 @@
 A method of ours. From the papers of this package come the encoder E and the generator G between
 what is seen and a code, here between the features f of an image and the code, and their
 consistency: of all linear pairs the one that gives f back best, E = V and G = V^T with orthonormal
-rows in V, has E(G(z)) = z for every code z, and G(E(f)) = f for all f that G can make. What is left
-of f is compared as PIAD does, standardised, but with the correlations between channels taken into
-account: Mahalanobis' distance at each position. Where parts are not aligned, positions are of kinds
-of ground instead, and the nearest kind counts.
+rows in V, has E(G(z)) = z for every code z, and G(E(f)) = f for all f that G can make. Of how a
+part lies, and that is what differs most between pictures of one, V need not learn: where it moves a
+little, f changes along tangents that follow from the mean of f alone, and these are rows of V from
+the start. What is left of f is compared as PIAD does, standardised, but with the correlations
+between channels taken into account: Mahalanobis' distance at each position. Where parts are not
+aligned, positions are of kinds of ground instead, and the nearest kind counts.
 
 Sources: Baldi and Hornik 1989, Neural Networks and Principal Component Analysis, Neural Networks
-2(1) (V is the optimum of linear autoencoders); Defard et al. 2021, arXiv:2011.08785 (a Gaussian of
-frozen features for each position); Friedman 1989, Regularized Discriminant Analysis, JASA 84(405)
-(covariances that lean on a pooled one).
+2(1) (V is the optimum of linear autoencoders); Simard et al. 1993, Efficient Pattern Recognition
+Using a New Transformation Distance, NIPS 5 (tangents); Defard et al. 2021, arXiv:2011.08785 (a
+Gaussian of frozen features for each position); Friedman 1989, Regularized Discriminant Analysis,
+JASA 84(405) (covariances that lean on a pooled one).
 
 Departures from the paper: networks beyond the linear pair, a mirrored critic, a penalty on
 inconsistent codes, weights by the sizes of gradients, relative distances and distances of the code
@@ -48,6 +51,8 @@ CONTRAST = 0.15
 """Standard deviation of the pixels of every picture that the network sees, about 0.5."""
 FAINT = 1 / 255
 """One grey level: contrast of no more is not blown up, and no less counts as unusual light."""
+DOUBT = 2.0
+"""Over n, added to the regularisation of n pictures: of few, small variances are chance."""
 LEAST = 1e-5
 """Of the regularisation: covariances are summed in float32, whose rounding must not exceed it."""
 
@@ -67,7 +72,7 @@ class ReflectConfig(Settings):
     positions: Literal["auto", "each", "all"] = "auto"
     """Statistics of each position, or one for all; auto: of each where parts are aligned."""
     latent: int = number(16, NOT_NEGATIVE)
-    """Entries k of the code; fewer of few pictures, none with one statistic for all."""
+    """Entries k of the code beside six of how a part lies, fewer of few pictures; 0: no code."""
     light: Literal["auto", "evened", "kept"] = "auto"
     """Evened: all pictures are equally bright and rich in contrast; auto: those over 64 px."""
     block: int = number(2, ONE_OR_MORE)
@@ -133,6 +138,7 @@ class Reflect(Method):
             kinds=c.kinds,
             prior=c.prior,
             regularisation=c.regularisation,
+            doubt=DOUBT,
             before=self.backbone.pads_before,
         )
         """What the score is made of."""

@@ -1,7 +1,8 @@
 """What is normal of features on grids of positions, and how far from it new ones are.
 
-A short linear code gives back what it can; what is left is whitened, in blocks of positions, and
-its length told in units of what is usual where it lies. `onlygood.methods.reflect` says why.
+A short linear code, of how a part lies and of what else varies most, gives back what it can; what
+is left is whitened, in blocks of positions, and its length told in units of what is usual there.
+`onlygood.methods.reflect` says why.
 """
 
 import warnings
@@ -25,12 +26,17 @@ from onlygood.networks.whitening import whitening
 Blocks = Float[Tensor, "G _ _"]
 """`(G, N, c)`: c features at each of the N positions of all images that lie in one block of G."""
 
+Motions = Float[Tensor, "6 D"]
+"""Changes of the features of all grids side by side; see `GridStatistics.motions`."""
+
 FLAT = 0.05
 """Share of a channel's spread over all positions: features of none are divided by less."""
 ALIGNED = 0.1
 """Share of the variance of features that lies between positions, from which parts are aligned."""
 PER_AXIS = 4
 """Training pictures for each entry of the code, at least."""
+ROUNDING = 1e-4
+"""Of the longest axis of motions: no shorter one counts."""
 PART = 16
 """Pictures that are whitened at a time."""
 LOOKED_AT = 20_000
@@ -62,18 +68,21 @@ class Distances(SideBySide):
         kinds: int,
         prior: float,
         regularisation: float,
+        doubt: float = 0.0,
         before: bool = False,
     ) -> None:
         """Make empty statistics; `learn` fills them.
 
         Args:
             grids: What is side by side, finest first.
-            latent: Entries k of the code; fewer of few images, none with one statistic for all.
+            latent: Entries k of the code beside six of how a part lies, fewer of few images; there
+                is no code where it is 0, or one statistic is for all.
             block: Side of the squares of positions that share a covariance.
             kinds: Of ground that positions are parted into where one statistic is for all: each
                 has its own mean and covariance, and the nearest counts.
             prior: Images, for each channel, that the mean covariance of all positions counts for.
             regularisation: Added to the variances of standardised features (epsilon).
+            doubt: Added, too, in covariances of each position, divided by the number of images.
             before: Whether coarse grids reach beyond the finest one above and on the left, and end
                 where that does; else they begin there.
         """
@@ -89,6 +98,7 @@ class Distances(SideBySide):
         self.block = block
         self.kinds = kinds
         self.regularisation = regularisation
+        self.doubt = doubt
         # The more channels, the more images a covariance needs to be worth more than the mean.
         self.weight = prior * whole
         """Training images, n_0, that the mean over positions counts for."""
@@ -108,8 +118,10 @@ class Distances(SideBySide):
         ]
         for statistics, grid in zip(self.grids, grids, strict=True):
             statistics.standardise(grid, each)
-        self.encode(flat, sizes, min(self.latent, len(flat) // PER_AXIS) if each else 0)
         if each:
+            if self.latent:
+                motions = orthonormal(self.motions(forms))
+                self.encode(flat, sizes, motions, min(self.latent, len(flat) // PER_AXIS))
             self.whiten(grids)
         else:
             self.whiten_kinds(grids)
@@ -120,18 +132,30 @@ class Distances(SideBySide):
         """Whether it has learnt kinds of ground, not what is normal at each position."""
         return len(self.middles.rows) > 0
 
-    def encode(self, flat: Tensor, sizes: Sequence[int], k: int) -> None:
-        """Choose V, the k leading axes of all grids together, and take off what they give back.
+    def motions(self, forms: Sequence[torch.Size]) -> Motions:
+        """How features of all grids side by side change where all that is seen moves a little.
+
+        Args:
+            forms: `(h, w, c)` of each grid.
+        """
+        parts = zip(self.grids, forms, self.steps, strict=True)
+        return torch.cat([grid.motions(form, step).flatten(1) for grid, form, step in parts], 1)
+
+    def encode(self, flat: Tensor, sizes: Sequence[int], known: Tensor, k: int) -> None:
+        """Choose V, and take off what it gives back.
 
         Args:
             flat: `(n, D)`: standardised features of all grids side by side; changed in place.
             sizes: Of each grid; their sum is D.
-            k: Entries of the code.
+            known: Axes that it has in any case, orthonormal, `(_, D)`.
+            k: Entries of the code beside them: the leading axes of what they leave.
         """
-        axes = principal_axes(flat, k)
+        flat.addmm_(flat @ known.T, known, alpha=-1)
+        found = principal_axes(flat, k)
+        flat.addmm_(flat @ found.T, found, alpha=-1)
+        axes = torch.cat([known, found])
         for grid, part in zip(self.grids, axes.split(list(sizes), 1), strict=True):
             grid.axes.store(part)
-        flat.addmm_(flat @ axes.T, axes, alpha=-1)
 
     def whiten(self, rest: Sequence[Patches]) -> None:
         """Take the covariances of blocks of positions, leaning on their mean."""
@@ -146,7 +170,7 @@ class Distances(SideBySide):
         freedom = (n - 1) * counts
         covariances = squares.div_(freedom[:, None, None])
         covariances.lerp_(covariances.mean(0, keepdim=True), self.weight / (self.weight + n))
-        self.whitening.store(whitening(covariances, self.regularisation))
+        self.whitening.store(whitening(covariances, self.regularisation + self.doubt / n))
 
     def whiten_kinds(self, rest: Sequence[Patches]) -> None:
         """Part positions into kinds of ground, and take the mean and the covariance of each.
@@ -263,6 +287,33 @@ class GridStatistics(nn.Module):
         rows = (grid.flatten(1, 2) - self.mean.rows) / self.spread.rows
         return rows.view_as(grid)
 
+    def motions(self, form: torch.Size, step: int) -> Float[Tensor, "6 h w c"]:
+        """How standardised features change where all that is seen moves a little.
+
+        The terms of Taylor's series of a shifted mean, up to the second order, and that of a turned
+        one, of the first: tangents, as Simard et al. 1993 take them. A grid of fewer than two
+        positions a side knows of no motion, nor does one that is stretched: zeros.
+
+        Args:
+            form: `(h, w, c)`.
+            step: Positions of the finest grid from one to the next.
+        """
+        height, width, _ = form
+        mean = self.mean.rows.view(form)
+        if min(height, width) < 2 or not step:
+            return mean.new_zeros(6, *form)
+
+        def gradient(of: Float[Tensor, "h w c"]) -> Sequence[Float[Tensor, "h w c"]]:
+            return torch.gradient(of, spacing=float(step), dim=(0, 1))
+
+        down, right = gradient(mean)
+        (down_twice, both), (_, right_twice) = gradient(down), gradient(right)
+        y = step * (torch.arange(height).to(mean) - (height - 1) / 2)[:, None, None]
+        x = step * (torch.arange(width).to(mean) - (width - 1) / 2)[:, None]
+        turned = y * right - x * down
+        found = torch.stack([down, right, turned, down_twice, both, right_twice])
+        return found / self.spread.rows.view(form)
+
     def encoded(self, grid: Patches) -> Latents:
         """This grid's part of `E(f) = V f`."""
         return grid.flatten(1) @ self.axes.rows.T
@@ -270,6 +321,12 @@ class GridStatistics(nn.Module):
     def generated(self, code: Latents, grid: Patches) -> Patches:
         """This grid's part of `G(z) = V^T z`, in the form of `grid`."""
         return (code @ self.axes.rows).view_as(grid)
+
+
+def orthonormal(rows: Motions) -> Float[Tensor, "_ D"]:
+    """Axes that span the same, without those that are of rounding alone."""
+    _, lengths, axes = torch.linalg.svd(rows, full_matrices=False)
+    return axes[lengths > ROUNDING * lengths.max()]
 
 
 def principal_axes(flat: Tensor, k: int) -> Tensor:
