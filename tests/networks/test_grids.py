@@ -70,9 +70,6 @@ def test_few_images_have_a_short_code_and_one_statistic_for_all_has_none() -> No
     assert (len(loose.whitening.rows), loose.of_kinds) == (2, True)
 
 
-SIDE = 12
-
-
 def lying(moves: Tensor) -> list[Tensor]:
     """A smooth part, seen on a grid and on one of twice its step, for each shift and turn.
 
@@ -91,10 +88,8 @@ def lying(moves: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_code_knows_how_a_part_lies_before_it_has_seen_one_move(axis: int) -> None:
-    made = Distances(
-        [Grid(3, step=1), Grid(2, step=2)],
-        **{"latent": 1, "block": 1, "kinds": 1, "prior": 0.0, "regularisation": 0.1},  # type: ignore[arg-type]
-    )
+    grids_of_both = [Grid(3, step=1), Grid(2, step=2)]
+    made = Distances(grids_of_both, latent=1, block=1, kinds=1, prior=0.0, regularisation=0.1)
     noise = torch.Generator().manual_seed(0)
     still = [g + 0.1 * torch.randn(g.shape, generator=noise) for g in lying(torch.zeros(80, 3))]
     made.learn(torch.cat([g.flatten(1) for g in still], 1), [g.shape[1:] for g in still], True)
