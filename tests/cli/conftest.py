@@ -110,6 +110,10 @@ class FakeEvaluation:
                 "advice": "",
             },
             "parts": {"pixels": 0.9},
+            "kinds": {
+                "hole": {"n": 1, "found": 0, "auroc": 0.8},
+                "cut": {"n": 1, "found": 1, "auroc": 1.0},
+            },
             "pixel_auroc": None,
             "aupro": None,
             "n_normal": 3,

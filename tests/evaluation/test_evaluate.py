@@ -73,6 +73,10 @@ def test_figures_are_those_of_the_scores(detector: Detector, folder: Path) -> No
     assert 0.5 < evaluation.max_balanced_accuracy <= 1
     assert evaluation.images_per_second > 0
     assert (evaluation.pixel_auroc, evaluation.aupro) == (None, None)
+    kinds = evaluation.kinds
+    assert {kind: told.n for kind, told in kinds.items()} == {"scratched": 6, "dark": 4}
+    assert sum(told.found for told in kinds.values()) == above[np.array(labels)].sum()
+    assert evaluation.to_json()["kinds"]["dark"] == kinds["dark"]._asdict()
 
 
 def test_pictures_with_labels_are_as_good_as_folders(detector: Detector, folder: Path) -> None:
@@ -84,6 +88,7 @@ def test_pictures_with_labels_are_as_good_as_folders(detector: Detector, folder:
         evaluate(detector, pictures, labels=[label > 0 for label in labels], normal=False),
     ):
         assert (found.auroc, found.n_normal) == (of_folder.auroc, of_folder.n_normal)
+    assert evaluate(detector, pictures, labels=labels).kinds["2"] == of_folder.kinds["scratched"]
 
 
 def test_pictures_that_were_learnt_from_test_no_promise(detector: Detector, folder: Path) -> None:

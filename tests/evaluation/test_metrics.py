@@ -10,6 +10,7 @@ from onlygood.evaluation.metrics import (
     aupro,
     auroc,
     average_precision,
+    by_kind,
     fpr_at_tpr,
     max_balanced_accuracy,
     max_balanced_accuracy_by_kind,
@@ -100,6 +101,20 @@ def test_balanced_accuracy_by_kind_of_equally_frequent_kinds_is_the_pooled_one()
     by_kind = max_balanced_accuracy_by_kind(kinds, scores)
     assert by_kind == pytest.approx(max_balanced_accuracy(labels, scores))
     assert 0.5 < by_kind < 1
+
+
+def test_each_kind_of_defect_by_itself_by_hand() -> None:
+    kinds = ["good", "hole", "good", "cut", "hole", "cut", "spot"]
+    scores = [1.0, 5.0, 3.0, 2.0, 4.0, 0.5, 3.0]
+    decisions = ["normal", "anomalous", "unsure", "normal", "unsure", "normal", "normal"]
+    told = by_kind(kinds, scores, decisions)
+    assert told == {"cut": (2, 0, 0.25), "spot": (1, 0, 0.75), "hole": (2, 2, 1.0)}
+    assert list(told) == ["cut", "spot", "hole"]  # The least found first.
+    assert by_kind(kinds, scores, decisions, normal="spot")["good"] == (2, 1, 0.25)
+    assert by_kind(["hole"], [1.0], ["normal"]) == {"hole": (1, 0, None)}
+    assert by_kind(["good"], [1.0], ["normal"]) == {}
+    with pytest.raises(DataError, match="1 of 2 scores are NaN"):
+        by_kind(["good", "cut"], [1.0, np.nan], ["normal"] * 2)
 
 
 def test_balanced_accuracy_by_kind_needs_both() -> None:

@@ -207,6 +207,7 @@ def test_an_evaluation_tells_its_figures(detector: Detector, evaluation: Evaluat
     assert content.evaluation is not None
     assert content.evaluation.auroc == evaluation.auroc
     assert content.evaluation.parts == evaluation.parts
+    assert content.evaluation.kinds == evaluation.kinds
     assert content.evaluation.n_anomalous == 30
     assert len(content.items) == 90
     assert [item.label for item in content.items] == evaluation.labels

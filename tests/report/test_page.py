@@ -13,7 +13,13 @@ import pytest
 from PIL import Image
 
 from onlygood.report import page
-from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
+from onlygood.report.content import (
+    DecisionSummary,
+    EvaluationSummary,
+    Item,
+    KindSummary,
+    ReportContent,
+)
 from onlygood.report.heatmap import FAINT
 from onlygood.report.plots import training_curves
 
@@ -41,6 +47,7 @@ EVALUATION = EvaluationSummary(
     n_normal=3,
     n_anomalous=3,
     parts={"reconstruction": 0.9},
+    kinds={"hole": KindSummary(2, 1, 0.875), "cut": KindSummary(1, 1, 1.0)},
 )
 
 VOID = {"meta", "img", "br", "input"}
@@ -163,6 +170,7 @@ def test_full_content_has_every_section_with_the_promise_first() -> None:
     assert "False alarms promised, at most 5 %" in words
     assert "False alarms found on 3 normal pictures 4 %" in words
     assert "score 3 (1.5 × threshold) p = 0.1 · known anomalous" in words
+    assert "hole 1 of 2 0.875 cut 1 of 1 1" in words
     for ids in (value.split() for _, name, value in parsed.attributes if name == "aria-labelledby"):
         assert all(("h2", "id", each) in parsed.attributes for each in ids)
 
@@ -255,7 +263,9 @@ def test_names_and_words_are_escaped_everywhere() -> None:
         ],
         curves={evil: [(0, 1.0)]},
         provenance={evil: evil},
-        evaluation=dataclasses.replace(EVALUATION, parts={evil: 0.5}),
+        evaluation=dataclasses.replace(
+            EVALUATION, parts={evil: 0.5}, kinds=EVALUATION.kinds | {evil: KindSummary(1, 1, 1.0)}
+        ),
     )
     html = page.render(content)
     assert "<img src=x" not in html

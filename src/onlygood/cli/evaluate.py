@@ -70,6 +70,9 @@ def evaluate(
                 write_report(content, report)
     finally:  # A report that cannot be written costs no figures.
         voice.show(table("measure", "value", rows=_rows(figures)))
+        kinds = [(kind, *told.values()) for kind, told in figures["kinds"].items()]
+        if len(kinds) > 1:  # Of one alone the figures above tell the same.
+            voice.show(table("kind of defect", "pictures", "found", "AUROC", rows=kinds))
         voice.say(left_out([one.error for one in evaluation.results if one.error is not None]))
         promise = figures["promise"]
         voice.say(f"promised: {detector.calibration.guarantee}")

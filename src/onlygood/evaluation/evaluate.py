@@ -60,6 +60,8 @@ class Evaluation:
     """Whether the false alarms that were found contradict the detector's promise."""
     parts: dict[str, float | None]
     """AUROC of each part of the score."""
+    kinds: dict[str, metrics.OfKind]
+    """How each kind of defect is told from the normal pictures; the least found first."""
     pixel_auroc: float | None
     aupro: float | None
     n_normal: int
@@ -78,7 +80,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """All figures, without the single results."""
         told = {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
-        return {**told, "promise": self.promise.to_json()}
+        kinds = {kind: figures._asdict() for kind, figures in self.kinds.items()}
+        return {**told, "promise": self.promise.to_json(), "kinds": kinds}
 
 
 def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any = 0) -> Evaluation:
@@ -142,6 +145,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in readable]))
             for name in results[readable[0]].parts
         },
+        kinds=metrics.by_kind(kinds, scores, decisions.tolist()),
         pixel_auroc=pixel_auroc,
         aupro=aupro,
         n_normal=n_normal,

@@ -31,6 +31,17 @@ class Rates(NamedTuple):
     """Of the anomalous pictures."""
 
 
+class OfKind(NamedTuple):
+    """How one kind of defect is told from the normal pictures."""
+
+    n: int
+    """Pictures of it."""
+    found: int
+    """Of these, those that were not called normal."""
+    auroc: float | None
+    """Against all normal pictures."""
+
+
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """Probability that an anomalous picture scores above a normal one; ties count one half.
 
@@ -127,6 +138,31 @@ def rates(labels: ArrayLike, decisions: Sequence[str] | NDArray[np.character]) -
         float(rejected[kind].mean()) if kind.any() else None for kind in (~anomalous, anomalous)
     )
     return Rates(false_positive, true_positive)
+
+
+def by_kind(
+    kinds: Sequence[str], scores: ArrayLike, decisions: Sequence[str], normal: str = "good"
+) -> dict[str, OfKind]:
+    """Each kind of defect by itself, the one of which the smallest share is found first.
+
+    Args:
+        kinds: kind of defect of each picture, in MVTec AD the name of its folder.
+        scores: `(N,)`.
+        decisions: `normal`, `unsure` or `anomalous` for each picture.
+        normal: the kind that is no defect.
+
+    Raises:
+        DataError: a score is NaN, or the numbers of kinds and scores differ.
+    """
+    names, rejected = np.asarray(kinds, dtype=np.str_), np.asarray(decisions) != "normal"
+    anomalous, ranks = labelled_ranks(names != normal, scores)
+    told: dict[str, OfKind] = {}
+    for kind in sorted(set(names[anomalous].tolist())):
+        of_it = names == kind
+        seen = of_it | ~anomalous
+        n, found = int(of_it.sum()), int(rejected[of_it].sum())
+        told[kind] = OfKind(n, found, auroc(of_it[seen], ranks[seen]))
+    return dict(sorted(told.items(), key=lambda item: item[1].found / item[1].n))
 
 
 def rate_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
@@ -58,6 +58,16 @@ class Item:
     """Why the picture could not be scored."""
 
 
+class KindSummary(NamedTuple):
+    """How one kind of defect was told from the normal pictures."""
+
+    n: int
+    """Pictures of it."""
+    found: int
+    """Of these, those above the threshold."""
+    auroc: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSummary:
     """How well labelled pictures were told apart; every rate in [0, 1]."""
@@ -79,6 +89,8 @@ class EvaluationSummary:
     """What to do about a broken one."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """AUROC of each part of the score."""
+    kinds: Mapping[str, KindSummary] = field(default_factory=dict)
+    """In the order in which they are shown; one alone is not."""
     pixel_auroc: float | None = None
     aupro: float | None = None
     """Area under the per-region overlap curve."""

@@ -18,7 +18,13 @@ from onlygood.data.source import ImageSource, Picture
 from onlygood.decision.calibration import Calibration
 from onlygood.detector.raw_scores import CalibratedOn, RawScorer
 from onlygood.evaluation.evaluate import Evaluation
-from onlygood.report.content import DecisionSummary, EvaluationSummary, Item, ReportContent
+from onlygood.report.content import (
+    DecisionSummary,
+    EvaluationSummary,
+    Item,
+    KindSummary,
+    ReportContent,
+)
 from onlygood.report.heatmap import fit_map
 from onlygood.report.page import THUMBNAIL, shown
 from onlygood.result import Result
@@ -69,17 +75,18 @@ def evaluation_report(detector: Reported, evaluation: Evaluation) -> ReportConte
     figures = evaluation.to_json()
     summary = {f.name: figures[f.name] for f in fields(EvaluationSummary) if f.name in figures}
     promise = evaluation.promise
-    told = {
+    summary |= {
         "promise": promise.words,
         "promise_broken": promise.broken,
         "promise_advice": promise.advice,
+        "parts": {name: value for name, value in evaluation.parts.items() if value is not None},
+        "kinds": {kind: KindSummary(**told) for kind, told in figures["kinds"].items()},
     }
-    parts = {name: value for name, value in evaluation.parts.items() if value is not None}
     return _content(
         detector,
         "evaluation on labelled pictures",
         items=_items(detector, evaluation),
-        evaluation=EvaluationSummary(**{**summary, **told, "parts": parts}),
+        evaluation=EvaluationSummary(**summary),
     )
 
 
