@@ -7,8 +7,9 @@ alarms of the first method, over random splits of all normal pictures. `bad`: wh
 among the good ones do to the first method (with `--made`), and what is left of it after those are
 left out that its report shows and that are bad indeed. `masks`: generated cloth with defects of
 four kinds, whose places are known; presets `texture`. `specks`: how small a spot the first method
-finds, at two sizes (with `--made`). `many`: cost alone, on mirrored, turned and brightened copies,
-in a process of its own for each method. How fast they score is told by `deploy.py`.
+finds, at two sizes (with `--made`). `kinds`: each kind of defect by itself (with `--made`).
+`many`: cost alone, on mirrored, turned and brightened copies, in a process of its own for each
+method. How fast they score is told by `deploy.py`.
 
     python benchmarks/frozen.py --json frozen.json
     python benchmarks/frozen.py --made surfaces --folder unpacked --parts few promise
@@ -49,7 +50,7 @@ from onlygood.methods import METHODS
 from onlygood.networks.sharing import SharedFeatures, sharing
 from small import weave
 
-PARTS = ("few", "promise", "masks", "specks", "bad", "many")
+PARTS = ("few", "promise", "masks", "specks", "kinds", "bad", "many")
 COMPARED = ("reflect", "gaussian", "patch_knn", "pca")
 FROZEN = ("reflect", "gaussian", "patch_knn")
 PLACED: Mapping[str, Mapping[str, object]] = {
@@ -118,6 +119,16 @@ class Speck(NamedTuple):
     """At which pictures are seen."""
     diameter: float
     """Of the spot, as a share of the picture's side."""
+    auroc: float
+
+
+class Kind(NamedTuple):
+    """How well a method tells one kind of defect from normal pictures; means over tasks."""
+
+    method: str
+    kind: str
+    tasks: int
+    """Those that have it."""
     auroc: float
 
 
@@ -345,6 +356,22 @@ def specks(tasks: Mapping[str, Task], sizes: Sequence[int]) -> list[Speck]:
     return rows
 
 
+def kinds(tasks: Mapping[str, Task], methods: Sequence[str]) -> list[Kind]:
+    """AUROC of each kind of defect against the normal test pictures."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for task in tasks.values():
+        test = task.test._replace(masks=[None] * len(task.test.masks))  # No maps are needed.
+        with sharing(SharedFeatures()):
+            for method in methods:
+                for kind, told in evaluate(Detector.fit(method, task.train), test).kinds.items():
+                    assert told.auroc is not None, "evaluation has normal pictures"
+                    found.setdefault((method, kind), []).append(told.auroc)
+    return [
+        Kind(*case, len(aurocs), round(float(np.mean(aurocs)), 4))
+        for case, aurocs in sorted(found.items())
+    ]
+
+
 def scores(detector: Detector, pictures: Sequence[NDArray[np.uint8]]) -> list[float]:
     """Of pictures in memory."""
     return [result.score for result in detector.score(pictures)]
@@ -481,6 +508,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures["promise"] = promise(tasks, options.splits)
     if "specks" in options.parts:
         figures["specks"] = [row._asdict() for row in specks(tasks, SIZES)]
+    if "kinds" in options.parts:
+        of_kinds = kinds(tasks, FROZEN)
+        figures["kinds"] = [row._asdict() for row in of_kinds]
+        print(table(Kind._fields, [tuple(map(str, row)) for row in of_kinds]), flush=True)
     if "bad" in options.parts:
         mixed = bad(tasks, options.bad, options.seeds)
         figures["bad"] = [row._asdict() for row in mixed]
