@@ -42,6 +42,10 @@ def test_methods_are_fitted_and_set_against_each_other(run: Run, nuts: Path) -> 
     assert shown.startswith("A: pca\nB: mean_picture:small\n")
     assert expected.words in shown
     assert "false alarms" in shown and "by A alone" in shown
+    assert "kind of defect" not in shown  # There is one alone.
+    parts.write(parts.scratched(3), nuts / "test/cut")
+    rows = " ".join(run(*words).out.split())
+    assert "pictures found by A by B AUROC of A of B" in rows and " cut 3 " in rows
 
 
 @pytest.mark.usefixtures("real")
@@ -74,9 +78,9 @@ def test_few_pictures_and_unreadable_ones_are_told(run: Run, nuts: Path) -> None
 def test_what_is_less_than_one_is_not_shown_as_one_nor_nothing_as_less() -> None:
     order = Difference(0.99996, 1.0, -0.001, 0.00001, 0.997)
     alone = Disagreement(0.99997, 0.5, 1, 0, 0.996)
-    kinds = {"n_normal": 30_000, "n_anomalous": 20_000, "n_unreadable": 0, "description": ""}
+    counts = {"n_normal": 30_000, "n_anomalous": 20_000, "n_unreadable": 0, "description": ""}
     found = Comparison(
-        auroc=order, average_precision=order, false_alarms=alone, found=alone, **kinds
+        auroc=order, average_precision=order, false_alarms=alone, found=alone, kinds={}, **counts
     )
     auroc, *_, alarms, called = _rows(found)
     assert alarms[4] == "1 of 30000 by A alone, 0 by B alone"

@@ -138,6 +138,8 @@ def test_two_detectors_on_the_same_pictures(labelled: tuple[ImageSource, list[in
     assert found.found.a == evaluations[0].true_positive_rate
     assert found.false_alarms.b == evaluations[1].false_positive_rate
     assert (found.n_normal, found.n_anomalous, found.n_unreadable) == (20, 10, 0)
+    assert found.kinds == {"1": tuple(one.kinds["1"] for one in evaluations)}
+    assert found.to_json()["kinds"]["1"]["b"] == found.kinds["1"][1]._asdict()
     assert found.words.startswith("A tells normal from anomalous better on these 20 normal and 10")
     assert compare(good, good, iter(pictures)).words.startswith("these 20 normal and 10 anomalous")
 
@@ -159,7 +161,7 @@ def test_thresholds_that_decide_otherwise_are_told(
 def test_few_pictures_are_said_to_be_few(labelled: tuple[ImageSource, list[int]]) -> None:
     one = evaluate(parts.fit(), labelled[0], labels=labelled[1])
     assert compared(one, one).note == ""
-    fewer = replace(one, results=one.results[:23], labels=one.labels[:23])
+    fewer = replace(one, results=one.results[:23], labels=one.labels[:23], kind_of=one.kind_of[:23])
     found = compared(fewer, fewer)
     assert found.note.startswith("with 3 anomalous pictures intervals are too narrow")
     assert found.to_json()["note"] == found.note

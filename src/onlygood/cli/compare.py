@@ -80,6 +80,13 @@ def compare(
     # Above the table: names of two models may be long, or differ in their folders alone.
     voice.show(f"A: {a}", f"B: {b}")
     voice.show(table("measure", "A", "B", "A - B", "95 % interval", "p", rows=_rows(found)))
+    kinds = [
+        (kind, of_a.n, of_a.found, of_b.found, of_a.auroc, of_b.auroc)
+        for kind, (of_a, of_b) in found.kinds.items()
+    ]
+    if len(kinds) > 1:
+        heads = ("kind of defect", "pictures", "found by A", "by B", "AUROC of A", "of B")
+        voice.show(table(*heads, rows=kinds))
     if found.n_unreadable:
         voice.say(
             f"{many(found.n_unreadable, 'picture')} left out, as one of the two cannot read them"

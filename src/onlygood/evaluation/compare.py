@@ -14,7 +14,7 @@ from scipy import stats
 from onlygood.core.errors import DataError
 from onlygood.core.text import figure, many, signed
 from onlygood.evaluation.evaluate import Evaluation, Judge, evaluate, labelled_pictures
-from onlygood.evaluation.metrics import Floats, labelled_ranks
+from onlygood.evaluation.metrics import Floats, OfKind, by_kind, labelled_ranks
 
 CONFIDENCE = 0.95
 """Of intervals."""
@@ -80,6 +80,8 @@ class Comparison:
     """On normal pictures, each detector with its own threshold."""
     found: Disagreement
     """On anomalous ones."""
+    kinds: dict[str, tuple[OfKind, OfKind]]
+    """How A and B tell each kind of defect from the normal pictures; A's least found first."""
     n_normal: int
     n_anomalous: int
     n_unreadable: int
@@ -133,7 +135,8 @@ class Comparison:
         """All figures, what can be concluded, and how far."""
         inner = (Difference, Disagreement)
         figures = {k: v.to_json() if isinstance(v, inner) else v for k, v in vars(self).items()}
-        return {**figures, "words": self.words, "note": self.note}
+        kinds = {kind: {"a": a._asdict(), "b": b._asdict()} for kind, (a, b) in self.kinds.items()}
+        return {**figures, "kinds": kinds, "words": self.words, "note": self.note}
 
 
 def _chance(p: float) -> str:
@@ -175,15 +178,16 @@ def compared(a: Evaluation, b: Evaluation) -> Comparison:
     )
     labels = np.array(a.labels)[readable]
     scores = [np.array([result.score for result in one.results])[readable] for one in (a, b)]
-    rejected = [
-        np.array([result.decision != "normal" for result in one.results])[readable]
-        for one in (a, b)
-    ]
+    decisions = [np.array([result.decision for result in one.results])[readable] for one in (a, b)]
+    rejected = [one != "normal" for one in decisions]
+    kind_of = np.array(a.kind_of)[readable]
+    of_a, of_b = map(by_kind, (kind_of, kind_of), scores, decisions)
     return Comparison(
         auroc=delong(labels, *scores),
         average_precision=bootstrapped_precision(labels, *scores),
         false_alarms=mcnemar(*(one[~labels] for one in rejected)),
         found=mcnemar(*(one[labels] for one in rejected)),
+        kinds={kind: (of_a[kind], of_b[kind]) for kind in of_a},
         n_normal=int((~labels).sum()),
         n_anomalous=int(labels.sum()),
         n_unreadable=int((~readable).sum()),

@@ -74,12 +74,15 @@ class Evaluation:
     results: list[Result] = field(repr=False)
     labels: list[bool] = field(repr=False)
     """True = anomalous, for each of `results`."""
+    kind_of: list[str] = field(repr=False)
+    """The kind of defect, `good` where there is none, for each of `results`."""
     source: ImageSource = field(repr=False)
     """The pictures, for each of `results`."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures, without the single results."""
-        told = {k: v for k, v in vars(self).items() if k not in ("results", "labels", "source")}
+        single = ("results", "labels", "kind_of", "source")
+        told = {k: v for k, v in vars(self).items() if k not in single}
         kinds = {kind: figures._asdict() for kind, figures in self.kinds.items()}
         return {**told, "promise": self.promise.to_json(), "kinds": kinds}
 
@@ -123,7 +126,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     rates = metrics.rates(labels, decisions)
     known = [learnt[i] for i, label in zip(readable, labels, strict=True) if not label]
     new = np.array([digest is None for digest in known])
-    kinds = [data.kinds[i] if label else "good" for i, label in zip(readable, labels, strict=True)]
+    kind_of = [kind if bad else "good" for kind, bad in zip(data.kinds, data.labels, strict=True)]
+    kinds = [kind_of[i] for i in readable]
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
         average_precision=metrics.average_precision(labels, scores),
@@ -145,7 +149,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in readable]))
             for name in results[readable[0]].parts
         },
-        kinds=metrics.by_kind(kinds, scores, decisions.tolist()),
+        kinds=metrics.by_kind(kinds, scores, decisions),
         pixel_auroc=pixel_auroc,
         aupro=aupro,
         n_normal=n_normal,
@@ -155,6 +159,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         description=data.description,
         results=results,
         labels=[bool(label) for label in data.labels],
+        kind_of=kind_of,
         source=data.source,
     )
 

@@ -141,7 +141,10 @@ def rates(labels: ArrayLike, decisions: Sequence[str] | NDArray[np.character]) -
 
 
 def by_kind(
-    kinds: Sequence[str], scores: ArrayLike, decisions: Sequence[str], normal: str = "good"
+    kinds: Sequence[str] | NDArray[np.character],
+    scores: ArrayLike,
+    decisions: Sequence[str] | NDArray[np.character],
+    normal: str = "good",
 ) -> dict[str, OfKind]:
     """Each kind of defect by itself, the one of which the smallest share is found first.
 
