@@ -51,6 +51,11 @@ def test_the_overlay_is_the_map_on_its_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(normal, unmarked)
 
 
+def test_regions_are_what_is_outlined() -> None:
+    assert WHOLE.regions == [(5, 5, 10, 10, 100, 1.5)]
+    assert WHOLE._replace(decision="normal").regions == BARE.regions == BROKEN.regions == []
+
+
 def test_what_was_not_kept_is_grey_and_what_is_not_known_is_left_out() -> None:
     assert WHOLE._replace(picture=None).overlay().getpixel((39, 29)) == (GREY, GREY, GREY)
     np.testing.assert_array_equal(np.asarray(WHOLE._replace(map=None).overlay()), PICTURE)

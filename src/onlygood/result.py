@@ -17,6 +17,7 @@ from onlygood.data.loading import Loaded
 from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
 from onlygood.report.heatmap import data_uri, overlay, save_png
+from onlygood.report.regions import Region, regions
 
 THUMBNAIL = 160
 """Longer side in pixels of a picture in a notebook."""
@@ -45,6 +46,11 @@ class Result(NamedTuple):
     """Why the picture could not be scored."""
     picture: NDArray[np.uint8] | None = None
     """`(H, W, C)`: the picture as it was decoded, where it was to be kept."""
+
+    @property
+    def regions(self) -> list[Region]:
+        """What is outlined in the map, the highest peak first; none in a normal picture."""
+        return regions(self.decision, self.map)
 
     def overlay(self, *, opacity: float = 1.0) -> Image.Image:
         """The picture, or grey where it was not kept, with its heat map over it: RGB.

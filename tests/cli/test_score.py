@@ -104,6 +104,11 @@ def test_parquet(run: Run, model: Path, good: Path, tmp_path: Path) -> None:
     assert run("score", model, good, *words).status == 1
     broken, a, _, scratch = parquet.read_table(tmp_path / "s.parquet").to_pylist()
     assert Path(scratch["map"]).exists() and scratch["found_in"] == "region"
+    height, width = np.asarray(Image.open(scratch["map"])).shape[:2]
+    box = [scratch[f"region_{name}"] for name in ("left", "top", "width", "height", "area", "peak")]
+    assert 0 <= box[0] < width and 0 < box[4] <= box[2] * box[3] <= width * height and box[5] == 2
+    assert [row["regions"] for row in (broken, a, scratch)] == [0, 0, 1]
+    assert (broken["region_left"], a["region_peak"]) == (None, None)
     assert (broken["score"], broken["error"], broken["part_pixels"]) == (None, "is damaged", None)
     assert (a["score"], a["error"], a["part_pixels"]) == (1.0, None, 0.5)
 
@@ -113,6 +118,8 @@ def test_a_map_marks_what_the_decision_says(run: Run, model: Path, tmp_path: Pat
     names = [picture(tmp_path / f"{name}.png") for name in ("a", "scratch", "stain")]
     rows = run("score", model, *names, "--maps", tmp_path / "maps", "--json").answer["results"]
     assert [row["found_in"] for row in rows] == [None, "region", None]
+    assert [len(row["regions"]) for row in rows] == [0, 1, 0]
+    assert rows[1]["regions"][0]["peak"] == 2
     assert [row["decision"] for row in rows] == ["normal", "anomalous", "normal"]
     stain, scratch = (np.asarray(Image.open(rows[i]["map"])) for i in (2, 1))
     # A rim between what is marked and what is not.

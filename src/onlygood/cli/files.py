@@ -128,7 +128,8 @@ def writing_rows(path: Path) -> Iterator[Write]:
     is well; else it stays, with what was written until then: of CSV and JSON every line is whole,
     while Parquet cannot be read before its end is written.
 
-    CSV and Parquet are flat: a part of the score is a column `part_NAME`. A number that is
+    CSV and Parquet are flat: a part of the score is a column `part_NAME`, and of the regions there
+    is their number, with the worst one in columns `region_NAME`. A number that is
     missing is empty in CSV and null elsewhere.
 
     Raises:
@@ -214,7 +215,13 @@ def _growing(path: Path, partial: Path) -> Iterator[None]:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    plain = {name: value for name, value in row.items() if name != "parts"}
+    plain = {name: value for name, value in row.items() if name not in ("parts", "regions")}
+    if "regions" in row:
+        from onlygood.report.regions import Region
+
+        worst = next(iter(row["regions"]), dict.fromkeys(Region._fields))
+        plain["regions"] = len(row["regions"])
+        plain |= {f"region_{name}": value for name, value in worst.items()}
     plain |= {f"part_{name}": value for name, value in row["parts"].items()}
     return jsonable(plain)
 

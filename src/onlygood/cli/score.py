@@ -188,6 +188,7 @@ def _table(
 
     from onlygood.data.source import ImageSource
     from onlygood.report.heatmap import found_in
+    from onlygood.report.regions import regions
 
     detector = open_model(model)
     if maps is not None and not detector.localizes:
@@ -210,6 +211,8 @@ def _table(
                     if maps is not None:
                         row["map"] = _save_map(maps, result)
                         row["found_in"] = found_in(result.decision, result.map)
+                        outlined = regions(result.decision, result.map)
+                        row["regions"] = [region._asdict() for region in outlined]
                     for taker in (summary.add, write, rows and rows.add):
                         if taker is not None:
                             taker(row)

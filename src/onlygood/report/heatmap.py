@@ -53,12 +53,17 @@ _BELOW = float(np.nextafter(np.float32(REACHED), np.float32(0)))
 """The largest level that is not outlined."""
 
 
+def may_outline(decision: str) -> bool:
+    """Whether a decision asks for an outline around what its map marks."""
+    return decision in ("unsure", "anomalous")
+
+
 def found_in(decision: str, map: HeatMap | None) -> Literal["region", "whole picture"] | None:
     """Where a picture is unusual: in a region that is outlined, or as a whole.
 
     None where it is called normal, or there is no map.
     """
-    if map is None or decision not in ("unsure", "anomalous"):
+    if map is None or not may_outline(decision):
         return None
     return "region" if (np.asarray(map) >= REACHED).any() else "whole picture"
 

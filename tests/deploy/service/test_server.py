@@ -86,6 +86,10 @@ def test_maps_lie_over_their_pictures(service: httpx.Client) -> None:
     assert alpha[10:20, 10:20].mean() > 2 * alpha[25:, 25:].mean()
     (result,) = service.post("/v1/score", files=files(content)).json()["results"]
     assert result["found_in"] == "region"
+    found = result["regions"][0]
+    inside = alpha[found["top"] :, found["left"] :][: found["height"], : found["width"]]
+    assert (inside > alpha[25:, 25:].max()).sum() >= found["area"] > 50
+    assert found["peak"] > 1
     assert result["times_threshold"] == pytest.approx(result["score"] / result["threshold"])
     again = service.get(f"/v1/inspections/{result['id']}/map")
     assert again.content == answer.content
@@ -150,6 +154,7 @@ def test_a_model_that_does_not_localise_has_no_maps(settings: ServiceSettings, m
     with serving(settings) as service:
         (result,) = service.post("/v1/score", files=files(anomalous(1))).json()["results"]
         assert (result["decision"], result["found_in"]) == ("anomalous", None)
+        assert result["regions"] == []
         asked = service.post("/v1/map", files=files(anomalous(1), field="file"))
         recent = service.get("/v1/inspections/1/map")
         for answer, status in ((asked, 422), (recent, 404)):

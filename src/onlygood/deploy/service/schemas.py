@@ -17,6 +17,7 @@ _RESULT: JsonDict = {
     "p_value": 0.0041,
     "decision": "anomalous",
     "found_in": "region",
+    "regions": [{"left": 612, "top": 208, "width": 96, "height": 41, "area": 2950, "peak": 1.8}],
     "parts": {"distance": 12.5},
     "error": None,
     "width": 1280,
@@ -32,6 +33,17 @@ class Refusal(BaseModel):
     """Why there is no other answer."""
 
     error: str
+
+
+class OutlinedRegion(BaseModel):
+    """Where a picture is unusual, in its own pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    area: int = Field(description="Of the outlined pixels, not of the box around them.")
+    peak: float = Field(description="Of the heat map in it; 1 = pixel threshold.")
 
 
 class ScoredPicture(BaseModel):
@@ -51,6 +63,9 @@ class ScoredPicture(BaseModel):
     found_in: Literal["region", "whole picture"] | None = Field(
         description="Whether a region of the heat map is outlined; null of normal pictures, and "
         "where there is no map."
+    )
+    regions: list[OutlinedRegion] = Field(
+        description="Those that are outlined, the highest peak first; 100 at most."
     )
     parts: dict[str, float | None] = Field(description="Of the score, before their weights.")
     error: str | None = Field(description="Why the picture could not be scored.")

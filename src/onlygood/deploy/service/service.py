@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onlygood.core.errors import DataError, OnlygoodError, alternatives, in_a_line
 from onlygood.core.settings import View
 from onlygood.data.align import Pose
-from onlygood.data.loading import Decoders, threads
+from onlygood.data.loading import Decoders, Loaded, threads
 from onlygood.data.resize import restored
 from onlygood.data.source import Picture
 from onlygood.decision.drift import WINDOW
@@ -28,7 +28,8 @@ from onlygood.deploy.service.metrics import Metrics
 from onlygood.deploy.service.model import Answer, Model, Pixels, Served
 from onlygood.deploy.service.recent import Kept, Recent
 from onlygood.deploy.service.settings import ServiceSettings
-from onlygood.report.heatmap import colourise, found_in
+from onlygood.report.heatmap import colourise, may_outline
+from onlygood.report.regions import Region, regions
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ READING_SECONDS = 3600.0
 """Between two readings of the clock, by which old inspections leave."""
 LARGEST_MAP = 4_000_000
 """Pixels of a drawn map; of larger pictures it keeps the proportions."""
+LARGEST_SEARCHED = 2**18
+"""The same of one whose regions are told: for more an answer would have to wait."""
 
 
 class UnknownModelError(OnlygoodError):
@@ -53,6 +56,9 @@ class Outcome(NamedTuple):
     answer: Answer | None
     """None where it could not be scored."""
     error: str | None
+    decision: str
+    regions: list[Region]
+    """Outlined in its map."""
     latency_ms: float
 
 
@@ -219,8 +225,16 @@ class Service:
             answer = await asyncio.wrap_future(room.submit(prepared.loaded.pixels))
             if not math.isfinite(answer.score):
                 answer, error = None, f"{upload.name}: the score is not finite; export it anew"
+        decision, found = "error", list[Region]()
+        if answer is not None:
+            decision = str(model.runtime.calibration.decide(answer.score))
+            if may_outline(decision) and answer.heat is not None:
+                view = model.runtime.view
+                found = await asyncio.wrap_future(
+                    self._decoders.run(outlined, decision, answer.heat, prepared.loaded, view)
+                )
         latency_ms = round(1000 * (time.perf_counter() - began), 3)
-        return Outcome(upload, prepared, answer, error, latency_ms)
+        return Outcome(upload, prepared, answer, error, decision, found, latency_ms)
 
     def _keep(self, number: int, outcome: Outcome, view: View, normal: bool) -> None:
         loaded, answer = outcome.prepared.loaded, outcome.answer
@@ -266,12 +280,32 @@ def drawn(
         pose: How the part lies in it, where the model aligns.
         outline: Whether regions above the pixel threshold are marked.
     """
-    height, width = size
-    shrink = min(1.0, math.sqrt(LARGEST_MAP / (height * width)))
-    fitted = restored(heat, size, view, shrink, pose)
     file = io.BytesIO()
+    fitted = _laid(heat, size, view, pose, LARGEST_MAP)
     colourise(fitted, outline=outline).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def outlined(decision: str, heat: NDArray[np.float32], loaded: Loaded, view: View) -> list[Region]:
+    """What a map outlines, in pixels of the picture.
+
+    Args:
+        decision: On the picture.
+        heat: As the runtime gives it, `(*View.shape)`.
+        loaded: The picture, which could be read.
+        view: How the model saw it.
+    """
+    assert loaded.size is not None, "it has a map"
+    fitted = _laid(heat, loaded.size, view, loaded.pose, LARGEST_SEARCHED)
+    return regions(decision, fitted, loaded.size)
+
+
+def _laid(
+    heat: NDArray[np.float32], size: tuple[int, int], view: View, pose: Pose | None, largest: int
+) -> NDArray[np.float32]:
+    """A map as it lies over its picture, made smaller where that has more than `largest` pixels."""
+    shrink = min(1.0, math.sqrt(largest / (size[0] * size[1])))
+    return restored(heat, size, view, shrink, pose)
 
 
 def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
@@ -279,7 +313,6 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
     calibration = model.runtime.calibration
     score = None if answer is None else answer.score
     threshold = calibration.threshold
-    decision = "error" if score is None else str(calibration.decide(score))
     return {
         "id": None,
         "name": outcome.upload.name,
@@ -287,8 +320,9 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
         "threshold": threshold,
         "times_threshold": None if score is None or threshold <= 0 else score / threshold,
         "p_value": None if score is None else float(calibration.p_values(score)),
-        "decision": decision,
-        "found_in": found_in(decision, None if answer is None else answer.heat),
+        "decision": outcome.decision,
+        "found_in": _place(outcome),
+        "regions": [region._asdict() for region in outcome.regions],
         "parts": {} if answer is None else {n: _finite(v) for n, v in answer.parts.items()},
         "error": outcome.error,
         "width": None if loaded.size is None else loaded.size[1],
@@ -298,6 +332,13 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
         "picture_sha256": outcome.prepared.sha256,
         "latency_ms": outcome.latency_ms,
     }
+
+
+def _place(outcome: Outcome) -> str | None:
+    """As `found_in`, of what is outlined indeed."""
+    if outcome.answer is None or outcome.answer.heat is None or not may_outline(outcome.decision):
+        return None
+    return "region" if outcome.regions else "whole picture"
 
 
 def _finite(value: float) -> float | None:
