@@ -294,7 +294,10 @@ def test_maps(exported: Path, line: Path, tmp_path: Path, maps: str) -> None:
                 np.asarray(Image.open(entry)),
                 np.asarray(overlay(result.picture, result.map, outline=outline)),
             )
+            assert row["regions"] == [pytest.approx(r._asdict()) for r in result.regions]
     assert len(wanted) == {"all": 11, "anomalous": 3}[maps]
+    assert any(row["regions"] for row in wanted)
+    assert {row["regions"] is None for row in found if row not in wanted} == {True}
 
 
 def test_a_map_of_a_normal_picture_marks_nothing(exported: Path, tmp_path: Path) -> None:

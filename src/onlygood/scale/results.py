@@ -28,7 +28,7 @@ def tables(out: str | os.PathLike[str]) -> Iterator[Any]:
 
     A row is a picture: `uri`, `score`, `p_value`, `decision`, a column `part_NAME` for each part of
     the score, and `error`, which says why there is none of these; `map` is the name of its heat map
-    in `maps/UNIT.tar`.
+    in `maps/UNIT.tar`, and `regions` what that outlines, as in `Result.regions`.
 
     Raises:
         ConfigError: `out` is not the folder of a job.

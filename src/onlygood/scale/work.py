@@ -20,6 +20,7 @@ from onlygood.data.items import Deferred, refusing
 from onlygood.data.source import Picture
 from onlygood.deploy.runtime import BATCH, Runtime
 from onlygood.report.heatmap import overlay
+from onlygood.report.regions import Region
 from onlygood.result import Result
 from onlygood.scale.places import Place, file_system, is_remote, local_path, shown
 from onlygood.scale.sources import is_tar, picture_column, status
@@ -105,6 +106,7 @@ class Worker:
             content.seek(0)
             archive.addfile(entry, content)
             row["map"] = entry.name
+            row["regions"] = [region._asdict() for region in result.regions]
         return row
 
     def _write(self, unit: Unit, rows: list[dict[str, Any]]) -> None:
@@ -113,6 +115,9 @@ class Worker:
 
         columns = [("uri", pa.string()), ("score", pa.float64()), ("p_value", pa.float64())]
         columns += [("decision", pa.string()), ("error", pa.string()), ("map", pa.string())]
+        *whole, peak = Region._fields
+        region = pa.struct([*((name, pa.int64()) for name in whole), (peak, pa.float64())])
+        columns += [("regions", pa.list_(region))]
         columns += [(f"part_{name}", pa.float64()) for name in self._runtime.terms]
         table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
         with self._place.writing(f"parts/{unit.name}.parquet") as path:
@@ -282,6 +287,7 @@ def _row(result: Result) -> dict[str, Any]:
         "decision": result.decision,
         "error": result.error,
         "map": None,
+        "regions": None,
         **{f"part_{name}": value for name, value in result.parts.items()},
     }
 
