@@ -119,6 +119,7 @@ class FakeEvaluation:
             "n_normal": 3,
             "n_anomalous": 2,
             "images_per_second": 12.0,
+            "words": "1 of 2 anomalous pictures is found",
         }
 
 

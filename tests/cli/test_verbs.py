@@ -30,6 +30,7 @@ def test_evaluate_table_and_report(run: Run, model: Path, good: Path) -> None:
     rows = " ".join(done.out.split())
     assert "false-positive rate 0.04" in rows and "true-positive rate 0.7" in rows
     assert "hole 1 0 0.8 cut 1 1 1" in rows
+    assert "1 of 2 anomalous pictures is found" in rows
     assert "promised: at most 5 %" in done.err
     assert (good / "r.html").read_text() == "evaluated"
 

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from onlygood import Detector
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import evaluate
+from onlygood.evaluation.metrics import OfKind, rate_interval
 from onlygood.methods import METHODS
 from onlygood.result import Result
 from tests import parts
@@ -77,6 +79,21 @@ def test_figures_are_those_of_the_scores(detector: Detector, folder: Path) -> No
     assert {kind: told.n for kind, told in kinds.items()} == {"scratched": 6, "dark": 4}
     assert sum(told.found for told in kinds.values()) == above[np.array(labels)].sum()
     assert evaluation.to_json()["kinds"]["dark"] == kinds["dark"]._asdict()
+
+
+def test_how_sure_the_share_of_found_defects_is(detector: Detector, folder: Path) -> None:
+    evaluation = evaluate(detector, folder)
+    kinds = {"cut": OfKind(9, 8, 1.0), "dent": OfKind(1, 0, 0.5)}
+    interval = rate_interval(8, 10)
+    told = replace(evaluation, kinds=kinds, true_positive_interval=interval)
+    assert told.words == (
+        "8 of 10 anomalous pictures are found (80 %); of others like them 44.4 to 97.5 % are, "
+        "with 95 % confidence"
+    )
+    found = sum(of_kind.found for of_kind in evaluation.kinds.values())
+    assert evaluation.true_positive_interval == rate_interval(found, 10)
+    # Pictures of one part are not independent.
+    assert replace(told, true_positive_interval=None).words.endswith("are found (80 %)")
 
 
 def test_pictures_with_labels_are_as_good_as_folders(detector: Detector, folder: Path) -> None:

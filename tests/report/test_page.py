@@ -46,6 +46,7 @@ EVALUATION = EvaluationSummary(
     true_positive_rate=0.7,
     n_normal=3,
     n_anomalous=3,
+    words="2 of 3 anomalous pictures are found",
     parts={"reconstruction": 0.9},
     kinds={"hole": KindSummary(2, 1, 0.875), "cut": KindSummary(1, 1, 1.0)},
 )
@@ -170,6 +171,7 @@ def test_full_content_has_every_section_with_the_promise_first() -> None:
     assert "False alarms promised, at most 5 %" in words
     assert "False alarms found on 3 normal pictures 4 %" in words
     assert "score 3 (1.5 × threshold) p = 0.1 · known anomalous" in words
+    assert "2 of 3 anomalous pictures are found. ROC curve" in words
     assert "hole 1 of 2 0.875 cut 1 of 1 1" in words
     for ids in (value.split() for _, name, value in parsed.attributes if name == "aria-labelledby"):
         assert all(("h2", "id", each) in parsed.attributes for each in ids)

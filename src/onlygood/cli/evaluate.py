@@ -74,6 +74,7 @@ def evaluate(
         if len(kinds) > 1:  # Of one alone the figures above tell the same.
             voice.show(table("kind of defect", "pictures", "found", "AUROC", rows=kinds))
         voice.say(left_out([one.error for one in evaluation.results if one.error is not None]))
+        voice.show(figures["words"])
         promise = figures["promise"]
         voice.say(f"promised: {detector.calibration.guarantee}")
         voice.show(*filter(None, (promise["words"], promise["advice"])), alarm=promise["broken"])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.text import figure, many
 from onlygood.data.layout import Labelled, labelled, labelled_items, truth
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
@@ -55,6 +56,9 @@ class Evaluation:
     false_positive_rate: float | None
     """Share of normal pictures above the detector's own threshold."""
     true_positive_rate: float | None
+    true_positive_interval: tuple[float, float] | None
+    """Of 95 % for the share that would be found of others like them. None: the promise is about
+    parts, and pictures of one part are not independent."""
     threshold: float
     promise: PromiseTest
     """Whether the false alarms that were found contradict the detector's promise."""
@@ -79,12 +83,26 @@ class Evaluation:
     source: ImageSource = field(repr=False)
     """The pictures, for each of `results`."""
 
+    @property
+    def words(self) -> str:
+        """How many anomalous pictures are found, and how sure that is."""
+        found = sum(of_kind.found for of_kind in self.kinds.values())
+        share = figure(100 * found / self.n_anomalous, 3, whole=100.0)
+        are = "is" if found == 1 else "are"
+        words = f"{found} of {many(self.n_anomalous, 'anomalous picture')} {are} found ({share} %)"
+        if self.true_positive_interval is None:
+            return words
+        low, high = (figure(100 * end, 3, whole=100.0) for end in self.true_positive_interval)
+        return f"{words}; of others like them {low} to {high} % are, with 95 % confidence"
+
     def to_json(self) -> dict[str, Any]:
-        """All figures, without the single results."""
+        """All figures and words, without the single results."""
         single = ("results", "labels", "kind_of", "source")
         told = {k: v for k, v in vars(self).items() if k not in single}
+        if self.true_positive_interval is not None:
+            told["true_positive_interval"] = list(self.true_positive_interval)
         kinds = {kind: figures._asdict() for kind, figures in self.kinds.items()}
-        return {**told, "promise": self.promise.to_json(), "kinds": kinds}
+        return {**told, "promise": self.promise.to_json(), "kinds": kinds, "words": self.words}
 
 
 def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any = 0) -> Evaluation:
@@ -128,6 +146,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     new = np.array([digest is None for digest in known])
     kind_of = [kind if bad else "good" for kind, bad in zip(data.kinds, data.labels, strict=True)]
     kinds = [kind_of[i] for i in readable]
+    n_anomalous = int(labels.sum())
+    found = int((decisions[labels] != "normal").sum())
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
         average_precision=metrics.average_precision(labels, scores),
@@ -136,6 +156,9 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         fpr_at_95_tpr=metrics.fpr_at_tpr(labels, scores),
         false_positive_rate=rates.false_positive_rate,
         true_positive_rate=rates.true_positive_rate,
+        true_positive_interval=(
+            None if detector.calibration.grouped else metrics.rate_interval(found, n_anomalous)
+        ),
         threshold=detector.calibration.threshold,
         promise=check_promise(
             detector.calibration,
@@ -153,7 +176,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         pixel_auroc=pixel_auroc,
         aupro=aupro,
         n_normal=n_normal,
-        n_anomalous=int(labels.sum()),
+        n_anomalous=n_anomalous,
         n_unreadable=len(results) - len(readable),
         images_per_second=len(results) / seconds,
         description=data.description,

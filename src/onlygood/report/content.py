@@ -82,6 +82,8 @@ class EvaluationSummary:
     """Share of anomalous pictures above the threshold."""
     n_normal: int
     n_anomalous: int
+    words: str = ""
+    """How many anomalous pictures are found, and how sure that is."""
     promise: str = ""
     """Whether the false alarms agree with the promise, in words."""
     promise_broken: bool = False
