@@ -199,8 +199,9 @@ def judged(scorer: RawScorer, test: Labelled) -> tuple[float, float | None]:
             if (anomalous := truth(mask, bool(label), heat.shape)) is not None:
                 maps.append(heat)
                 masks.append(anomalous)
-    pixels = metrics.pixel_auroc(masks, maps) if maps else None
-    return float(roc_auc_score(test.labels, np.concatenate(totals))), pixels
+    pixels = metrics.PixelCurve.of(masks, maps)
+    auroc = float(roc_auc_score(test.labels, np.concatenate(totals)))
+    return auroc, None if pixels is None else pixels.auroc
 
 
 def promise(tasks: Mapping[str, Task], splits: int) -> dict[str, list[float]]:

@@ -179,6 +179,8 @@ def test_masks_judge_the_heat_maps(detector: Detector, mvtec: Path) -> None:
     assert evaluation.aupro is not None
     assert evaluation.pixel_auroc > 0.9
     assert 0.5 < evaluation.aupro <= 1
+    assert 0 < evaluation.aupro_at_5 < evaluation.aupro
+    assert 0 < evaluation.pixel_average_precision < 1 and 0 < evaluation.pixel_f1_max < 1
     # Masks of the wrong place are found out.
     for path in (mvtec / "ground_truth" / "scratched").iterdir():
         mask(path, row=20)

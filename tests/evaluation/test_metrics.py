@@ -1,33 +1,36 @@
 """Metrics against hand-computed cases, scikit-learn and brute force."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import ndimage, stats
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from onlygood.core.errors import DataError, ShapeError
 from onlygood.evaluation.metrics import (
-    aupro,
+    PixelCurve,
     auroc,
     average_precision,
     by_kind,
+    f1_max,
     fpr_at_tpr,
     max_balanced_accuracy,
     max_balanced_accuracy_by_kind,
-    pixel_auroc,
     rate_interval,
     rates,
 )
 
 LABELS = [0, 0, 0, 1, 1]
 SCORES = [0.1, 0.2, 0.8, 0.5, 0.9]
-OF_SCORES = [auroc, average_precision, max_balanced_accuracy, fpr_at_tpr]
+OF_SCORES = [auroc, average_precision, f1_max, max_balanced_accuracy, fpr_at_tpr]
 
 
 def test_hand_computed() -> None:
     assert auroc(LABELS, SCORES) == pytest.approx(5 / 6)
     assert average_precision(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
     assert max_balanced_accuracy(LABELS, SCORES) == pytest.approx((1 + 2 / 3) / 2)
+    assert f1_max(LABELS, SCORES) == pytest.approx(2 * 2 / (2 * 2 + 1))
     assert fpr_at_tpr(LABELS, SCORES) == pytest.approx(1 / 3)
     assert fpr_at_tpr(LABELS, SCORES, tpr=0.5) == 0.0
     assert fpr_at_tpr(LABELS, SCORES, tpr=1e-12) == 0.0  # Of any share at least one is found.
@@ -139,7 +142,7 @@ def test_what_needs_a_share_takes_no_other_number(share: float) -> None:
     with pytest.raises(DataError, match=r"^tpr must be above 0"):
         fpr_at_tpr([0, 1], [0.0, 1.0], tpr=share)
     with pytest.raises(DataError, match="max_fpr must be above 0"):
-        aupro([np.eye(2)], [np.eye(2)], share)
+        curve([np.eye(2)], [np.eye(2)]).aupro(share)
 
 
 def test_interval_of_a_rate() -> None:
@@ -167,6 +170,12 @@ def pictures(seed: int, levels: int) -> tuple[list[np.ndarray], list[np.ndarray]
     return masks, maps
 
 
+def curve(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> PixelCurve:
+    found = PixelCurve.of(masks, maps)
+    assert found is not None
+    return found
+
+
 def brute_aupro(masks: list[np.ndarray], maps: list[np.ndarray], max_fpr: float) -> float:
     """The definition, threshold by threshold, integrated on a fine grid."""
     regions = []
@@ -185,13 +194,19 @@ def brute_aupro(masks: list[np.ndarray], maps: list[np.ndarray], max_fpr: float)
 
 
 @pytest.mark.parametrize("levels", [2, 100_000])
-def test_pixel_auroc_equals_scikit_learn(levels: int) -> None:
+def test_pixel_metrics_equal_scikit_learn(levels: int) -> None:
     masks, maps = pictures(0, levels)
     truth = np.concatenate([mask.ravel() > 0 for mask in masks])
     values = np.concatenate([heat.ravel() for heat in maps])
     expected = roc_auc_score(truth, values)
     assert 0.5 < expected < 0.95
-    assert pixel_auroc(masks, maps) == pytest.approx(expected, abs=1e-12)
+    found = curve(masks, maps)
+    assert found.auroc == pytest.approx(expected, abs=1e-12)
+    precise = average_precision_score(truth, values)
+    assert found.average_precision == pytest.approx(precise, abs=1e-12)
+    precision, recall, _ = precision_recall_curve(truth, values)
+    both = 2 * precision * recall / (precision + recall)
+    assert found.f1_max == pytest.approx(np.nanmax(both), abs=1e-12)
 
 
 @pytest.mark.parametrize("max_fpr", [0.05, 0.3, 1.0])
@@ -200,7 +215,7 @@ def test_aupro_equals_its_definition(seed: int, max_fpr: float) -> None:
     masks, maps = pictures(seed, 3)
     expected = brute_aupro(masks, maps, max_fpr)
     assert 0.05 < expected < 0.95
-    assert aupro(masks, maps, max_fpr) == pytest.approx(expected, abs=2e-5)
+    assert curve(masks, maps).aupro(max_fpr) == pytest.approx(expected, abs=2e-5)
 
 
 def test_aupro_by_hand() -> None:
@@ -208,21 +223,21 @@ def test_aupro_by_hand() -> None:
     heat = np.array([[9.0, 5.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 7.0, 3.0]])
     # regions {9} and {7, 3}; 7 normal pixels, one of them (5) above the 3:
     # the overlap is 3/4 up to the rate 1/7, then 1
-    assert aupro(mask[None], heat[None], 1.0) == pytest.approx((3 / 4 + 6) / 7)
-    assert aupro(mask[None], heat[None], 2 / 7) == pytest.approx((3 / 4 + 1) / 2)
-    assert aupro(mask[None], heat[None], 1 / 14) == pytest.approx(3 / 4)
-    assert aupro(mask[None], heat[None]) == pytest.approx((3 / 4 / 7 + 0.3 - 1 / 7) / 0.3)
+    assert curve(mask[None], heat[None]).aupro(1.0) == pytest.approx((3 / 4 + 6) / 7)
+    assert curve(mask[None], heat[None]).aupro(2 / 7) == pytest.approx((3 / 4 + 1) / 2)
+    assert curve(mask[None], heat[None]).aupro(1 / 14) == pytest.approx(3 / 4)
+    assert curve(mask[None], heat[None]).aupro() == pytest.approx((3 / 4 / 7 + 0.3 - 1 / 7) / 0.3)
 
 
 def test_regions_weigh_the_same_and_corners_connect() -> None:
     diagonal = np.eye(3, dtype=np.uint8)
     heat = np.diag([4.0, 4.0, 0.0])
     # one region, two thirds of it found at rate 0; its last pixel ties with all 6 normal ones
-    assert aupro([diagonal], [heat], 1.0) == pytest.approx((2 / 3 + 1) / 2)
+    assert curve([diagonal], [heat]).aupro(1.0) == pytest.approx((2 / 3 + 1) / 2)
     apart = np.array([[1, 0, 1, 1, 1]], dtype=np.uint8)
     heat = np.array([[0.0, 1.0, 2.0, 2.0, 2.0]])
-    assert aupro([apart], [heat], 1.0) == pytest.approx(1 / 2)
-    assert pixel_auroc([apart], [heat]) == pytest.approx(3 / 4)
+    assert curve([apart], [heat]).aupro(1.0) == pytest.approx(1 / 2)
+    assert curve([apart], [heat]).auroc == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize("max_fpr", [0.05, 0.3, 0.7, 1.0])
@@ -230,30 +245,28 @@ def test_perfect_maps_reach_one_and_not_more(max_fpr: float) -> None:
     masks = np.zeros((3, 7, 7), dtype=bool)
     masks[0, 1:3, 1:4] = masks[0, 5:, 5:] = masks[1, :, 0] = True
     noise = np.random.default_rng(0).random(masks.shape)
-    assert aupro(masks, masks + 0.5 * noise, max_fpr) == 1.0
-    assert pixel_auroc(masks, masks + 0.5 * noise) == 1.0
-    assert aupro(masks, -(masks + 0.5 * noise), max_fpr) == 0.0
+    assert curve(masks, masks + 0.5 * noise).aupro(max_fpr) == 1.0
+    assert curve(masks, masks + 0.5 * noise).auroc == 1.0
+    assert curve(masks, -(masks + 0.5 * noise)).aupro(max_fpr) == 0.0
 
 
-@pytest.mark.parametrize("metric", [pixel_auroc, aupro])
-def test_pixel_metrics_need_both_kinds_of_pixel(metric) -> None:
+def test_pixel_metrics_need_both_kinds_of_pixel() -> None:
     heat = [np.ones((2, 2))]
-    assert metric([np.zeros((2, 2))], heat) is None
-    assert metric([np.ones((2, 2))], heat) is None
-    assert metric([], []) is None
+    assert PixelCurve.of([np.zeros((2, 2))], heat) is None
+    assert PixelCurve.of([np.ones((2, 2))], heat) is None
+    assert PixelCurve.of([], []) is None
 
 
-@pytest.mark.parametrize("metric", [pixel_auroc, aupro])
-def test_spoilt_maps_are_refused(metric) -> None:
+def test_spoilt_maps_are_refused() -> None:
     mask, heat = np.eye(2), np.ones((2, 2))
     with pytest.raises(DataError, match="2 masks and 1 maps"):
-        metric([mask, mask], [heat])
+        PixelCurve.of([mask, mask], [heat])
     with pytest.raises(ShapeError, match=r"picture 1 must both be \(H, W\)"):
-        metric([mask, mask], [heat, np.ones((2, 3))])
+        PixelCurve.of([mask, mask], [heat, np.ones((2, 3))])
     with pytest.raises(ShapeError, match=r"picture 0 must both be \(H, W\)"):
-        metric([mask[None]], [heat[None]])
+        PixelCurve.of([mask[None]], [heat[None]])
     with pytest.raises(DataError, match="map of picture 0 holds NaN"):
-        metric([mask], [np.full((2, 2), np.nan)])
+        PixelCurve.of([mask], [np.full((2, 2), np.nan)])
 
 
 def test_average_precision_equals_scikit_learn_with_ties() -> None:

@@ -48,8 +48,10 @@ class Evaluation:
 
     auroc: float | None
     average_precision: float | None
+    f1_max: float | None
+    """Over all thresholds; chosen with the labels, hence optimistic."""
     max_balanced_accuracy: float | None
-    """Over all thresholds, anomalous pictures pooled; chosen with the labels, hence optimistic."""
+    """The same, anomalous pictures pooled."""
     max_balanced_accuracy_by_kind: float | None
     """The same with the mean over kinds of defects in place of the pool."""
     fpr_at_95_tpr: float | None
@@ -67,7 +69,13 @@ class Evaluation:
     kinds: dict[str, metrics.OfKind]
     """How each kind of defect is told from the normal pictures; the least found first."""
     pixel_auroc: float | None
+    pixel_average_precision: float | None
+    pixel_f1_max: float | None
+    """Chosen with the masks, hence optimistic."""
     aupro: float | None
+    """Up to 30 % of the normal pixels."""
+    aupro_at_5: float | None
+    """Up to 5 % of them."""
     n_normal: int
     n_anomalous: int
     n_unreadable: int
@@ -130,7 +138,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         )
     data = labelled_pictures(pictures, labels, normal)
     began = time.perf_counter()
-    results, learnt, (pixel_auroc, aupro) = _results(detector, data)
+    results, learnt, pixels = _results(detector, data)
     seconds = time.perf_counter() - began
     readable = [i for i, result in enumerate(results) if result.error is None]
     labels = data.labels[readable]
@@ -151,6 +159,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
         average_precision=metrics.average_precision(labels, scores),
+        f1_max=metrics.f1_max(labels, scores),
         max_balanced_accuracy=metrics.max_balanced_accuracy(labels, scores),
         max_balanced_accuracy_by_kind=metrics.max_balanced_accuracy_by_kind(kinds, scores),
         fpr_at_95_tpr=metrics.fpr_at_tpr(labels, scores),
@@ -173,8 +182,11 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             for name in results[readable[0]].parts
         },
         kinds=metrics.by_kind(kinds, scores, decisions),
-        pixel_auroc=pixel_auroc,
-        aupro=aupro,
+        pixel_auroc=pixels and pixels.auroc,
+        pixel_average_precision=pixels and pixels.average_precision,
+        pixel_f1_max=pixels and pixels.f1_max,
+        aupro=pixels and pixels.aupro(),
+        aupro_at_5=pixels and pixels.aupro(0.05),
         n_normal=n_normal,
         n_anomalous=n_anomalous,
         n_unreadable=len(results) - len(readable),
@@ -208,8 +220,8 @@ def _readable(labels: NDArray[np.bool_]) -> str:
 
 def _results(
     detector: Judge, data: Labelled
-) -> tuple[list[Result], list[int | None], tuple[float | None, float | None]]:
-    """Results without their maps, what was learnt from, pixel AUROC and AUPRO where masks are.
+) -> tuple[list[Result], list[int | None], metrics.PixelCurve | None]:
+    """Results without their maps, what was learnt from, and how pixels do where masks are.
 
     Only then maps are made and kept, at 5 bytes a pixel with their masks: those of normal pictures
     and of anomalous ones with a mask.
@@ -233,4 +245,4 @@ def _results(
         if anomalous is not None:
             maps.append(result.map)
             masks.append(anomalous)
-    return results, learnt, (metrics.pixel_auroc(masks, maps), metrics.aupro(masks, maps))
+    return results, learnt, metrics.PixelCurve.of(masks, maps)

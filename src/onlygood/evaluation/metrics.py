@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
 from onlygood.core.errors import DataError, ShapeError
 
@@ -20,6 +25,8 @@ Masks = Collection[NDArray[Any]]
 """An `(H, W)` array for each picture, anomalous where it is not 0; or one `(N, H, W)` array."""
 Maps = Collection[NDArray[Any]]
 """An `(H, W)` array for each picture, larger = more anomalous; or one `(N, H, W)` array."""
+TINY = 1e-12
+"""Where precision and recall are 0, so is their mean."""
 
 
 class Rates(NamedTuple):
@@ -60,6 +67,21 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """
     anomalous, ranks = labelled_ranks(labels, scores)
     return float(average_precision_score(anomalous, ranks)) if _has_both(anomalous) else None
+
+
+def f1_max(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Largest F1, `2 TP / (2 TP + FP + FN)`, over all thresholds.
+
+    The threshold is chosen on the test pictures themselves, so this flatters every method.
+
+    Raises:
+        DataError: a score is NaN, a label is not 0 or 1, or their numbers differ.
+    """
+    anomalous, ranks = labelled_ranks(labels, scores)
+    if not _has_both(anomalous):
+        return None
+    precision, recall, _ = precision_recall_curve(anomalous, ranks)
+    return float((2 * precision * recall / np.maximum(precision + recall, TINY)).max())
 
 
 def max_balanced_accuracy(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -187,76 +209,102 @@ def rate_interval(count: int, total: int, confidence: float = 0.95) -> tuple[flo
     return float(low), float(high)
 
 
-def pixel_auroc(masks: Masks, maps: Maps) -> float | None:
-    """AUROC over all pixels of all pictures, exact.
+class PixelCurve(NamedTuple):
+    """How the pixels of all pictures are ordered; every pixel metric is exact, ties included."""
 
-    Goes through the maps twice and holds the anomalous pixels and one map in memory, so maps may
-    be loaded lazily.
+    passed: NDArray[np.int64]
+    """Normal pixels at or above a falling value: `passed[2 i + 1]` lie above the anomalous level i,
+    counted from the highest, `passed[2 i + 2]` at it, too."""
+    found: Floats
+    """Anomalous pixels at or above each level; `found[0]` is 0."""
+    overlap: Floats
+    """The same with each region of a mask counting 1, whatever its size. Pixels that touch at a
+    corner are of one region."""
 
-    Raises:
-        DataError: there are not as many masks as maps, or a map holds NaN.
-        ShapeError: a mask and its map differ in shape, or are not `(H, W)`.
-    """
-    values = [np.zeros(0)] + [heat[mask] for mask, heat in _pictures(masks, maps)]
-    found = np.concatenate(values)
-    return _partial_area(found, np.ones(len(found)), masks, maps, 1.0)
+    @classmethod
+    def of(cls, masks: Masks, maps: Maps) -> "PixelCurve | None":
+        """Go through the maps twice; holds the anomalous pixels and one map in memory.
 
+        So maps may be loaded lazily. None where there are no normal or no anomalous pixels.
 
-def aupro(masks: Masks, maps: Maps, max_fpr: float = 0.3) -> float | None:
-    """Area under the per-region overlap, up to a share `max_fpr` of normal pixels, over `max_fpr`.
+        Raises:
+            DataError: there are not as many masks as maps, or a map holds NaN.
+            ShapeError: a mask and its map differ in shape, or are not `(H, W)`.
+        """
+        values, weights = [np.zeros(0)], [np.zeros(0)]
+        for mask, heat in _pictures(masks, maps):
+            regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+            region_of_pixel = regions[mask]
+            values.append(heat[mask])
+            weights.append(1 / np.bincount(region_of_pixel)[region_of_pixel])
+        levels, level_of_pixel = np.unique(np.concatenate(values), return_inverse=True)
+        # Normal pixels by place among the levels: 2j are between levels j-1 and j, 2j+1 at level j.
+        places = np.zeros(2 * len(levels) + 1, dtype=np.int64)
+        for mask, heat in _pictures(masks, maps):
+            normal = np.sort(heat[~mask])  # sorted queries keep the search in the cache
+            place = np.searchsorted(levels, normal, "left")
+            place += np.searchsorted(levels, normal, "right")
+            places += np.bincount(place, minlength=len(places))
+        if len(levels) == 0 or places.sum() == 0:
+            return None
+        passed, found, overlap = (
+            np.concatenate([[0], np.cumsum(steps[::-1])])
+            for steps in (
+                places,
+                np.bincount(level_of_pixel).astype(np.float64),
+                np.bincount(level_of_pixel, np.concatenate(weights)),
+            )
+        )
+        return cls(passed, found, overlap)
 
-    At each threshold the overlap is the mean, over the connected regions of all masks (pixels
-    touching at a corner are connected), of the share of the region above it. Memory as
-    `pixel_auroc`.
+    @property
+    def auroc(self) -> float:
+        """Probability that an anomalous pixel is above a normal one; ties count one half."""
+        return self._area(self.found, 1.0)
 
-    Raises:
-        DataError: there are not as many masks as maps, a map holds NaN, or `max_fpr` is not in
-            (0, 1].
-        ShapeError: a mask and its map differ in shape, or are not `(H, W)`.
+    def aupro(self, max_fpr: float = 0.3) -> float:
+        """Area under the per-region overlap, up to a share `max_fpr` of normal pixels, over it.
 
-    Source: Bergmann et al. 2021, The MVTec Anomaly Detection Dataset, IJCV 129.
-    """
-    if not 0 < max_fpr <= 1:
-        raise DataError(f"max_fpr must be above 0 and at most 1, got {max_fpr}")
-    values, weights = [np.zeros(0)], [np.zeros(0)]
-    for mask, heat in _pictures(masks, maps):
-        regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-        region_of_pixel = regions[mask]
-        values.append(heat[mask])
-        weights.append(1 / np.bincount(region_of_pixel)[region_of_pixel])
-    return _partial_area(np.concatenate(values), np.concatenate(weights), masks, maps, max_fpr)
+        At each threshold the overlap is the mean, over the connected regions of all masks, of the
+        share of the region above it.
 
+        Raises:
+            DataError: `max_fpr` is not in (0, 1].
 
-def _partial_area(
-    values: NDArray[Any], weights: Floats, masks: Masks, maps: Maps, max_fpr: float
-) -> float | None:
-    """Area under the ROC curve of weighted anomalous pixels, up to `max_fpr`, over `max_fpr`.
+        Source: Bergmann et al. 2021, The MVTec Anomaly Detection Dataset, IJCV 129.
+        """
+        if not 0 < max_fpr <= 1:
+            raise DataError(f"max_fpr must be above 0 and at most 1, got {max_fpr}")
+        return self._area(self.overlap, max_fpr)
 
-    With the weight 1 / (size of the pixel's region) the weighted true-positive rate is the mean
-    overlap of the regions, which makes AUPRO an area under such a curve.
-    """
-    levels, level_of_pixel = np.unique(values, return_inverse=True)
-    steps = np.bincount(level_of_pixel, weights)[::-1]
-    # Normal pixels by place among the levels: 2j lie between levels j-1 and j, 2j+1 equal level j.
-    places = np.zeros(2 * len(levels) + 1, dtype=np.int64)
-    for mask, heat in _pictures(masks, maps):
-        normal = np.sort(heat[~mask])  # sorted queries keep the search in the cache
-        place = np.searchsorted(levels, normal, "left") + np.searchsorted(levels, normal, "right")
-        places += np.bincount(place, minlength=len(places))
-    if len(levels) == 0 or places.sum() == 0:
-        return None
-    # From the highest level down: right past the pixels above it, then slantwise through its ties.
-    passed = np.concatenate([[0], np.cumsum(places[::-1])])
-    found = np.concatenate([[0.0], np.cumsum(steps)])
-    fpr = passed / passed[-1]
-    tpr = np.repeat(found / found[-1], 2)
-    within = int(np.searchsorted(fpr, max_fpr, side="right"))
-    fpr, tpr, beyond, beyond_tpr = fpr[:within], tpr[:within], fpr[within:], tpr[within:]
-    if len(beyond):
-        part = (max_fpr - fpr[-1]) / (beyond[0] - fpr[-1])
-        fpr = np.append(fpr, max_fpr)
-        tpr = np.append(tpr, tpr[-1] + part * (beyond_tpr[0] - tpr[-1]))
-    return float(np.trapezoid(tpr, fpr)) / max_fpr
+    @property
+    def average_precision(self) -> float:
+        """Mean precision over the anomalous pixels, without interpolation."""
+        return float(np.diff(self.found) @ self._precision() / self.found[-1])
+
+    @property
+    def f1_max(self) -> float:
+        """Largest F1 over all thresholds, which are chosen with the masks."""
+        recall, precision = self.found[1:] / self.found[-1], self._precision()
+        return float((2 * precision * recall / (precision + recall)).max())
+
+    def _precision(self) -> Floats:
+        """At each level, of all pixels at or above it."""
+        precision: Floats = self.found[1:] / (self.found[1:] + self.passed[2::2])
+        return precision
+
+    def _area(self, found: Floats, max_fpr: float) -> float:
+        """Area under the ROC curve of what is found, up to `max_fpr`, over `max_fpr`."""
+        # From the highest level down: right past the pixels above it, then slantwise through ties.
+        fpr = self.passed / self.passed[-1]
+        tpr = np.repeat(found / found[-1], 2)
+        within = int(np.searchsorted(fpr, max_fpr, side="right"))
+        fpr, tpr, beyond, beyond_tpr = fpr[:within], tpr[:within], fpr[within:], tpr[within:]
+        if len(beyond):
+            part = (max_fpr - fpr[-1]) / (beyond[0] - fpr[-1])
+            fpr = np.append(fpr, max_fpr)
+            tpr = np.append(tpr, tpr[-1] + part * (beyond_tpr[0] - tpr[-1]))
+        return float(np.trapezoid(tpr, fpr)) / max_fpr
 
 
 def _pictures(masks: Masks, maps: Maps) -> Iterator[tuple[NDArray[np.bool_], NDArray[Any]]]:
