@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 import unseen
 from measure import in_words, machine, peak_mib, table, write_json
@@ -409,12 +409,12 @@ def placed(detector: Detector, test: Labelled) -> tuple[float, float, float]:
         outlined = result.map > 1
         if (outlined & anomalous).any():
             areas.append(outlined.sum() / anomalous.sum())
-        maps.append(result.map[::2, ::2].ravel())
-        truths.append(anomalous[::2, ::2].ravel())
-    precision, recall, _ = precision_recall_curve(np.concatenate(truths), np.concatenate(maps))
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-    ap = -np.sum(np.diff(recall) * precision[:-1])
-    return float(ap), float(f1.max()), float(np.median(areas)) if areas else 0.0
+        maps.append(result.map[::2, ::2])
+        truths.append(anomalous[::2, ::2])
+    pixels = metrics.PixelCurve.of(truths, maps)
+    assert pixels is not None, "some pictures have a mask"
+    area = float(np.median(areas)) if areas else 0.0
+    return pixels.average_precision, pixels.f1_max, area
 
 
 def copies(folder: Path, n: int) -> None:

@@ -181,7 +181,7 @@ def compared(a: Evaluation, b: Evaluation) -> Comparison:
     decisions = [np.array([result.decision for result in one.results])[readable] for one in (a, b)]
     rejected = [one != "normal" for one in decisions]
     kind_of = np.array(a.kind_of)[readable]
-    of_a, of_b = map(by_kind, (kind_of, kind_of), scores, decisions)
+    of_a, of_b = (by_kind(kind_of, *one) for one in zip(scores, decisions, strict=True))
     return Comparison(
         auroc=delong(labels, *scores),
         average_precision=bootstrapped_precision(labels, *scores),

@@ -81,7 +81,7 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> float | None:
     if not _has_both(anomalous):
         return None
     precision, recall, _ = precision_recall_curve(anomalous, ranks)
-    return float((2 * precision * recall / np.maximum(precision + recall, TINY)).max())
+    return _largest_f1(precision, recall)
 
 
 def max_balanced_accuracy(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -285,8 +285,7 @@ class PixelCurve(NamedTuple):
     @property
     def f1_max(self) -> float:
         """Largest F1 over all thresholds, which are chosen with the masks."""
-        recall, precision = self.found[1:] / self.found[-1], self._precision()
-        return float((2 * precision * recall / (precision + recall)).max())
+        return _largest_f1(self._precision(), self.found[1:] / self.found[-1])
 
     def _precision(self) -> Floats:
         """At each level, of all pixels at or above it."""
@@ -355,6 +354,10 @@ def _anomalous(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _has_both(anomalous: NDArray[np.bool_]) -> bool:
     return bool(anomalous.any() and not anomalous.all())
+
+
+def _largest_f1(precision: Floats, recall: Floats) -> float:
+    return float((2 * precision * recall / np.maximum(precision + recall, TINY)).max())
 
 
 def _share_up_to(thresholds: NDArray[np.intp], values: NDArray[np.intp]) -> Floats:

@@ -28,7 +28,7 @@ from onlygood.deploy.service.metrics import Metrics
 from onlygood.deploy.service.model import Answer, Model, Pixels, Served
 from onlygood.deploy.service.recent import Kept, Recent
 from onlygood.deploy.service.settings import ServiceSettings
-from onlygood.report.heatmap import colourise, may_outline
+from onlygood.report.heatmap import colourise, found_in, may_outline
 from onlygood.report.regions import Region, regions
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Outcome(NamedTuple):
     """None where it could not be scored."""
     error: str | None
     decision: str
+    found_in: str | None
     regions: list[Region]
     """Outlined in its map."""
     latency_ms: float
@@ -225,16 +226,16 @@ class Service:
             answer = await asyncio.wrap_future(room.submit(prepared.loaded.pixels))
             if not math.isfinite(answer.score):
                 answer, error = None, f"{upload.name}: the score is not finite; export it anew"
-        decision, found = "error", list[Region]()
+        decision, place, found = "error", None, list[Region]()
         if answer is not None:
             decision = str(model.runtime.calibration.decide(answer.score))
             if may_outline(decision) and answer.heat is not None:
                 view = model.runtime.view
-                found = await asyncio.wrap_future(
+                place, found = await asyncio.wrap_future(
                     self._decoders.run(outlined, decision, answer.heat, prepared.loaded, view)
                 )
         latency_ms = round(1000 * (time.perf_counter() - began), 3)
-        return Outcome(upload, prepared, answer, error, decision, found, latency_ms)
+        return Outcome(upload, prepared, answer, error, decision, place, found, latency_ms)
 
     def _keep(self, number: int, outcome: Outcome, view: View, normal: bool) -> None:
         loaded, answer = outcome.prepared.loaded, outcome.answer
@@ -286,8 +287,10 @@ def drawn(
     return file.getvalue()
 
 
-def outlined(decision: str, heat: NDArray[np.float32], loaded: Loaded, view: View) -> list[Region]:
-    """What a map outlines, in pixels of the picture.
+def outlined(
+    decision: str, heat: NDArray[np.float32], loaded: Loaded, view: View
+) -> tuple[str | None, list[Region]]:
+    """Where a picture is unusual, see `found_in`, and what its map outlines, in its pixels.
 
     Args:
         decision: On the picture.
@@ -297,7 +300,7 @@ def outlined(decision: str, heat: NDArray[np.float32], loaded: Loaded, view: Vie
     """
     assert loaded.size is not None, "it has a map"
     fitted = _laid(heat, loaded.size, view, loaded.pose, LARGEST_SEARCHED)
-    return regions(decision, fitted, loaded.size)
+    return found_in(decision, fitted), regions(decision, fitted, loaded.size)
 
 
 def _laid(
@@ -321,7 +324,7 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
         "times_threshold": None if score is None or threshold <= 0 else score / threshold,
         "p_value": None if score is None else float(calibration.p_values(score)),
         "decision": outcome.decision,
-        "found_in": _place(outcome),
+        "found_in": outcome.found_in,
         "regions": [region._asdict() for region in outcome.regions],
         "parts": {} if answer is None else {n: _finite(v) for n, v in answer.parts.items()},
         "error": outcome.error,
@@ -332,13 +335,6 @@ def _result(name: str, model: Model, outcome: Outcome) -> dict[str, Any]:
         "picture_sha256": outcome.prepared.sha256,
         "latency_ms": outcome.latency_ms,
     }
-
-
-def _place(outcome: Outcome) -> str | None:
-    """As `found_in`, of what is outlined indeed."""
-    if outcome.answer is None or outcome.answer.heat is None or not may_outline(outcome.decision):
-        return None
-    return "region" if outcome.regions else "whole picture"
 
 
 def _finite(value: float) -> float | None:
