@@ -39,6 +39,25 @@ def test_steps_are_those_of_torch_for_all_tensors(optimizer, reference):
     assert torch.equal(start[0], torch.ones(3, 2))
 
 
+def test_gradients_may_lie_otherwise_in_memory():
+    torch.manual_seed(0)
+    towards = torch.randn(2, 3, 4, 5)
+
+    def aim(x: Tensor) -> Aim:
+        laid = x.contiguous(memory_format=torch.channels_last)
+        return Aim((laid - towards).square().flatten(1).sum(1))
+
+    start = torch.zeros_like(towards)
+    (found,) = descended(aim, [start], Adam(lr=0.1), steps=4)
+    x = start.clone().requires_grad_()
+    moves = torch.optim.Adam([x], lr=0.1)
+    for _ in range(4):
+        moves.zero_grad()
+        (x - towards).square().sum().backward()
+        moves.step()
+    torch.testing.assert_close(found, x.detach())
+
+
 def test_a_picture_that_is_done_stays_and_the_others_go_on():
     def aim(z: Tensor) -> Aim:
         return Aim((z - TARGETS).square().sum(1), done=z[:, 0] >= 0.4)

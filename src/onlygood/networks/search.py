@@ -58,32 +58,34 @@ def descended(
             "a search needs gradients, which torch.inference_mode forbids; score under "
             "torch.no_grad instead"
         )
-    values = [tensor.detach() for tensor in start]
+    # Copies, which are moved in place: of methods that tune weights they are what takes memory.
+    values = [tensor.detach().clone() for tensor in start]
     optimizers: Sequence[Adam | SGD] = (
         [optimizer] * len(values) if isinstance(optimizer, Adam | SGD) else optimizer
     )
     movers = [_Mover(o, value) for o, value in zip(optimizers, values, strict=True)]
-    done = torch.zeros(len(values[0]), dtype=torch.bool, device=values[0].device)
+    done: Bool[Tensor, " B"] | None = None
     for step in range(steps):
         with torch.enable_grad():
-            leaves = [value.clone() for value in values]
-            for leaf in leaves:
-                leaf.requires_grad = True
+            leaves = [value.detach().requires_grad_() for value in values]
             at = aim(*leaves)
             slopes = list(torch.autograd.grad(at.value.sum(), leaves))
         if at.scale is not None:
             slopes[0] = slopes[0] * at.scale.detach()
         if at.done is not None:
-            done = done | at.done
+            done = at.done if done is None else done | at.done
             if done.all():
                 break
         with torch.no_grad():
-            for i, (mover, slope) in enumerate(zip(movers, slopes, strict=True)):
-                moved = mover.moved(values[i], slope, step, step / steps)
-                if i == 0 and project is not None:
-                    moved = project(moved)
-                stays = done.view(-1, *[1] * (moved.ndim - 1))
-                values[i] = torch.where(stays, values[i], moved)
+            before = [value.clone() for value in values] if done is not None else []
+            for mover, value, slope in zip(movers, values, slopes, strict=True):
+                mover.move(value, slope, step, step / steps)
+            if project is not None:
+                values[0].copy_(project(values[0]))
+            if done is not None:
+                for value, there in zip(values, before, strict=True):
+                    stays = done.view(-1, *[1] * (value.ndim - 1))
+                    value.copy_(torch.where(stays, there, value))
     return tuple(values)
 
 
@@ -131,7 +133,7 @@ def starts(
 
 
 class _Mover:
-    """An optimiser of torch for one tensor, as a function: it moves copies."""
+    """An optimiser of torch for one tensor."""
 
     def __init__(self, optimizer: Adam | SGD, like: Tensor) -> None:
         self.optimizer = optimizer
@@ -139,13 +141,18 @@ class _Mover:
         self.steps = torch.zeros(())
         self.momentum: list[Tensor | None] = [None]
 
-    def moved(self, value: Tensor, slope: Tensor, step: int, spent: float) -> Tensor:
-        """One step from `value`."""
-        o, value = self.optimizer, value.clone()
+    def move(self, value: Tensor, slope: Tensor, step: int, spent: float) -> None:
+        """One step, in place."""
+        o = self.optimizer
+        if slope.stride() != value.stride():
+            # A fused optimiser walks through the memory of both side by side.
+            slope = torch.empty_like(value).copy_(slope)
         lr = o.lr * o.schedule.at(step=step, spent=spent)
         if isinstance(o, Adam):
             adam(
                 *([value], [slope], [self.first], [self.second], [], [self.steps]),
+                # One pass over memory, not nine, which counts with weights for each picture.
+                fused=value.is_cpu,
                 amsgrad=False,
                 beta1=o.betas[0],
                 beta2=o.betas[1],
@@ -164,4 +171,3 @@ class _Mover:
                 nesterov=o.nesterov,
                 maximize=False,
             )
-        return value
