@@ -57,9 +57,13 @@ from onlygood.networks.pixelcnn import LEVELS, PixelNetwork, bits
 CODECS: tuple[Mapping[str, object], ...] = (
     {"format": "PNG", "compress_level": 9},
     {"format": "JPEG2000", "irreversible": False},
-    {"format": "WEBP", "lossless": True, "quality": 100, "method": 6, "exact": True},
+    {"format": "WEBP", "lossless": True, "quality": 100, "method": 4, "exact": True},
 )
-"""Compressors without loss, as Pillow calls them."""
+"""Compressors without loss, as Pillow calls them.
+
+WebP at its default effort: the highest takes 20 to 40 times as long, a quarter of a second for a
+tile of 64 px, whose file is 0 to 2.6 % larger then (clothes of 28 px: 1 % smaller).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
