@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_openvino_is_named_where_it_is_missing_or_differs(
     # The ONNX file is whole, and nothing else is there.
     assert Runtime.load(tmp_path / "part.onnx").localizes
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin")]
+
+
+def test_no_description_stays_beside_weights_of_another_model(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "part.xml").write_text("an earlier model's")
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if target.suffix == ".xml":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("onlygood.deploy.export.openvino.os.replace", replace)
+    said = run("export", model, "--openvino", "--overwrite").err
+    assert "cannot write" in said and "No space left" in said
+    assert (tmp_path / "part.bin").exists() and not (tmp_path / "part.xml").exists()
 
 
 def test_mistakes_are_told_before_any_work(run: Run, model: Path, tmp_path: Path) -> None:
