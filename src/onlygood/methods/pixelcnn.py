@@ -9,8 +9,9 @@ Detection with Likelihood-based Generative Models. ICLR 2020, arXiv:1909.11480.
 Departures from the paper:
 - One hierarchy without halvings and no dropout, as in Ren et al.; the preset for S has the width
   and the mixture of PixelCNN++ all the same.
-- The strongest compressor of S is the shortest of PNG, lossless JPEG 2000 and lossless WebP; FLIF,
-  which Serra et al. have beside the first two, is no longer kept. AMA's table has FLIF alone.
+- The strongest compressor of S is the shortest of PNG, lossless JPEG 2000 and lossless WebP (at its
+  default effort); FLIF, which Serra et al. have beside the first two, is no longer kept. AMA's
+  table has FLIF alone.
 - Grey pictures stay grey; Serra et al. repeat them to three channels.
 - Ren et al. choose mutations (0.1, 0.2 or 0.3) and decay of the background (0, 10 or 100) by other
   data sets, notMNIST for Fashion-MNIST and grey CIFAR-10 for CIFAR-10; here they are settings, and
