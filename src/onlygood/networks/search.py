@@ -25,7 +25,7 @@ class Aim(NamedTuple):
     value: PerImage
     """What it lowers; that of a picture depends on its own rows alone."""
     done: Bool[Tensor, " B"] | None = None
-    """Pictures that stay where they are from here on."""
+    """Pictures that stay where they are, and so are done from here on."""
     scale: Tensor | None = None
     """What the gradient of the first tensor is multiplied by, entry by entry."""
 
@@ -64,7 +64,6 @@ def descended(
         [optimizer] * len(values) if isinstance(optimizer, Adam | SGD) else optimizer
     )
     movers = [_Mover(o, value) for o, value in zip(optimizers, values, strict=True)]
-    done: Bool[Tensor, " B"] | None = None
     for step in range(steps):
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
@@ -72,19 +71,17 @@ def descended(
             slopes = list(torch.autograd.grad(at.value.sum(), leaves))
         if at.scale is not None:
             slopes[0] = slopes[0] * at.scale.detach()
-        if at.done is not None:
-            done = at.done if done is None else done | at.done
-            if done.all():
-                break
+        if at.done is not None and at.done.all():
+            break
         with torch.no_grad():
-            before = [value.clone() for value in values] if done is not None else []
+            before = [value.clone() for value in values] if at.done is not None else []
             for mover, value, slope in zip(movers, values, slopes, strict=True):
                 mover.move(value, slope, step, step / steps)
             if project is not None:
                 values[0].copy_(project(values[0]))
-            if done is not None:
+            if at.done is not None:
                 for value, there in zip(values, before, strict=True):
-                    stays = done.view(-1, *[1] * (value.ndim - 1))
+                    stays = at.done.view(-1, *[1] * (value.ndim - 1))
                     value.copy_(torch.where(stays, there, value))
     return tuple(values)
 
