@@ -38,7 +38,7 @@ from tests.evaluation.toysets import NAMES, toy
 TINY_NET = {"size": 32, "width": 2, "latent": 4, "batch_size": 4}
 KEYS = {
     *("method", "config_hash", "preset", "settings", "dataset", "protocol", "class", "seed"),
-    *("schedule", "steps", "auroc", "parts", "average_precision", "fpr_at_95_tpr"),
+    *("schedule", "steps", "auroc", "parts", "average_precision", "f1_max", "fpr_at_95_tpr"),
     *("max_balanced_accuracy", "max_balanced_accuracy_by_kind", "training_seconds"),
     *("images_per_second", "n_train", "n_normal", "n_anomalous", "verdict", "device", "threads"),
     *("n_known", "precision", "versions", "commit", "split_seed", "resolved", "images"),
@@ -121,7 +121,7 @@ def test_solar_cells_are_judged_by_a_calibrated_detector() -> None:
     detector = Detector.fit("pca", solar().train, settings=parts.TINY, seed=3)
     assert set(line) == KEYS | {
         *("false_positive_rate", "true_positive_rate", "promised_fpr", "n_calibration"),
-        *("pixel_auroc", "aupro"),
+        *("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro", "aupro_at_5"),
     }
     assert line["pixel_auroc"] is None
     assert line["n_train"] + line["n_calibration"] == 60

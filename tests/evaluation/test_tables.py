@@ -71,6 +71,15 @@ def test_where_no_seed_has_all_classes_there_is_no_mean() -> None:
     assert "AUROC" not in row
 
 
+def test_a_metric_of_later_records_alone_says_so() -> None:
+    lines = [line(), line(seed=1, f1_max=0.7), line(seed=2, f1_max=0.8)]
+    [row] = overall(lines)
+    assert row["F1, best threshold"] == "0.750 ± 0.071 (2 of 3 seeds)"
+    [row] = overall(lines[1:])
+    assert row["F1, best threshold"] == "0.750 ± 0.071"
+    assert "F1, best threshold" not in overall(lines[:1])[0]
+
+
 def test_settings_are_told_apart() -> None:
     lines = [line(0.1), line(0.2, preset="paper"), line(0.3, settings={"steps": "9"})]
     lines += [line(0.4, schedule="9 steps"), line(0.5, method="pca")]

@@ -255,9 +255,11 @@ def _groups(lines: Sequence[Line]) -> list[_Group]:
 
 _OVERALL = (
     *("method", "settings", "schedule", "classes", "seeds", "AUROC", "AUROC of parts"),
-    *("average precision", "max. balanced accuracy", METRICS["max_balanced_accuracy_by_kind"]),
-    *("FPR at 95 % TPR", "pixel AUROC", "AUPRO", "false alarms, promised", "found"),
-    *("defects found", "training, min", "scoring, images/s", "device", "remark"),
+    *("average precision", "F1, best threshold", "max. balanced accuracy"),
+    *(METRICS["max_balanced_accuracy_by_kind"], "FPR at 95 % TPR", "pixel AUROC"),
+    *("pixel average precision", "pixel F1, best threshold", "AUPRO", "AUPRO up to 5 %"),
+    *("false alarms, promised", "found", "defects found", "training, min"),
+    *("scoring, images/s", "device", "remark"),
 )
 
 
@@ -279,17 +281,19 @@ def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> 
 
 def _rows(group: _Group) -> Iterator[dict[str, str]]:
     """Cells of the table over all classes by the names of its columns."""
+    seeds = len(group.over_seeds(_entry("auroc")))
 
     def over(name: str) -> str:
         values = group.over_seeds(_entry(name))
         have = {line["class"] for line in group.lines if _entry(name)(line) is not None}
-        of = f" ({len(have)} of {len(group.classes)})" if have < set(group.classes) else ""
-        return f"{spread(values)}{of}" if values else ""
+        of = [f"{len(have)} of {len(group.classes)}"] if have < set(group.classes) else []
+        # Records of before there was such a metric have none.
+        of += [f"{len(values)} of {seeds} seeds"] if len(values) < seeds else []
+        return spread(values) + (f" ({', '.join(of)})" if of else "") if values else ""
 
     method, settings, schedule = group.name
     classes = str(len(group.classes))
     head = {"method": method, "settings": settings, "schedule": schedule, "classes": classes}
-    seeds = len(group.over_seeds(_entry("auroc")))
     parts = group.lines[0]["parts"]
     # Of a score of one part there is nothing more to say.
     shares = {name: group.over_seeds(_part(name)) for name in parts if len(parts) > 1}
@@ -304,11 +308,15 @@ def _rows(group: _Group) -> Iterator[dict[str, str]]:
         "AUROC": over("auroc"),
         "AUROC of parts": ", ".join(f"{name} {spread(of)}" for name, of in shares.items() if of),
         "average precision": over("average_precision"),
+        "F1, best threshold": over("f1_max"),
         "max. balanced accuracy": over("max_balanced_accuracy"),
         METRICS["max_balanced_accuracy_by_kind"]: over("max_balanced_accuracy_by_kind"),
         "FPR at 95 % TPR": over("fpr_at_95_tpr"),
         "pixel AUROC": over("pixel_auroc"),
+        "pixel average precision": over("pixel_average_precision"),
+        "pixel F1, best threshold": over("pixel_f1_max"),
         "AUPRO": over("aupro"),
+        "AUPRO up to 5 %": over("aupro_at_5"),
         "false alarms, promised": f"at most {_rounded_up(promised):.3f}" if promised else "",
         "found": over("false_positive_rate"),
         "defects found": over("true_positive_rate"),
