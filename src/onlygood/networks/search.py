@@ -66,7 +66,9 @@ def descended(
     movers = [_Mover(o, value) for o, value in zip(optimizers, values, strict=True)]
     for step in range(steps):
         with torch.enable_grad():
-            leaves = [value.detach().requires_grad_() for value in values]
+            leaves = [value.detach() for value in values]
+            for leaf in leaves:
+                leaf.requires_grad = True
             at = aim(*leaves)
             slopes = list(torch.autograd.grad(at.value.sum(), leaves))
         if at.scale is not None:
