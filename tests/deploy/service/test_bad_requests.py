@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -463,20 +464,81 @@ def test_slow_feedback_is_given_up_too(impatient: httpx.Client) -> None:
         assert b"408" in answered(connection)
 
 
+ALIVE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ASKING = b"GET /v1/inspections/1/picture HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def more_than_sockets_take() -> bytes:
+    """A picture of 10 MB."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1700, 2000, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def heard(connection: socket.socket) -> None:
+    """Wait until the service has said that it is alive."""
+    received = b""
+    while b"alive" not in received:
+        part = connection.recv(65536)
+        assert part, "it has hung up"
+        received += part
+
+
 def test_a_slow_head_is_given_up(service: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, raw(service) as connection:
         patch.setattr(listening, "HEADER_SECONDS", 0.3)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
         assert answered(connection) == b""
+
+
+def test_a_slow_head_after_an_answer_is_given_up(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch, raw(service) as connection:
         # What was connected has ten seconds for its first request, and less for the next one.
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        received = b""
-        while b"alive" not in received:
-            received += connection.recv(65536)
+        connection.sendall(ALIVE)
+        heard(connection)
         patch.setattr(listening, "HEADER_SECONDS", 0.3)
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he")
-        assert answered(connection).count(b"alive") == 1
+        connection.sendall(ALIVE)
+        heard(connection)
+        # Its own packet: uvicorn no longer waits for a request, and for its rest without end.
+        connection.sendall(b"GET /he")
+        assert answered(connection) == b""
+
+
+def test_who_sends_the_next_request_early_has_time_for_its_content(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, raw(service) as connection:
+        connection.sendall(ALIVE)
+        heard(connection)
+        patch.setattr(listening, "HEADER_SECONDS", 0.5)
+        head = b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+        connection.sendall(ALIVE + head + b"Content-Type: application/json\r\n\r\n{")
+        heard(connection)
+        time.sleep(1.0)
+        connection.sendall(b"}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422")
+
+
+def test_who_reads_in_the_end_may_ask_again(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = more_than_sockets_take()
+    limits = replace(settings, recent_bytes=2 * len(content), max_bytes=2 * len(content))
+    with serving(limits) as service:
+        assert service.post("/v1/score", files=files(content)).status_code == 200
+        with monkeypatch.context() as patch, raw(service) as connection:
+            patch.setattr(listening, "READ_SECONDS", 1.0)
+            connection.sendall(ASKING)
+            time.sleep(0.1)
+            received = 0
+            while received < len(content):
+                received += len(connection.recv(1 << 20))
+            time.sleep(1.5)
+            connection.sendall(ALIVE)
+            heard(connection)
 
 
 def test_chunks_without_a_length_are_refused(service: httpx.Client) -> None:
@@ -532,17 +594,13 @@ def test_who_never_reads_is_cut_off_and_memory_returns(
         gone.add(protocol.client)
 
     monkeypatch.setattr(listening.Protocol, "connection_lost", noted)
-    draw = np.random.default_rng(0)
-    large = io.BytesIO()
-    Image.fromarray(draw.integers(0, 256, (1700, 2000, 3), np.uint8)).save(large, "PNG")
-    content = large.getvalue()  # 10 MB, more than two sockets take
+    content = more_than_sockets_take()
     limits = replace(
         settings,
         recent_bytes=2 * len(content),
         max_bytes=2 * len(content),
         max_pending_bytes=7 * len(content) // 2,
     )
-    asking = b"GET /v1/inspections/1/picture HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(limits) as service:
 
         def ask() -> httpx.Response:
@@ -551,7 +609,7 @@ def test_who_never_reads_is_cut_off_and_memory_returns(
         assert service.post("/v1/score", files=files(content)).status_code == 200
         with ExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(raw(service)).sendall(asking)
+                stack.enter_context(raw(service)).sendall(ASKING)
             # What they do not read is held, so there is no room for another one.
             begun = 'path="/v1/inspections/{number}/picture",status="200"} 3.0'
             until(lambda: begun in service.get("/metrics").text)
@@ -562,7 +620,7 @@ def test_who_never_reads_is_cut_off_and_memory_returns(
         with raw(service) as connection:
             with monkeypatch.context() as patch:
                 patch.setattr(listening, "READ_SECONDS", 0.2)
-                connection.sendall(asking)
+                connection.sendall(ASKING)
                 until(lambda: connection.getsockname() in gone)
             received = 0
             with suppress(ConnectionResetError):
