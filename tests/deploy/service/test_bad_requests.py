@@ -476,8 +476,9 @@ def more_than_sockets_take() -> bytes:
     return file.getvalue()
 
 
-def heard(connection: socket.socket) -> None:
-    """Wait until the service has said that it is alive."""
+def ask_alive(connection: socket.socket, more: bytes = b"") -> None:
+    """Ask whether the service is alive, send `more` behind that, and wait for the answer."""
+    connection.sendall(ALIVE + more)
     received = b""
     while b"alive" not in received:
         part = connection.recv(65536)
@@ -490,18 +491,21 @@ def test_a_slow_head_is_given_up(service: httpx.Client, monkeypatch: pytest.Monk
         patch.setattr(listening, "HEADER_SECONDS", 0.3)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
         assert answered(connection) == b""
+    with monkeypatch.context() as patch, raw(service) as connection:
+        # What was connected has ten seconds for its first request, and less for the next one.
+        ask_alive(connection)
+        patch.setattr(listening, "HEADER_SECONDS", 0.3)
+        connection.sendall(ALIVE + b"GET /he")
+        assert answered(connection).count(b"alive") == 1
 
 
 def test_a_slow_head_after_an_answer_is_given_up(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, raw(service) as connection:
-        # What was connected has ten seconds for its first request, and less for the next one.
-        connection.sendall(ALIVE)
-        heard(connection)
+        ask_alive(connection)
         patch.setattr(listening, "HEADER_SECONDS", 0.3)
-        connection.sendall(ALIVE)
-        heard(connection)
+        ask_alive(connection)
         # Its own packet: uvicorn no longer waits for a request, and for its rest without end.
         connection.sendall(b"GET /he")
         assert answered(connection) == b""
@@ -511,12 +515,10 @@ def test_who_sends_the_next_request_early_has_time_for_its_content(
     service: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, raw(service) as connection:
-        connection.sendall(ALIVE)
-        heard(connection)
+        ask_alive(connection)
         patch.setattr(listening, "HEADER_SECONDS", 0.5)
         head = b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
-        connection.sendall(ALIVE + head + b"Content-Type: application/json\r\n\r\n{")
-        heard(connection)
+        ask_alive(connection, head + b"Content-Type: application/json\r\n\r\n{")
         time.sleep(1.0)
         connection.sendall(b"}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 422")
@@ -537,8 +539,7 @@ def test_who_reads_in_the_end_may_ask_again(
             while received < len(content):
                 received += len(connection.recv(1 << 20))
             time.sleep(1.5)
-            connection.sendall(ALIVE)
-            heard(connection)
+            ask_alive(connection)
 
 
 def test_chunks_without_a_length_are_refused(service: httpx.Client) -> None:
