@@ -347,7 +347,7 @@ def test_a_table_is_run_and_shown_beside_what_is_printed(run: Run, tmp_path: Pat
     ours = {row["run as"]: row for row in answer["sheets"][0]["rows"]}
     assert ours["as printed"]["mean"] == "0.938"
     said = "ama:paper, steps=1, width=2, batch_size=4"
-    assert ours[said]["schedule"] == "1 steps of 4 images"
+    assert ours[said]["schedule"] == "1 step of 4 images"
     records = [json.loads(row) for row in (tmp_path / "r").read_text().splitlines()]
     [mine] = [r for r in records if (r["method"], r["dataset"]) == ("ama", "mnist")]
     assert ours[said]["long"] == f"{mine['auroc']:.3f}"

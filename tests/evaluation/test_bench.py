@@ -425,8 +425,8 @@ def test_what_is_said_of_a_budget_is_what_it_means_to_the_method(tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"minutes": 1}, "autoencoder has 1 minutes"),
-        ({"minutes": 1, "steps": 4}, "autoencoder has 4 steps of .* or 1 minutes"),
+        ({"minutes": 1}, "autoencoder has 1 minute"),
+        ({"minutes": 1, "steps": 4}, "autoencoder has 4 steps of .* or 1 minute"),
         ({"steps": 5}, "needs steps that 2 divides; autoencoder has 5; say --set steps=4"),
         ({"steps": 1}, "needs steps that 2 divides; autoencoder has 1; say --set steps=2"),
         ({"epochs": 3}, "needs epochs that 2 divides"),

@@ -138,6 +138,11 @@ def test_nothing_that_is_no_json_is_written(tmp_path: Path) -> None:
         (Training(steps=2000, batch_size=8), "2,000 steps of 8 images"),
         (Training(epochs=50), "50 epochs in batches of 32 images"),
         (Training(images=64, minutes=1.5), "64 images or 1.5 minutes"),
+        (
+            Training(steps=1, epochs=1, batch_size=1),
+            "1 step of 1 image or 1 epoch in batches of 1 image",
+        ),
+        (Training(minutes=1.0), "1 minute"),
     ],
 )
 def test_schedule_in_words(training: Training, words: str) -> None:

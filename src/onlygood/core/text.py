@@ -24,9 +24,9 @@ def cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def many(number: int, what: str) -> str:
-    """A number of things: `1 picture`, `2 pictures`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def many(number: int | float, what: str, form: str = "") -> str:
+    """A number of things, written in `form`: `1 picture`, `2 pictures`."""
+    return f"{number:{form}} {what}{'' if number == 1 else 's'}"
 
 
 def figure(value: float, digits: int = 4, *, whole: float = 1.0) -> str:

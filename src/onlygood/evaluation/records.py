@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from onlygood.core.errors import DataError, OnlygoodError
 from onlygood.core.settings import Training
+from onlygood.core.text import many
 
 Line = dict[str, Any]
 Key = tuple[str, str, str, str, str, int]
@@ -169,11 +170,11 @@ def _lock(handle: int, *, alone: bool) -> None:
 
 def schedule(training: Training) -> str:
     """The budgets in words; the first that is used up ends the run."""
-    batches = f"of {training.batch_size} images"
+    batches = f"of {many(training.batch_size, 'image')}"
     budgets: Iterable[tuple[str, float]] = (
-        (f"{training.steps:,} steps {batches}", training.steps),
-        (f"{training.images:,} images", training.images),
-        (f"{training.epochs:,} epochs in batches {batches}", training.epochs),
-        (f"{training.minutes:g} minutes", training.minutes),
+        (f"{many(training.steps, 'step', ',')} {batches}", training.steps),
+        (many(training.images, "image", ","), training.images),
+        (f"{many(training.epochs, 'epoch', ',')} in batches {batches}", training.epochs),
+        (many(training.minutes, "minute", "g"), training.minutes),
     )
     return " or ".join(words for words, budget in budgets if budget) or NO_STEPS
