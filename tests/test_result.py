@@ -104,7 +104,13 @@ def test_some_of_the_results_can_be_looked_at_as_all_can() -> None:
 
 def test_rows_are_flat() -> None:
     whole = {"name": "a.png", "score": 3.25, "p_value": 0.02, "decision": "anomalous"}
-    assert Results([WHOLE]).rows() == [{**whole, "error": None, "part_residual": 3.25}]
+    whole |= {"error": None, "part_residual": 3.25}
+    assert Results([WHOLE._replace(map=None)]).rows() == [whole]
+    worst = {"left": 5, "top": 5, "width": 10, "height": 10, "area": 100, "peak": 1.5}
+    where = {"regions": 1} | {f"region_{name}": value for name, value in worst.items()}
+    assert Results([WHOLE]).rows() == [whole | where]
+    none = dict.fromkeys(where) | {"regions": 0}
+    assert WHOLE._replace(decision="normal").row() == whole | none | {"decision": "normal"}
 
 
 def test_a_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +121,7 @@ def test_a_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_frame_has_a_column_for_each_part() -> None:
     pandas = pytest.importorskip("pandas")
-    frame = Results([WHOLE, BARE]).to_frame()
+    frame = Results([BARE, BARE]).to_frame()
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame) == ["name", "score", "p_value", "decision", "error", "part_residual"]
     assert frame.part_residual.tolist() == [3.25, 3.25]

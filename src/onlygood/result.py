@@ -17,7 +17,7 @@ from onlygood.data.loading import Loaded
 from onlygood.data.resize import restored
 from onlygood.decision.calibration import Calibration
 from onlygood.report.heatmap import data_uri, overlay, save_png
-from onlygood.report.regions import Region, regions
+from onlygood.report.regions import Region, columns, regions
 
 THUMBNAIL = 160
 """Longer side in pixels of a picture in a notebook."""
@@ -80,10 +80,14 @@ class Result(NamedTuple):
         self.overlay(opacity=opacity).show(self.name)
 
     def row(self) -> dict[str, object]:
-        """Everything but arrays, flat: parts of the score as `part_NAME`."""
-        parts = {f"part_{name}": value for name, value in self.parts.items()}
+        """Everything but arrays, flat: parts of the score as `part_NAME`.
+
+        With a map also how many regions are outlined, and the worst one as `region_NAME`.
+        """
         known = {"name": self.name, "score": self.score, "p_value": self.p_value}
-        return {**known, "decision": self.decision, "error": self.error, **parts}
+        where = {} if self.map is None else columns(self.regions)
+        parts = {f"part_{name}": value for name, value in self.parts.items()}
+        return {**known, "decision": self.decision, "error": self.error, **where, **parts}
 
     def __repr__(self) -> str:
         if self.error is not None:

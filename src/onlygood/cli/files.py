@@ -217,11 +217,9 @@ def _growing(path: Path, partial: Path) -> Iterator[None]:
 def _flat(row: Row) -> dict[str, Any]:
     plain = {name: value for name, value in row.items() if name not in ("parts", "regions")}
     if "regions" in row:
-        from onlygood.report.regions import Region
+        from onlygood.report.regions import Region, columns
 
-        worst = next(iter(row["regions"]), dict.fromkeys(Region._fields))
-        plain["regions"] = len(row["regions"])
-        plain |= {f"region_{name}": value for name, value in worst.items()}
+        plain |= columns([Region(**region) for region in row["regions"]])
     plain |= {f"part_{name}": value for name, value in row["parts"].items()}
     return jsonable(plain)
 

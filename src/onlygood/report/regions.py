@@ -4,6 +4,7 @@ Without scipy, which machines at the line need for nothing else.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,12 @@ def regions(
         )
         for i in np.argsort(-peak, kind="stable")[:MOST]
     ]
+
+
+def columns(found: Sequence[Region]) -> dict[str, object]:
+    """How many there are, and the first as `region_NAME`; its values are None where none is."""
+    worst = found[0]._asdict() if found else dict.fromkeys(Region._fields)
+    return {"regions": len(found)} | {f"region_{name}": value for name, value in worst.items()}
 
 
 Runs = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
