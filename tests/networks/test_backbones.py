@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from onlygood.networks.backbones import (
     fetch,
     trained_statistics,
 )
-from onlygood.networks.backbones.architectures import ARCHITECTURES
+from onlygood.networks.backbones.architectures import ARCHITECTURES, Rows
 
 LITE = "efficientnet-lite0"
 STRIDES = {"stride2": 16, "stride4": 24, "stride8": 40, "stride16": 112, "stride32": 320}
@@ -184,6 +185,42 @@ def test_features_are_float32_under_bf16():
         (features,) = net(images())
     assert features.dtype == torch.float32
     assert features.isfinite().all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 33), (33, 40)])
+def test_shortcuts_change_nothing_but_rounding(
+    height: int, width: int, monkeypatch: pytest.MonkeyPatch
+):
+    x = images(2, 3, height, width)
+    found = backbone(LITE, tuple(STRIDES))(x)
+    # With normalisations apart, and pictures padded as in exported graphs.
+    monkeypatch.setattr(Rows, "fold", lambda self: None)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    expected = backbone(LITE, tuple(STRIDES))(x)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def test_filters_that_leave_positions_out_learn_in_float32(monkeypatch: pytest.MonkeyPatch):
+    in_bf16 = []
+
+    def convolved(x: Tensor, weight: Tensor, bias: Tensor, stride: int, *args: Any, groups: int):
+        if groups > 1 and stride > 1:
+            in_bf16.append(torch.is_autocast_enabled("cpu"))
+        return torch.conv2d(x, weight, bias, stride, *args, groups=groups)
+
+    monkeypatch.setattr("onlygood.networks.backbones.architectures.F.conv2d", convolved)
+    net, x = backbone(LITE, ("stride16",)), images()
+    slopes = []
+    for half, gradient in ((True, True), (False, True), (True, False)):
+        of = x.clone().requires_grad_(gradient)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            (features,) = net(of)
+        if gradient:
+            slopes += torch.autograd.grad(features.square().mean(), of)
+    # Three of them lead to this layer.
+    assert in_bf16 == [False] * 6 + [True] * 3
+    assert torch.cosine_similarity(*(slope.flatten() for slope in slopes), dim=0) > 0.9
 
 
 @pytest.mark.parametrize("channels", [2, 4])

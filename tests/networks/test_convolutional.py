@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from onlygood.core.method import InputShape
+from onlygood.networks.blocks import ResidualBlock
 from onlygood.networks.convolutional import (
     Encoder,
     Generator,
@@ -17,7 +18,6 @@ from onlygood.networks.convolutional import (
     LatentCritic,
     MapCritic,
     PairCritic,
-    ResidualBlock,
     Style,
     Trunk,
     UNet,

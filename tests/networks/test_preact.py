@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
-from onlygood.networks.convolutional import ResidualBlock
+from onlygood.networks.blocks import ResidualBlock
 from onlygood.networks.preact import (
     Encoder,
     Generator,

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from onlygood.core.errors import ShapeError
 from onlygood.core.method import InputShape
-from onlygood.networks.convolutional import ResidualBlock
+from onlygood.networks.blocks import ResidualBlock
 from onlygood.networks.sngan import Critic, Encoder, Generator, block, up_block
 
 

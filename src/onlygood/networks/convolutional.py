@@ -7,7 +7,7 @@ image. Normalisation has a shift, so these convolutions have no bias.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -16,18 +16,15 @@ from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
+from onlygood.networks.blocks import FeatureMaps, Layer, ResidualBlock
 from onlygood.networks.sizes import halvings_to
 
 SIDE = 4
 """Side of the smallest feature maps, where nothing else is said."""
-
-FeatureMaps = Float[Tensor, "B _ _ _"]
-"""`(B, F, h, w)`."""
 
 Features = Float[Tensor, "B *features"]
 """Whatever a critic has of an image."""
@@ -345,69 +342,6 @@ class LatentCritic(nn.Module):
 # Blocks ----------------------------------------------------------------------------------------
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions, activated before each, beside a shortcut: `shortcut(x) + main(x)`.
-
-    `up` doubles the side (nearest) before the convolutions, `down` halves it (average) after them.
-    A `bare` block takes `x` as it is, for example an image: nothing comes before its first
-    convolution.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        convolution: Callable[[int, int], nn.Module],
-        shortcut: Callable[[int, int], nn.Module] = nn.Identity,
-        norm: Callable[[int], nn.Module] = nn.Identity,
-        slope: float = 0.0,
-        resize: Literal["up", "down", "none"] = "none",
-        bare: bool = False,
-    ) -> None:
-        """Build the block.
-
-        Args:
-            inputs: Channels of what it is given.
-            outputs: Channels of what it makes.
-            convolution: Makes one of 3x3 that keeps the side, of channels before and behind it.
-            shortcut: Makes one of 1x1; by default `x` itself is added.
-            norm: Makes what normalises so many channels, before each activation; by default
-                nothing does.
-            slope: Negative slope of the activations.
-            resize: What becomes of the side.
-            bare: Whether `x` is neither normalised nor activated.
-        """
-        super().__init__()
-        self.resize, self.bare, self.slope = resize, bare, slope
-        self.norms = nn.ModuleList([nn.Identity() if bare else norm(inputs), norm(outputs)])
-        self.first = convolution(inputs, outputs)
-        self.second = convolution(outputs, outputs)
-        self.shortcut = shortcut(inputs, outputs)
-
-    def forward(self, x: FeatureMaps) -> FeatureMaps:
-        """`(B, inputs, h, w)` to `(B, outputs, h', w')`."""
-        before, between = self.norms
-        main = x if self.bare else self._activated(before(x))
-        if self.resize == "up":
-            main = doubled(main)
-        main = self.second(self._activated(between(self.first(main)), inplace=True))
-        if self.resize == "down":
-            # Averaging and a 1x1 convolution commute: a quarter of the work.
-            x, main = F.avg_pool2d(x, 2), F.avg_pool2d(main, 2)
-        x = self.shortcut(x)
-        # As do doubling and a 1x1 convolution.
-        return (doubled(x) if self.resize == "up" else x) + main
-
-    def _activated(self, x: FeatureMaps, inplace: bool = False) -> FeatureMaps:
-        return F.leaky_relu(x, self.slope, inplace) if self.slope else F.relu(x, inplace)
-
-
-def doubled(x: FeatureMaps) -> FeatureMaps:
-    """Each position four times."""
-    return F.interpolate(x, scale_factor=2.0)
-
-
 def bounded(image: Images, output: Output) -> Images:
     """The last activation, in float32: bf16 has steps of 1/256 near 1, as coarse as pixels."""
     match output:
@@ -481,7 +415,7 @@ def _residual(
     *,
     bare: bool = False,
 ) -> nn.Module:
-    def convolution(kernel: int, a: int, b: int) -> nn.Module:
+    def convolution(kernel: int, a: int, b: int) -> nn.Conv2d:
         layer = _drawn(nn.Conv2d(a, b, kernel, padding=kernel // 2), style)
         return _spectral(layer, style) if resize == "down" else layer
 
@@ -530,12 +464,14 @@ def _transposed(inputs: int, outputs: int, style: Style, *, bias: bool) -> nn.Mo
     )
 
 
-def _spectral(layer: nn.Module, style: Style) -> nn.Module:
-    # After the weights are drawn: it starts its singular vectors from them.
-    return spectral_norm(layer) if style.spectral else layer
+def _spectral(layer: Layer, style: Style) -> Layer:
+    if style.spectral:
+        # After the weights are drawn: it starts its singular vectors from them.
+        spectral_norm(layer)
+    return layer
 
 
-def _drawn(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, style: Style) -> nn.Module:
+def _drawn(layer: Layer, style: Style) -> Layer:
     """The layer with first weights in this style; uses the global random state."""
     if style.std:
         nn.init.normal_(layer.weight, std=style.std)

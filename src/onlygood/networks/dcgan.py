@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.networks.convolutional import SIDE, FeatureMaps, Style, Trunk, convolved, linear
+from onlygood.networks.blocks import FeatureMaps
+from onlygood.networks.convolutional import SIDE, Style, Trunk, convolved, linear
 
 STYLE = Style(spectral=True)
 

@@ -18,7 +18,8 @@ from torch import nn
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.networks.convolutional import SIDE, FeatureMaps, ResidualBlock
+from onlygood.networks.blocks import FeatureMaps, Layer, ResidualBlock
+from onlygood.networks.convolutional import SIDE
 from onlygood.networks.sizes import halvings_to
 
 SLOPE = 0.2
@@ -197,11 +198,11 @@ def _dense(inputs: int, outputs: int, gain: float) -> nn.Linear:
     return layer
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Module:
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Conv2d:
     return _drawn(nn.Conv2d(inputs, outputs, kernel, padding=padding))
 
 
-def _drawn(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+def _drawn(layer: Layer) -> Layer:
     """The layer with normal weights of variance `2 / (1 + SLOPE^2) / (outputs kernel^2)`.
 
     He et al. 2015 by the outputs; biases stay PyTorch's. Uses the global random state.

@@ -16,7 +16,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
-from onlygood.networks.convolutional import SIDE, Judgement, ResidualBlock, Style, Trunk, bounded
+from onlygood.networks.blocks import Layer, ResidualBlock
+from onlygood.networks.convolutional import SIDE, Judgement, Style, Trunk, bounded
 from onlygood.networks.sizes import halvings_to
 
 
@@ -78,7 +79,7 @@ def block(
     halve has no convolution in its shortcut.
     """
 
-    def convolution(a: int, b: int) -> nn.Module:
+    def convolution(a: int, b: int) -> nn.Conv2d:
         return _normalised(_drawn(nn.Conv2d(a, b, 3, padding=1), math.sqrt(2)), spectral)
 
     def shortcut(a: int, b: int) -> nn.Module:
@@ -130,7 +131,7 @@ def _halved(width: int, times: int) -> int:
     return max(1, width >> max(0, times))
 
 
-def _drawn(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
+def _drawn(layer: Layer, gain: float = 1.0) -> Layer:
     """The layer drawn as in Glorot and Bengio 2010, uniform, no bias; uses the global state."""
     nn.init.xavier_uniform_(layer.weight, gain)
     if layer.bias is not None:
@@ -138,6 +139,8 @@ def _drawn(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
     return layer
 
 
-def _normalised(layer: nn.Module, spectral: bool) -> nn.Module:
-    # After the weights are drawn: it starts its singular vectors from them.
-    return spectral_norm(layer) if spectral else layer
+def _normalised(layer: Layer, spectral: bool) -> Layer:
+    if spectral:
+        # After the weights are drawn: it starts its singular vectors from them.
+        spectral_norm(layer)
+    return layer

@@ -46,10 +46,12 @@ def backbone(name: str, layers: Sequence[str], weights: str | Path | None = None
         network = Rows(architecture.rows()[: taps[-1] + 1], taps)
     path = path or (architecture.installed() if architecture.installed else fetched(name))
     fill(network, read(name, path), architecture.key, f"{path} holds no weights of {name}")
-    return Backbone(
+    found = Backbone(
         name,
         network,
         chosen,
         architecture.normalisation,
         pads_before=architecture.pads_before,
     )
+    network.fold()
+    return found
