@@ -14,6 +14,7 @@ from PIL import Image
 from onlygood import Detector, Result, Results
 from onlygood.core.errors import DataError
 from onlygood.report.heatmap import overlay
+from onlygood.report.regions import Region
 from onlygood.result import GREY, SHOWN, THUMBNAIL
 from onlygood.training import health
 from tests import parts
@@ -121,9 +122,12 @@ def test_a_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_frame_has_a_column_for_each_part() -> None:
     pandas = pytest.importorskip("pandas")
-    frame = Results([BARE, BARE]).to_frame()
+    frame = Results([WHOLE, BARE]).to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame) == ["name", "score", "p_value", "decision", "error", "part_residual"]
+    where = ["regions", *(f"region_{name}" for name in Region._fields)]
+    known = ["name", "score", "p_value", "decision", "error"]
+    assert list(frame) == [*known, *where, "part_residual"]
+    assert frame.regions.fillna(-1).tolist() == [1, -1]
     assert frame.part_residual.tolist() == [3.25, 3.25]
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -78,6 +79,14 @@ class ResidualBlock(nn.Module):
 
     def _activated(self, x: FeatureMaps, inplace: bool = False) -> FeatureMaps:
         return F.leaky_relu(x, self.slope, inplace) if self.slope else F.relu(x, inplace)
+
+
+def normalised(layer: Layer, spectral: bool) -> Layer:
+    """The layer; `spectral` divides its weights by their largest singular value."""
+    if spectral:
+        # After the weights are drawn: it starts its singular vectors from them.
+        spectral_norm(layer)
+    return layer
 
 
 def halved(x: FeatureMaps, layer: nn.Conv2d) -> FeatureMaps:

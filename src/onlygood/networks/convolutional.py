@@ -16,11 +16,10 @@ from typing import Literal, NamedTuple, Protocol, final, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
-from onlygood.networks.blocks import FeatureMaps, Layer, ResidualBlock
+from onlygood.networks.blocks import FeatureMaps, Layer, ResidualBlock, normalised
 from onlygood.networks.sizes import halvings_to
 
 SIDE = 4
@@ -368,7 +367,7 @@ def convolved(
         nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=not norms), style
     )
     return nn.Sequential(
-        _spectral(layer, style), *norms, _activation(style.slope), *_dropout(style)
+        normalised(layer, style.spectral), *norms, _activation(style.slope), *_dropout(style)
     )
 
 
@@ -377,7 +376,7 @@ def linear(
 ) -> nn.Module:
     """A dense layer; `inwards` are those that a style's spectral normalisation is of."""
     layer = _drawn(nn.Linear(inputs, outputs, bias), style)
-    return _spectral(layer, style) if inwards else layer
+    return normalised(layer, style.spectral) if inwards else layer
 
 
 def _down(inputs: int, outputs: int, style: Style, *, first: bool, norm: bool = True) -> nn.Module:
@@ -417,7 +416,7 @@ def _residual(
 ) -> nn.Module:
     def convolution(kernel: int, a: int, b: int) -> nn.Conv2d:
         layer = _drawn(nn.Conv2d(a, b, kernel, padding=kernel // 2), style)
-        return _spectral(layer, style) if resize == "down" else layer
+        return normalised(layer, style.spectral) if resize == "down" else layer
 
     return ResidualBlock(
         inputs,
@@ -462,13 +461,6 @@ def _transposed(inputs: int, outputs: int, style: Style, *, bias: bool) -> nn.Mo
         nn.ConvTranspose2d(inputs, outputs, k, 2, (k - 1) // 2, output_padding=k % 2, bias=bias),
         style,
     )
-
-
-def _spectral(layer: Layer, style: Style) -> Layer:
-    if style.spectral:
-        # After the weights are drawn: it starts its singular vectors from them.
-        spectral_norm(layer)
-    return layer
 
 
 def _drawn(layer: Layer, style: Style) -> Layer:

@@ -11,19 +11,21 @@ arXiv:1909.05904, first weights the authors' code; see `docs/methods/piad.md`.
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents, PerImage
-from onlygood.networks.blocks import FeatureMaps, Layer, ResidualBlock
+from onlygood.networks.blocks import FeatureMaps, ResidualBlock
 from onlygood.networks.convolutional import SIDE
 from onlygood.networks.sizes import halvings_to
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
+
+Convolution = TypeVar("Convolution", nn.Conv2d, nn.ConvTranspose2d)
 
 CodeSide = Literal[1, 4]
 """Side of a code before it is flattened: a point, or a map."""
@@ -202,7 +204,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn
     return _drawn(nn.Conv2d(inputs, outputs, kernel, padding=padding))
 
 
-def _drawn(layer: Layer) -> Layer:
+def _drawn(layer: Convolution) -> Convolution:
     """The layer with normal weights of variance `2 / (1 + SLOPE^2) / (outputs kernel^2)`.
 
     He et al. 2015 by the outputs; biases stay PyTorch's. Uses the global random state.

@@ -12,11 +12,10 @@ from typing import Literal
 
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from onlygood.core.method import InputShape
 from onlygood.core.shapes import Images, Latents
-from onlygood.networks.blocks import Layer, ResidualBlock
+from onlygood.networks.blocks import Layer, ResidualBlock, normalised
 from onlygood.networks.convolutional import SIDE, Judgement, Style, Trunk, bounded
 from onlygood.networks.sizes import halvings_to
 
@@ -80,10 +79,10 @@ def block(
     """
 
     def convolution(a: int, b: int) -> nn.Conv2d:
-        return _normalised(_drawn(nn.Conv2d(a, b, 3, padding=1), math.sqrt(2)), spectral)
+        return normalised(_drawn(nn.Conv2d(a, b, 3, padding=1), math.sqrt(2)), spectral)
 
     def shortcut(a: int, b: int) -> nn.Module:
-        return _normalised(_drawn(nn.Conv2d(a, b, 1)), spectral)
+        return normalised(_drawn(nn.Conv2d(a, b, 1)), spectral)
 
     return ResidualBlock(
         inputs,
@@ -119,7 +118,7 @@ class Critic(nn.Module):
             ),
             *(block(widths[-1], widths[-1], spectral=spectral) for _ in range(2)),
         )
-        self.value = _normalised(_drawn(nn.Linear(widths[-1], 1, bias=False)), spectral)
+        self.value = normalised(_drawn(nn.Linear(widths[-1], 1, bias=False)), spectral)
 
     def forward(self, x: Images) -> Judgement:
         """Judge images, `(B, stacked C, H, W)`."""
@@ -136,11 +135,4 @@ def _drawn(layer: Layer, gain: float = 1.0) -> Layer:
     nn.init.xavier_uniform_(layer.weight, gain)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _normalised(layer: Layer, spectral: bool) -> Layer:
-    if spectral:
-        # After the weights are drawn: it starts its singular vectors from them.
-        spectral_norm(layer)
     return layer
