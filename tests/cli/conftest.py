@@ -82,7 +82,8 @@ class FakeDetector:
                 nan = float("nan")
                 yield Result(picture.name, nan, nan, "error", {}, None, "is damaged")
                 continue
-            score = 500.0 if "scratch" in picture.name else 1.0
+            known = {"scratch": 500.0, "doubt": 195.5}
+            score = next((known[word] for word in known if word in picture.name), 1.0)
             p_value = float(self.calibration.p_values(score))
             decision = str(self.calibration.decide(score))
             level = 1.5 if "stain" in picture.name else score / 250

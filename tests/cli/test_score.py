@@ -66,6 +66,23 @@ def test_the_table_is_short(run: Run, model: Path, good: Path) -> None:
     assert "... and 12 with lower scores" in done.out
 
 
+def test_what_cannot_be_read_hides_no_anomaly(run: Run, model: Path, good: Path) -> None:
+    for n in range(30):
+        picture(good / f"broken {n:02}.png")
+    picture(good / "scratch.png")
+    done = run("score", model, good)
+    assert done.out.count("is damaged") == 20
+    assert "... and 10 more that cannot be read" in done.out
+    assert "scratch.png" in done.out and "with lower scores" not in done.out
+
+
+@pytest.mark.parametrize("maps", ["maps", "a/b/maps", "."])
+def test_maps_do_not_lie_among_the_pictures(run: Run, model: Path, good: Path, maps: str) -> None:
+    done = run("score", model, good, "--maps", good / maps)
+    assert (done.status, "would take heat maps for pictures" in done.err) == (1, True)
+    assert not (good / "maps").exists()
+
+
 @pytest.mark.parametrize(
     ("names", "flag", "status"),
     [
@@ -75,11 +92,20 @@ def test_the_table_is_short(run: Run, model: Path, good: Path) -> None:
         (["a", "broken"], True, 1),
         (["a", "broken"], False, 1),
         (["a", "broken", "scratch"], True, 2),
+        (["a", "doubt"], True, 2),
     ],
 )
 def test_exit_status(
-    run: Run, model: Path, tmp_path: Path, names: list[str], flag: bool, status: int
+    run: Run,
+    model: Path,
+    tmp_path: Path,
+    names: list[str],
+    flag: bool,
+    status: int,
+    fake: type[FakeDetector],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(fake, "strict_fpr", 0.02)
     pictures = [picture(tmp_path / f"{name}.png") for name in names]
     assert run("score", model, *pictures, *["--fail-on-anomaly"] * flag).status == status
 
@@ -148,7 +174,7 @@ def test_maps_of_a_method_without_are_refused(
     run: Run, model: Path, good: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeDetector]
 ) -> None:
     monkeypatch.setattr(fake, "localizes", False)
-    done = run("score", model, good, "--maps", good / "maps")
+    done = run("score", model, good, "--maps", good.parent / "maps")
     assert (done.status, "gives scores alone, no maps; leave --maps out" in done.err) == (1, True)
 
 

@@ -102,3 +102,25 @@ def test_only_files_are_files(tmp_path: Path):
         require_file(tmp_path / "none")
     with pytest.raises(OSError, match="it is no file but a pipe or device"):
         require_file(Path(os.devnull))
+
+
+def test_of_a_link_its_file_is_replaced(tmp_path: Path):
+    (tmp_path / "v1").write_text("old")
+    (tmp_path / "current").symlink_to("v1")
+    with replacing(tmp_path / "current") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "v1").read_text() == "new"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with (
+            pytest.raises(OSError, match="it is no file but a pipe or device"),
+            replacing(tmp_path / name),
+        ):
+            pass
+    assert not (tmp_path / "pipe").is_file()
+    assert len(list(tmp_path.iterdir())) == 2

@@ -276,6 +276,16 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
         decode(data[:-2] + 5 * MAX_SCANS * data[last:-2] + data[-2:])
 
 
+@pytest.mark.parametrize("kind", sorted(JPEGS))
+def test_what_lies_behind_a_jpeg_is_no_scan_of_it(kind: str):
+    data = JPEGS[kind]
+    tail = 2 * MAX_SCANS * b"\xff\xda\0\x08"
+    np.testing.assert_array_equal(decode(data + tail), decode(data))
+    # Nor what lies in a segment that is passed over.
+    noted = data[:2] + b"\xff\xe5" + struct.pack(">H", 2 + len(tail)) + tail + data[2:]
+    np.testing.assert_array_equal(decode(noted), decode(data))
+
+
 @pytest.mark.parametrize("kept", range(5, 100, 5))
 def test_a_png_whose_end_was_never_written_is_refused(kept: int):
     # Blocks of 64 KiB, as Pillow writes them.

@@ -6,7 +6,14 @@ import pytest
 from PIL import Image
 
 from onlygood.core.errors import DataError
-from onlygood.data.layout import labelled, labelled_items, layout, read_mask, unseen
+from onlygood.data.layout import (
+    known_anomalous,
+    labelled,
+    labelled_items,
+    layout,
+    read_mask,
+    unseen,
+)
 from onlygood.data.source import Picture
 from tests.data.pictures import write
 
@@ -181,3 +188,17 @@ def test_small_numbers_of_a_deep_mask_are_anomalous(tmp_path: Path, suffix: str,
     for content in (tmp_path / f"m.{suffix}", numbers):
         marked = read_mask(Picture("m", content), (2, 3))
         np.testing.assert_array_equal(marked, numbers > 0)
+
+
+def test_good_ones_and_masks_are_not_known_to_be_anomalous(mvtec: Path, tmp_path: Path):
+    expected = {p.path for p, bad in zip(*labelled(mvtec)[:2], strict=True) if bad}
+    for folder in (mvtec, mvtec / "test"):
+        source, words = known_anomalous(folder)
+        assert {p.path for p in source} == expected
+        assert words.endswith("), all taken as anomalous")
+    write(tmp_path / "bad" / "deep" / "a.png")
+    source, words = known_anomalous(tmp_path / "bad")
+    assert (source.names, words.endswith("bad: 1 picture, all taken as anomalous")) == (
+        ["deep/a.png"],
+        True,
+    )

@@ -1,5 +1,6 @@
 """Names that a person wrote down find their pictures, or an error."""
 
+import os
 from pathlib import Path
 from unicodedata import normalize
 
@@ -21,7 +22,8 @@ def test_names_are_one_a_line(tmp_path: Path) -> None:
         (tmp_path / "out.txt").write_bytes(mark + "a.png\r\nü.png\r\n".encode(code))
         assert read_names(tmp_path / "out.txt") == ["a.png", "ü.png"]
     (tmp_path / "out.txt").write_bytes(b"\xff\xfe\x00")
-    for name in ("out.txt", "nowhere.txt"):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("out.txt", "nowhere.txt", "pipe"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as a list of names"):
             read_names(tmp_path / name)
 

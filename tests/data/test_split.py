@@ -102,3 +102,14 @@ def test_splits_that_cannot_be_are_refused(
 ):
     with pytest.raises(error, match=message):
         split(NAMES, **{"calibration": 5, "validation": 5, "seed": 0} | options)
+
+
+def test_what_is_left_out_needs_no_group():
+    names = [f"part{i // 3:02}_{i}.png" for i in range(30)]
+    told = [*names, "overview.png"]
+    asked = {"calibration": 9, "validation": 0, "seed": 4, "group_by": r"part\d+"}
+    groups = split(told, **asked, kept=range(30))
+    assert sorted(np.concatenate(groups)) == list(range(30))
+    assert not {names[i][:6] for i in groups.train} & {names[i][:6] for i in groups.calibration}
+    with pytest.raises(DataError, match=r"overview\.png: group_by"):
+        split(told, **asked)

@@ -124,6 +124,23 @@ def test_pictures_that_were_learnt_from_test_no_promise(detector: Detector, fold
         assert promise.p_value is None and "; that is not tested: 9 of these" in promise.words
 
 
+@pytest.mark.usefixtures("without_shape_checks")
+def test_anomalous_pictures_that_were_learnt_from_test_nothing(tmp_path: Path) -> None:
+    good, bad = parts.normal(4, seed=8), parts.scratched(4)
+    parts.write(bad[:3], tmp_path / "test" / "bad")
+    parts.write(good, tmp_path / "test" / "good")
+    settings = {"size": 32, "width": 2, "steps": 1}
+    known = Detector.fit("ama", NORMAL, settings=settings, anomalous=tmp_path, device="cpu")
+    assert known.provenance["n_anomalous"] == 3
+    found = evaluate(known, [*good, *bad], labels=[0] * 4 + [1] * 4)
+    assert (found.n_anomalous, found.n_anomalous_learnt) == (4, 3)
+    assert "the model was learnt from 3 of these pictures, which tests nothing" in found.words
+    assert found.true_positive_interval in (rate_interval(0, 1), rate_interval(1, 1))
+    found = evaluate(known, [*good, *bad[:3]], labels=[0] * 4 + [1] * 3)
+    assert found.true_positive_interval is None
+    assert found.words.endswith("which tests nothing")
+
+
 def test_an_older_model_file_knows_no_picture_that_was_learnt_from(detector: Detector) -> None:
     older = copy.copy(detector)
     older.learnt_from = older.learnt_from[:0]

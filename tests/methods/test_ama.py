@@ -329,6 +329,19 @@ def test_negatives_take_their_share_of_the_batch(n: int, expected: int) -> None:
     assert len(ama(negatives=0.0).negatives(known)) == 0
 
 
+@pytest.mark.parametrize(("world", "n"), [(1, 32), (2, 16), (4, 8), (16, 2), (32, 1)])
+def test_processes_together_have_the_negatives_of_one(world: int, n: int) -> None:
+    x = torch.rand(n, 1, 32, 32)
+    method = ama(atypical="none")
+    batches = [
+        Batch(normal=x, generator=torch.Generator(), anomalous=x, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    found = [len(method.negatives(b)) for b in batches]
+    assert sum(found) == (3 if n > 1 else 0)
+    assert max(found) < n or n == 1
+
+
 def test_known_anomalous_images_are_the_negatives() -> None:
     method = ama(negatives=0.34, atypical="none")
     p = method(batch(known=True))

@@ -64,3 +64,14 @@ def test_boxes_are_in_pixels_of_the_picture() -> None:
     # What is cut by a pixel's edge belongs to the box.
     (found,) = regions("anomalous", map, (15, 25))
     assert found == Region(6, 3, 4, 3, 11, pytest.approx(1.5))
+
+
+@pytest.mark.parametrize("map_shape", [(443, 590), (224, 224), (7, 13)])
+@pytest.mark.parametrize("size", [(960, 1280), (480, 640), (1944, 2592), (101, 97)])
+def test_no_box_reaches_beyond_the_picture(
+    map_shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    map = np.zeros(map_shape, np.float32)
+    map[-3:, -3:] = 2
+    (found,) = regions("anomalous", map, size)
+    assert (found.top + found.height, found.left + found.width) == size

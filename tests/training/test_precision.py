@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from onlygood.core.settings import Training
 from onlygood.core.stage import Batch, Stage
+from onlygood.losses.penalties import two_sided
 from onlygood.training import precision
 from onlygood.training.precision import autocast, has_bf16, uses_bf16
 from tests.training.toys import Toy, fit
@@ -23,7 +24,9 @@ def test_auto_is_what_the_hardware_does(
     monkeypatch: pytest.MonkeyPatch, setting: str, expected: bool | None, hardware: bool
 ):
     monkeypatch.setattr(precision, "has_bf16", lambda device: hardware)
-    assert uses_bf16(setting, CPU) == (hardware if expected is None else expected)
+    assert uses_bf16(Training(precision=setting), CPU) == (
+        hardware if expected is None else expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,33 @@ def test_other_devices_compute_in_float32():
     assert not has_bf16(torch.device("meta"))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 14, 16, 32])
+def test_where_bf16_is_used_second_derivatives_are_right(rows: int) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1))
+    x, weights = torch.rand(rows, 3, 16, 16), list(layers.parameters())
+
+    def gradient(settings: Training) -> Tensor:
+        with autocast(settings, CPU):
+            penalty = two_sided(lambda t: layers(t).square().sum((1, 2, 3)), x).mean()
+        return torch.autograd.grad(penalty, weights[2])[0].flatten()
+
+    got = gradient(Training(precision="bf16", batch_size=rows))
+    exact = gradient(Training(precision="float32", batch_size=rows))
+    assert torch.cosine_similarity(got, exact, dim=0) > 0.99
+
+
+def test_processes_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_multiplies_rightly", lambda: False)
+    settings = Training(precision="bf16", batch_size=32)
+    assert uses_bf16(settings, CPU)
+    monkeypatch.setattr(precision.distributed, "world", lambda: 4)
+    assert not uses_bf16(settings, CPU)
+    assert uses_bf16(settings, torch.device("cuda"))
+    monkeypatch.setattr(precision, "_multiplies_rightly", lambda: True)
+    assert uses_bf16(settings, CPU)
+
+
 @each_precision
 def test_autocast(setting, dtype: torch.dtype):
     with autocast(Training(precision=setting), CPU):
@@ -74,7 +104,7 @@ def test_losses_are_computed_in_it_and_weights_stay_float32(setting, dtype: torc
     toy = Toy(build)
     toy.layer = layer
     before = layer.weight.detach().clone()
-    fit(toy, steps=2, precision=setting)
+    fit(toy, steps=2, precision=setting, batch_size=precision.SAFE_ROWS)
     assert seen == [dtype] * 2
     assert layer.weight.dtype == torch.float32
     assert not torch.equal(layer.weight, before)

@@ -1,5 +1,6 @@
 """The command line. Verbs import what they need when they run: `--help` never imports torch."""
 
+import re
 import shutil
 import sys
 import warnings
@@ -30,6 +31,9 @@ INTERRUPTED = 130
 """What a shell reports of a process that Ctrl-C ended; Typer returns it for KeyboardInterrupt."""
 NARROW = 70
 """Columns of a terminal below which help is plain: tables there cut names of options."""
+
+NO_MEMORY = re.compile("out of memory|not enough memory|Failed to allocate memory", re.IGNORECASE)
+"""How torch and ONNX Runtime say it, whose exceptions are RuntimeErrors."""
 
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
@@ -76,8 +80,8 @@ def _onlygood(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.
 
-    0: done, and with `--fail-on-anomaly` all pictures are normal; 1: an error; 2: anomalies were
-    found (`--fail-on-anomaly`); 130: interrupted.
+    0: done, and with `--fail-on-anomaly` all pictures are normal; 1: an error; 2: some are
+    anomalous or unsure (`--fail-on-anomaly`); 130: interrupted.
     """
     prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -106,8 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         give_up_output()  # The reader has gone, `| head` for example.
         return FAILED
-    except MemoryError:
-        return _fail(voice, "this needs more memory than there is; make pictures or models smaller")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        return _fail(
+            voice,
+            "this needs more memory than there is; make pictures or models smaller (--set size=, "
+            "--set batch_size=)",
+        )
     except OSError as error:
         return _fail(voice, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     if status == INTERRUPTED:

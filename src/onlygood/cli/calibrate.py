@@ -53,11 +53,14 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Set the thresholds anew, without training."""
-    from onlygood.cli.files import beside, check_new
+    from onlygood.cli.files import beside, check_model, check_new
 
     voice = Voice(json=json, quiet=quiet)
     target = model if output is None else output
-    check_new(target, overwrite or target == model)
+    if target == model:
+        check_new(target, overwrite=True)
+    else:
+        check_model(target, overwrite)
     if folder is not None and not folder.exists():
         raise DataError(f"there is no {folder}; name a folder of normal pictures")
 

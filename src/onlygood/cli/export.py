@@ -67,6 +67,8 @@ def export(
         from onlygood.deploy.export.openvino import convert
 
         voice.show(f"the same for OpenVINO: {' and '.join(map(str, convert(target, runtime)))}")
+    if int8 is not None:
+        voice.say(f"calibrated anew on {runtime.provenance['calibration_pictures']}")
     voice.say(runtime.calibration.guarantee)
     voice.say(runtime.calibration.note)
     voice.answer(

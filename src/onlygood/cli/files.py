@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onlygood.cli.voice import jsonable
 from onlygood.core.errors import ConfigError, OnlygoodError
-from onlygood.core.files import held
+from onlygood.core.files import held, replaceable
 from onlygood.core.text import cell
 
 if TYPE_CHECKING:
@@ -41,14 +41,33 @@ def check_new(path: Path, overwrite: bool) -> None:
     check_writable(path)
 
 
+def check_model(path: Path, overwrite: bool) -> None:
+    """The same for a model file, which no verb would find again were it called otherwise.
+
+    Raises:
+        ConfigError: it is named as an exported model is, or see `check_new`.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise ConfigError(
+            f"{path} would be read as an exported model; name it {path.with_suffix(MODEL_SUFFIX)}, "
+            "and `onlygood export` makes an .onnx of that"
+        )
+    check_new(path, overwrite)
+
+
 def check_writable(path: Path) -> None:
     """Refuse a file that cannot be made, before any work is done.
 
     Raises:
-        ConfigError: it is a folder, or the nearest folder that exists is none or write-protected.
+        ConfigError: it is a folder, a pipe or a device, or the nearest folder that exists is none
+            or write-protected.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file")
+    try:
+        path = replaceable(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; name a file") from error
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(f"{path} cannot be written: {nearest} is no folder that you may write to")
@@ -173,11 +192,12 @@ def _written(path: Path, partial: Path) -> Iterator[Write]:
         raise
     with _growing(path, partial):
         rows.__exit__(None, None, None)
-        os.replace(partial, path)
+        os.replace(partial, os.path.realpath(path))
 
 
 def partial_of(path: Path) -> Path:
     """Where the rows of a table are before it is whole."""
+    path = Path(os.path.realpath(path))  # Of a link it lies beside the file that grows.
     # A file system limits names in bytes, often to 255.
     return path.with_name(os.fsdecode(os.fsencode(path.name)[:247]) + ".partial")
 

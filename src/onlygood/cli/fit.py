@@ -50,7 +50,9 @@ def fit(
     confidence: Annotated[float, typer.Option(help="Probability that this promise holds.")] = 0.9,
     group_by: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help="Pattern in a file name that tells the part it shows."),
+        typer.Option(
+            metavar="REGEX", help="Pattern in a name, folders in it, that tells the part it shows."
+        ),
     ] = None,
     anomalous: Annotated[
         Path | None,
@@ -105,11 +107,11 @@ def fit(
     json: Json = False,
 ) -> None:
     """Learn from a folder of normal pictures; calibrate, save the model, write a report."""
-    from onlygood.cli.files import beside, check_new, check_writable, name_of, writing
+    from onlygood.cli.files import beside, check_model, check_writable, name_of, writing
 
     voice = Voice(json=json, quiet=quiet)
     # Refused before torch is imported: such mistakes should cost no time.
-    check_new(model, overwrite)
+    check_model(model, overwrite)
     page = None if no_report else report or beside(model, ".html")
     if page is not None:
         check_writable(page)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ANOMALIES_FOUND = 2
 SHOWN = 20
-"""Rows of the table on screen; the file has all."""
+"""Rows on screen of those with a score, and of those without; the file has all."""
 
 
 def score(
@@ -64,14 +64,15 @@ def score(
         bool, typer.Option("--update", help="Take in pictures that are new since a job began.")
     ] = False,
     fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with 2 when anomalies are found.")
+        bool,
+        typer.Option("--fail-on-anomaly", help="Exit with 2 when some are anomalous or unsure."),
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
     """Score pictures: how anomalous each is, its p-value, and the decision.
 
-    Exit status: 0 done, 1 a picture could not be read, 2 anomalies (with --fail-on-anomaly).
+    Exit status: 0 done, 1 a picture could not be read, 2 not all are normal (--fail-on-anomaly).
     Of a job, whose bad pictures are rows: 1 a unit could not be done, whatever was found.
     """
     voice = Voice(json=json, quiet=quiet)
@@ -164,7 +165,7 @@ def _job(
         voice.say(ended.summary["drift"]["words"])
         voice.answer(ended.summary)
         # A part that was not looked at comes first: somebody has to repeat the command.
-        if counts["anomalous"] and fail_on_anomaly and not ended.failed:
+        if fail_on_anomaly and _found(counts) and not ended.failed:
             return ANOMALIES_FOUND
     return 1 if ended.failed else 0
 
@@ -185,6 +186,12 @@ def _table(
     for path in pictures:
         if not os.path.lexists(path):
             raise DataError(f"there is no {path}; name pictures or folders of pictures")
+
+        if maps is not None and _lies_in(maps, path):
+            raise ConfigError(
+                f"--maps {maps} lies in {path}, where the next command would take heat maps for "
+                "pictures; name a folder that is not in it"
+            )
 
     from onlygood.data.source import ImageSource
     from onlygood.report.heatmap import found_in
@@ -236,33 +243,42 @@ def _table(
                 },
                 results=rows,
             )
-    if summary.counts["anomalous"] and fail_on_anomaly:
+    if fail_on_anomaly and _found(summary.counts):
         return ANOMALIES_FOUND
     return 1 if summary.counts["error"] else 0
 
 
 @final
 class _Summary:
-    """What is shown of all rows: how many of each kind, and the most anomalous."""
+    """What is shown of all rows: how many of each kind, and the most anomalous.
+
+    Those that could not be read have rows of their own, and push no anomaly off the screen.
+    """
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(("normal", "unsure", "anomalous", "error"), 0)
         self._total = 0
+        self._errors: list[dict[str, Any]] = []
         # The least of what is shown comes first. Where two are equal, the earlier row is shown.
-        self._top: list[tuple[bool, float, int, dict[str, Any]]] = []
+        self._top: list[tuple[float, int, dict[str, Any]]] = []
 
     def add(self, row: dict[str, Any]) -> None:
         self.counts[row["decision"]] += 1
         self._total += 1
-        error = row["decision"] == "error"
-        entry = (error, 0.0 if error else row["score"], -self._total, row)
+        if row["decision"] == "error":
+            if len(self._errors) < SHOWN:
+                self._errors.append(row)
+            return
+        entry = (row["score"], -self._total, row)
         if len(self._top) < SHOWN:
             heapq.heappush(self._top, entry)
         else:
             heapq.heappushpop(self._top, entry)
 
     def show(self, voice: Voice, output: Path | None) -> None:
-        """The most anomalous pictures, and what could not be read before them."""
+        """The most anomalous pictures, and before them what could not be read."""
+        unreadable = self.counts["error"]
+        rows = [*self._errors, *(row for *_, row in sorted(self._top, reverse=True))]
         voice.show(
             table(
                 "picture",
@@ -271,15 +287,26 @@ class _Summary:
                 "decision",
                 rows=[
                     (row["path"], row["score"], row["p_value"], row["error"] or row["decision"])
-                    for *_, row in sorted(self._top, reverse=True)
+                    for row in rows
                 ],
             )
         )
-        if self._total > SHOWN:
-            voice.show(f"... and {self._total - SHOWN} with lower scores")
+        if unreadable > SHOWN:
+            voice.show(f"... and {unreadable - SHOWN} more that cannot be read")
+        if (scored := self._total - unreadable) > SHOWN:
+            voice.show(f"... and {scored - SHOWN} with lower scores")
         voice.show(_counted(self._total, self.counts))
         if output is not None:
             voice.show(f"all of them: {output}")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _found(counts: Mapping[str, int]) -> bool:
+    """Whether somebody has to look at a part: the model is sure of it, or is not."""
+    return counts["anomalous"] + counts["unsure"] > 0
 
 
 def _counted(total: int, counts: Mapping[str, int]) -> str:

@@ -30,8 +30,13 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
 
     On any failure the temporary file is removed and `path` is what it was before. Two writers
     of one path do not mix: the last to finish wins whole. What is `lasting` is on the disk before
-    it has its name, so that a power cut leaves the old file or the new one.
+    it has its name, so that a power cut leaves the old file or the new one. Of a link the file that
+    it leads to is replaced.
+
+    Raises:
+        OSError: it cannot be written, or there is a pipe or a device of this name.
     """
+    path = replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the full name plus a suffix: that can exceed the file system's limit on name length.
     temporary = path.parent / f".{secrets.token_hex(8)}.partial"
@@ -49,6 +54,18 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replaceable(path: Path) -> Path:
+    """The file that a new one shall replace: what a link leads to, if that is one.
+
+    Raises:
+        OSError: it is no file: a folder, or a pipe or device, such as /dev/null.
+    """
+    file = Path(os.path.realpath(path))
+    if file.exists():
+        require_file(file)
+    return file
 
 
 def remove_empty(folder: Path) -> None:

@@ -71,6 +71,10 @@ _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+# A marker is a byte of ones and one that is neither 0 nor 255. The restarts within a scan are none.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_SCAN, _END_OF_PICTURE, _FIRST_WITH_LENGTH = 0xDA, 0xD9, 0xC0
+
 MAX_SCANS = 100
 """Scans of a JPEG, each of which goes over the whole picture. Encoders write about ten; libtiff
 draws the line here, too."""
@@ -149,8 +153,7 @@ class Encoded:
         _check_size(self._image, max_pixels)
         self.format: str = self._image.format or ""
         self.pixels: int = self._image.width * self._image.height
-        # Too many where a thumbnail or other data has the marker as well, never too few.
-        scans = data.count(b"\xff\xda") if self._jpeg else 0
+        scans = _scans(data) if self._jpeg else 0
         if scans > MAX_SCANS:
             raise DataError(
                 f"is a JPEG of {scans} scans, over the limit of {MAX_SCANS}; save it anew, not "
@@ -232,7 +235,7 @@ def check_bytes(size: int, max_pixels: int = MAX_PIXELS) -> None:
     if size > 8 * max_pixels + 2**20:
         raise DataError(
             f"has {size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
-            "pixels can have; scale it down or raise max_pixels"
+            "pixels can have; scale it down, or give ImageSource.of a larger max_pixels"
         )
 
 
@@ -279,8 +282,23 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise DataError(
             f"is {width} x {height} = {width * height / 1e6:.0f} million pixels, over the limit "
-            f"of {max_pixels / 1e6:.0f} million; scale it down or raise max_pixels"
+            f"of {max_pixels / 1e6:.0f} million; scale it down, or give ImageSource.of a larger "
+            "max_pixels"
         )
+
+
+def _scans(data: bytes) -> int:
+    """Scans of a JPEG, as libjpeg comes upon them; what lies behind its end is none of it."""
+    scans, place = 0, 2
+    while marker := _MARKER.search(data, place):
+        kind, place = marker[1][0], marker.end()
+        if kind == _END_OF_PICTURE:
+            break
+        scans += kind == _SCAN
+        # Those below stand alone, where they stand at all. The rest say how long they are.
+        if kind >= _FIRST_WITH_LENGTH and len(data) >= place + 2:
+            place += max(int.from_bytes(data[place : place + 2], "big"), 2)
+    return scans
 
 
 def _check_png(data: bytes) -> None:

@@ -83,6 +83,25 @@ def layout(folder: str | Path) -> Layout:
     return Layout("flat", source, words)
 
 
+def known_anomalous(folder: str | Path) -> tuple[ImageSource, str]:
+    """Find the anomalous pictures of a folder, to learn from, and words on them.
+
+    They are all pictures in it, at any depth; where `labelled` finds normal ones, the others alone,
+    and no masks.
+
+    Raises:
+        DataError: it is no folder, or there are none.
+    """
+    root = _folder(folder)
+    if _normal_folders(root) or _normal_folders(root / "test"):
+        found = labelled(root)
+        source = found.source.subset(np.flatnonzero(found.labels))
+        kinds = f" ({_counts(compress(found.kinds, found.labels))})"
+    else:
+        source, kinds = ImageSource.of(root), ""
+    return source, f"{printable(root)}: {_counted(source)}{kinds}, all taken as anomalous"
+
+
 def unseen(folder: str | Path) -> Layout:
     """Find normal pictures of a folder that a model was not fitted on, to calibrate it.
 

@@ -1,13 +1,18 @@
 """Pictures that a person sets aside before anything is learnt from a folder."""
 
 import os
+import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
 from onlygood.core.errors import DataError, suggestion
+from onlygood.core.files import read_regular
 from onlygood.data.source import ImageSource, printable
+
+LARGEST = 2**26
+"""Bytes of a list of names."""
 
 
 def read_names(file: str | Path) -> list[str]:
@@ -16,20 +21,20 @@ def read_names(file: str | Path) -> list[str]:
     The text is UTF-8, or UTF-16 that begins with its mark.
 
     Raises:
-        DataError: it cannot be read, or is no text.
+        DataError: it cannot be read, is no file but a pipe, or no text.
     """
     path = Path(file)
     try:
+        content = read_regular(path, LARGEST)
         # What `echo NAME > FILE` writes in the PowerShell that comes with Windows is UTF-16.
-        with path.open("rb") as opened:
-            wide = opened.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
-        # Not `splitlines`: it also parts where a name has one of the rarer line ends of Unicode.
-        lines = path.read_text("utf-16" if wide else "utf-8-sig").split("\n")
+        wide = content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(path)}: cannot be read as a list of names ({error})"
         ) from error
-    return [line for line in lines if line.strip()]
+    # Not `splitlines`: it also parts where a name has one of the rarer line ends of Unicode.
+    return [line for line in re.split("\r\n|\r|\n", text) if line.strip()]
 
 
 def remaining(source: ImageSource, names: Iterable[str | os.PathLike[str]]) -> list[int]:

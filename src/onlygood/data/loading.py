@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar, final
 
@@ -75,7 +75,7 @@ class Decoders:
             view: How it is seen.
             keep: Whether the whole picture is wanted, too.
         """
-        job = _Job(picture, view, keep, Future())
+        job = _Job(picture, view, keep, _Asked())
         self._light.submit(self._begin, job)
         return job.result
 
@@ -86,7 +86,7 @@ class Decoders:
         return self._light.submit(function, *args, **kwargs)
 
     def close(self) -> None:
-        """Finish what was asked for; results that were cancelled are passed over."""
+        """Finish what was asked for; what was cancelled is not begun, or not gone on with."""
         # In this order: one hands over to the next.
         for pool in (self._light, self._common, self._huge):
             pool.shutdown()
@@ -102,8 +102,24 @@ class Decoders:
             self._common.submit(self._go_on, job)
 
     def _go_on(self, job: "_Job") -> None:
-        if not job.settled(lambda: job.apart(COMMON)):
-            self._huge.submit(job.settled, lambda: job.apart(HUGE))
+        if job.wanted() and not job.settled(lambda: job.apart(COMMON)):
+            self._huge.submit(self._end, job)
+
+    def _end(self, job: "_Job") -> None:
+        if job.wanted():
+            job.settled(lambda: job.apart(HUGE))
+
+
+@final
+class _Asked(Future[Loaded]):
+    """A result that can be given up also while its picture waits for its equals."""
+
+    given_up = False
+
+    def cancel(self) -> bool:
+        """As of every future; one that runs is not cancelled, but ends as soon as it can."""
+        self.given_up = True
+        return super().cancel()
 
 
 @final
@@ -113,7 +129,13 @@ class _Job(NamedTuple):
     picture: Picture
     view: View
     keep: bool
-    result: Future[Loaded]
+    result: _Asked
+
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it; else it is over."""
+        if self.result.given_up:
+            self.result.set_exception(CancelledError())
+        return not self.result.given_up
 
     def settled(self, attempt: Callable[[], Loaded | None]) -> bool:
         """Try one way; whether there is a result."""

@@ -1,7 +1,7 @@
 """Which pictures train, which watch over training, which calibrate: parts never share a group."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +61,7 @@ def split(
             f"{calibration} calibration and {validation} validation pictures leave none of "
             f"{len(there)} to train on; give more pictures or ask for fewer"
         )
-    groups = _groups(names, group_by)
+    groups = _groups(names, group_by, there)
     # Uniform doubles of PCG64 are the same in all versions of numpy; its shuffles need not be.
     chance = np.random.Generator(np.random.PCG64(seed)).random(len(groups))
     drawn = [
@@ -92,10 +92,7 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     except (re.error, TypeError) as error:
         raise ConfigError(f"group_by {pattern!r} is no regular expression: {error}") from error
     groups = []
-    for name in names:
-        match = expression.search(name)
-        # A first group that took no part in the match names nothing.
-        group = match and match[1 if expression.groups else 0]
+    for name, group in zip(names, _matches(names, expression), strict=True):
         if group is None:
             raise DataError(
                 f"{name}: group_by {pattern!r} does not match this name; every picture needs a "
@@ -105,13 +102,22 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     return groups
 
 
-def _groups(names: Sequence[str], pattern: str | None) -> list[list[int]]:
+def _groups(names: Sequence[str], pattern: str | None, there: set[int]) -> list[list[int]]:
+    """Positions of pictures of one part, also of those left out, so that the draw is the same."""
     if pattern is None:
         return [[i] for i in range(len(names))]
-    groups: dict[str, list[int]] = {}
-    for i, group in enumerate(group_names(names, pattern)):
-        groups.setdefault(group, []).append(i)
+    group_names([names[i] for i in sorted(there)], pattern)  # Only these need to match.
+    groups: dict[str | int, list[int]] = {}
+    for i, group in enumerate(_matches(names, re.compile(pattern))):
+        groups.setdefault(i if group is None else group, []).append(i)
     return list(groups.values())
+
+
+def _matches(names: Sequence[str], expression: re.Pattern[str]) -> Iterator[str | None]:
+    for name in names:
+        match = expression.search(name)
+        # A first group that took no part in the match names nothing.
+        yield match and match[1 if expression.groups else 0]
 
 
 def _take(

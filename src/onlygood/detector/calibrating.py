@@ -13,6 +13,7 @@ from onlygood.core.errors import CalibrationError, DataError
 from onlygood.core.text import many
 from onlygood.data.overlap import pieces_of_one
 from onlygood.data.sequence import in_sequence
+from onlygood.data.source import ImageSource
 from onlygood.data.split import Split, group_names, split
 from onlygood.decision.calibration import Calibration
 from onlygood.decision.thresholds import images_needed
@@ -92,19 +93,21 @@ def _raised(values: NDArray[np.float64], again: NDArray[np.float64]) -> NDArray[
     return np.full_like(values, highest + ROUNDINGS * np.ptp(seen) + ROUNDED * abs(highest))
 
 
-def seen(survey: Survey, learnt_from: NDArray[np.int64]) -> str:
+def seen(pictures: ImageSource, digests: Sequence[int], learnt_from: NDArray[np.int64]) -> str:
     """How many pictures were learnt from, in words; nothing where none was.
+
+    `digests` are those of the pictures as they are seen, `learnt_from` of those learnt from.
 
     Raises:
         CalibrationError: they are so many that the promise would be false.
     """
-    digests, first = np.unique(np.array(survey.digests, np.int64), return_index=True)
-    seen = np.isin(digests, learnt_from)
+    different, first = np.unique(np.array(digests, np.int64), return_index=True)
+    seen = np.isin(different, learnt_from)
     if not seen.any():
         return ""
-    n = int(np.isin(survey.digests, learnt_from).sum())
-    words = f"{n} of {many(len(survey.digests), 'picture')}"
-    one = survey.pictures[int(first[seen].min())].name
+    n = int(np.isin(digests, learnt_from).sum())
+    words = f"{n} of {many(len(digests), 'picture')}"
+    one = pictures[int(first[seen].min())].name
     if seen.mean() >= LEARNT_FROM:
         raise CalibrationError(
             f"{words} were learnt from, {one} for one, and what a model has seen promises nothing; "

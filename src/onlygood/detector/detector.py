@@ -31,7 +31,7 @@ from onlygood.core.settings import HIGHEST_SEED, Training, View
 from onlygood.core.text import left_out, many
 from onlygood.data.align import AUTO, reference_text
 from onlygood.data.decode import Pixels
-from onlygood.data.layout import Layout, is_csv, layout, unseen
+from onlygood.data.layout import Layout, is_csv, known_anomalous, layout, unseen
 from onlygood.data.leave_out import remaining
 from onlygood.data.loading import Loaded
 from onlygood.data.mask import mask_text
@@ -139,7 +139,8 @@ class Detector:
             settings: Values for fields of the method's config, `View` or `Training`, by name.
             anomalous: Known anomalous pictures, as a folder at any depth or what `ImageSource.of`
                 takes, for methods that learn from them (`onlygood methods`). They are no part of
-                the calibration.
+                the calibration. Of a folder with a subfolder `good`, `ok` or `normal` the others
+                are taken.
             ignore: One picture, a mask of the size of all pictures: what is not black in it never
                 counts, in training and in scoring.
             align: One picture, or "auto" for the most usual of `pictures`: all are turned (by up to
@@ -212,6 +213,10 @@ class Detector:
         for remark in told:
             reporter.note(remark)
         parts = parted(source.names, kept, target_fpr, confidence, seed, group_by)
+        known = None
+        if anomalous is not None:
+            known, said = _anomalous_pictures(anomalous)
+            reporter.note(said)
         aside = len(parts.calibration)
         reporter.note(f"{aside} of them {'is' if aside == 1 else 'are'} kept aside to calibrate")
         learned = learn(
@@ -220,7 +225,7 @@ class Detector:
             source.subset(parts.train),
             seed=seed,
             validation=source.subset(parts.validation),
-            anomalous=None if anomalous is None else ImageSource.of(anomalous),
+            anomalous=known,
             device=where,
             run_dir=run_dir,
             resume=resume,
@@ -324,7 +329,7 @@ class Detector:
             )
             calibrated_on = CalibratedOn.of(survey)
             unread = left_out([one.reason for one in survey.unreadable])
-            told = (words, seen(survey, self.learnt_from), unread)
+            told = (words, seen(survey.pictures, survey.digests, self.learnt_from), unread)
             provenance["calibration_pictures"] = "; ".join(filter(None, told))
             provenance["n_calibration"] = len(survey.pictures)
             provenance["unreadable"] = [
@@ -652,6 +657,14 @@ def _normal_pictures(pictures: Any, in_folder: Callable[[Path], Layout]) -> tupl
         return found.normal, found.description
     source = ImageSource.of(pictures)
     return source, f"{many(len(source), 'picture')}, all taken as normal"
+
+
+def _anomalous_pictures(pictures: Any) -> tuple[ImageSource, str]:
+    """Known anomalous pictures, and how that was understood, in words."""
+    if isinstance(pictures, str | os.PathLike) and os.path.isdir(pictures):
+        return known_anomalous(Path(pictures))
+    source = ImageSource.of(pictures)
+    return source, f"{many(len(source), 'picture')}, all taken as anomalous"
 
 
 def _one_picture(name: str, given: Any, *, marks: bool = False) -> Pixels:

@@ -33,7 +33,7 @@ from onlygood.detector.raw_scores import BATCH, RawScorer, Survey
 from onlygood.registry import listed, method_named, needs
 from onlygood.training import History, Trainer, distributed
 from onlygood.training.plan import part_of
-from onlygood.training.precision import uses_bf16
+from onlygood.training.precision import SAFE_ROWS, uses_bf16
 from onlygood.training.reporting import Reporter, Silent
 
 LOOK, SHAPES = 32, 9
@@ -158,6 +158,12 @@ def learn(
         "decay_from": training.decay_from,
         "pictures": [s.fill().digest if s else "" for s in (normal, known, *measured)],
     }
+    bf16 = uses_bf16(training, where)
+    if training.precision == "bf16" and not bf16:
+        reporter.note(
+            f"computed in float32, as second derivatives in bf16 are wrong on this processor with "
+            f"fewer than {SAFE_ROWS} pictures of a batch in each process"
+        )
     history = Trainer(
         training,
         seed=seed,
@@ -170,10 +176,10 @@ def learn(
         RawScorer(network, view, where),
         history,
         filled.digest,
-        [one for s in (normal, *measured) if s for one in s.fill().digests],
+        [one for s in (normal, *measured, known) if s for one in s.fill().digests],
         filled.sketches,
         filled.pieces,
-        "bf16" if history.steps and uses_bf16(training.precision, where) else "float32",
+        "bf16" if history.steps and bf16 else "float32",
         len(normal),
         len(watching or ()),
         len(known or ()),

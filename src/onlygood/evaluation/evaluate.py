@@ -59,8 +59,9 @@ class Evaluation:
     """Share of normal pictures above the detector's own threshold."""
     true_positive_rate: float | None
     true_positive_interval: tuple[float, float] | None
-    """Of 95 % for the share that would be found of others like them. None: the promise is about
-    parts, and pictures of one part are not independent."""
+    """Of 95 % for the share that would be found of others like them, by those that the model was
+    not learnt from. None: there are no such, or the promise is about parts, and pictures of one
+    part are not independent."""
     threshold: float
     promise: PromiseTest
     """Whether the false alarms that were found contradict the detector's promise."""
@@ -78,6 +79,8 @@ class Evaluation:
     """Up to 5 % of them."""
     n_normal: int
     n_anomalous: int
+    n_anomalous_learnt: int
+    """Anomalous pictures that the model was learnt from; all other figures have them in."""
     n_unreadable: int
     images_per_second: float
     """Decoding, preprocessing and scoring, heat maps included where pictures have masks."""
@@ -98,6 +101,9 @@ class Evaluation:
         share = figure(100 * found / self.n_anomalous, 3, whole=100.0)
         are = "is" if found == 1 else "are"
         words = f"{found} of {many(self.n_anomalous, 'anomalous picture')} {are} found ({share} %)"
+        if self.n_anomalous_learnt:
+            words += f"; the model was learnt from {self.n_anomalous_learnt} of these pictures, "
+            words += "which tests nothing"
         if self.true_positive_interval is None:
             return words
         low, high = (figure(100 * end, 3, whole=100.0) for end in self.true_positive_interval)
@@ -151,11 +157,11 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     decisions = np.array([results[i].decision for i in readable])
     rates = metrics.rates(labels, decisions)
     known = [learnt[i] for i, label in zip(readable, labels, strict=True) if not label]
-    new = np.array([digest is None for digest in known])
+    new = np.array([learnt[i] is None for i in readable])
     kind_of = [kind if bad else "good" for kind, bad in zip(data.kinds, data.labels, strict=True)]
     kinds = [kind_of[i] for i in readable]
-    n_anomalous = int(labels.sum())
-    found = int((decisions[labels] != "normal").sum())
+    n_anomalous, n_tested = int(labels.sum()), int((labels & new).sum())
+    found = int((decisions[labels & new] != "normal").sum())
     return Evaluation(
         auroc=metrics.auroc(labels, scores),
         average_precision=metrics.average_precision(labels, scores),
@@ -166,14 +172,16 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         false_positive_rate=rates.false_positive_rate,
         true_positive_rate=rates.true_positive_rate,
         true_positive_interval=(
-            None if detector.calibration.grouped else metrics.rate_interval(found, n_anomalous)
+            metrics.rate_interval(found, n_tested)
+            if n_tested and not detector.calibration.grouped
+            else None
         ),
         threshold=detector.calibration.threshold,
         promise=check_promise(
             detector.calibration,
             int((decisions[~labels] != "normal").sum()),
             n_normal,
-            calibrated_on(detector.calibration, scores[~labels][new]),
+            calibrated_on(detector.calibration, scores[~labels & new]),
             # Equal ones count once, as empty pictures of separate lots are equal.
             len({digest for digest in known if digest is not None}),
         ),
@@ -189,6 +197,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         aupro_at_5=pixels and pixels.aupro(0.05),
         n_normal=n_normal,
         n_anomalous=n_anomalous,
+        n_anomalous_learnt=n_anomalous - n_tested,
         n_unreadable=len(results) - len(readable),
         images_per_second=len(results) / seconds,
         description=data.description,

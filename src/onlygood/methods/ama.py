@@ -243,13 +243,13 @@ class AMA(Method):
 
     def negatives(self, batch: Batch) -> Images:
         """Images that shall not be given back well: known ones where there are, else synthetic."""
-        c, n = self.config, len(batch.normal)
-        wanted = min(max(1, round(c.negatives * n)), n - 1) if c.negatives else 0
+        c = self.config
+        wanted = self.wanted(batch)
         # Drawn also where they are not needed: the noise of what follows stays the same.
         direction, u = batch.normals(c.latent), batch.uniforms()
         if batch.anomalous is not None:
             return symmetric(batch.anomalous[:wanted])
-        if c.atypical == "none" or batch.progress.epoch < c.atypical_start:
+        if c.atypical == "none" or batch.progress.epoch < c.atypical_start or not wanted:
             return batch.normal[:0]
         with torch.no_grad(), evaluating(self.encoder, self.generator):
             z = self.encoder(symmetric(batch.normal))
@@ -257,6 +257,14 @@ class AMA(Method):
         # torch before 2.10 keeps what it has made of weights for bf16 here, which has no gradient.
         torch.clear_autocast_cache()
         return negatives
+
+    def wanted(self, batch: Batch) -> int:
+        """Negatives of this process, of which all together have their share of the whole batch."""
+        share, of_each = self.config.negatives, len(batch.normal)
+        n = of_each * batch.world
+        # Every process keeps a normal image.
+        whole = min(max(1, round(share * n)), n - batch.world) if share else 0
+        return (batch.rank + 1) * whole // batch.world - batch.rank * whole // batch.world
 
     def atypical(self, z: Latents, direction: Latents, u: PerImage) -> Latents:
         """Codes beside those of the typical set, one for each `u` in [0, 1), section 3.2.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -24,17 +24,31 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 def recounting(network: nn.Module) -> Iterator[None]:
     """Replace the statistics of batch normalisation by those of the passes made inside.
 
-    Every pass of a layer counts the same. Leaves all batch normalisation in eval mode.
+    Every row counts the same, so that a last batch of few weighs little. Leaves all batch
+    normalisation in eval mode.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
+    weighing = []
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # The plain average.
         layer.train()
+        weighing.append(layer.register_forward_pre_hook(_Weighing()))
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+        for layer, momentum, hook in zip(layers, momenta, weighing, strict=True):
+            hook.remove()
             layer.momentum = momentum
             layer.eval()
+
+
+class _Weighing:
+    """Gives each pass of a layer the share that it has of all rows so far."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+
+    def __call__(self, layer: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
+        self._rows += len(given[0])
+        layer.momentum = len(given[0]) / self._rows

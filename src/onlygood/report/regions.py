@@ -3,7 +3,6 @@
 Without scipy, which machines at the line need for nothing else.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,14 +55,16 @@ def regions(
     area = np.add.reduceat(length[order], first)
     left, top = (np.minimum.reduceat(ends[order], first) for ends in (start, row))
     right, bottom = (np.maximum.reduceat(ends[order], first) for ends in (end, row + 1))
-    down, across = (1.0, 1.0) if size is None else np.divide(size, hot.shape)
+    # In whole numbers: a quotient that is rounded up reaches beyond the picture.
+    height, width = hot.shape
+    tall, wide = size or hot.shape
     return [
         Region(
-            x := math.floor(left[i] * across),
-            y := math.floor(top[i] * down),
-            math.ceil(right[i] * across) - x,
-            math.ceil(bottom[i] * down) - y,
-            round(area[i] * down * across),
+            x := int(left[i]) * wide // width,
+            y := int(top[i]) * tall // height,
+            -(-int(right[i]) * wide // width) - x,
+            -(-int(bottom[i]) * tall // height) - y,
+            round(int(area[i]) * tall * wide / (height * width)),
             float(peak[i]),
         )
         for i in np.argsort(-peak, kind="stable")[:MOST]

@@ -38,6 +38,7 @@ from onlygood.testing.cases import (
     updates,
 )
 from onlygood.training import Trainer
+from onlygood.training.precision import SAFE_ROWS
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -175,7 +176,8 @@ def test_resuming_is_exact(name: str, tmp_path: Path) -> None:
 
 
 def test_it_trains_in_bf16(name: str) -> None:
-    method = train(name, fresh(name), steps=2, precision="bf16")
+    # Fewer pictures are computed in float32 on some processors.
+    method = train(name, fresh(name), steps=2, precision="bf16", batch_size=SAFE_ROWS)
     assert all(p.dtype == torch.float32 for p in method.parameters())
     assert torch.isfinite(method.score(images()).total).all()
 

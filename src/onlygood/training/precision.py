@@ -6,8 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from onlygood.core.settings import Training
+from onlygood.training import distributed
+
+SAFE_ROWS = 16
+"""Pictures of a batch from which on second derivatives in bf16 are right everywhere."""
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -37,14 +42,35 @@ def _is_intel() -> bool:
         return False
 
 
-def uses_bf16(setting: str, device: torch.device) -> bool:
-    """Resolve `Training.precision` on a device."""
-    return setting == "bf16" or (setting == "auto" and has_bf16(device))
+def uses_bf16(training: Training, device: torch.device) -> bool:
+    """Resolve `Training.precision` on a device.
+
+    Also where bf16 was asked for it is not used if its gradients would be wrong: on processors with
+    AMX, where a process has fewer than `SAFE_ROWS` pictures of a batch.
+    """
+    wanted = training.precision == "bf16" or (training.precision == "auto" and has_bf16(device))
+    if not wanted or device.type != "cpu":
+        return wanted
+    return training.batch_size // distributed.world() >= SAFE_ROWS or _multiplies_rightly()
+
+
+@cache
+def _multiplies_rightly() -> bool:
+    """Whether a convolution as large as its picture is right in bf16.
+
+    The second derivative of a convolution, which a gradient penalty needs, is one whose channels
+    are the pictures of the batch. oneDNN 3.12, which torch 2.13 has, gives other numbers on AMX
+    where these are even and fewer than 16; with ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 right ones.
+    """
+    random = torch.Generator().manual_seed(0)
+    pictures, kernels = (torch.rand(8, 8, 8, 8, generator=random).bfloat16() for _ in range(2))
+    exact = functional.conv2d(pictures.float(), kernels.float(), padding=1)
+    return torch.allclose(functional.conv2d(pictures, kernels, padding=1).float(), exact, rtol=0.1)
 
 
 def autocast(training: Training, device: torch.device) -> AbstractContextManager[None]:
     """The context in which losses are computed."""
-    bf16 = uses_bf16(training.precision, device)
+    bf16 = uses_bf16(training, device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 

@@ -566,7 +566,7 @@ class _Run:
 
     def _diverged(self, what: str) -> NoReturn:
         at = self.last_checkpoint
-        rounded = uses_bf16(self.training.precision, self.device)
+        rounded = uses_bf16(self.training, self.device)
         raise TrainingDiverged(
             f"{what} at step {self.at.step}; "
             + (f"last good checkpoint: {at}; " if at else "no checkpoint was written; ")

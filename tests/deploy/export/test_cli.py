@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from onlygood.deploy.runtime import Runtime
+from tests import parts
 from tests.command_line import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_shape_checks")]
@@ -162,8 +163,13 @@ def test_eight_bits_have_thresholds_of_their_own(
     network = tmp_path / "ae.safetensors"
     words = ["--set", "size=32", "--set", "width=2", "--steps", "2", "--quiet"]
     assert run("fit", "autoencoder", folder, "-o", network, *words).status == 0
-    exported = run("export", network, "-o", file, "--int8", folder / "good", "--json")
+    seen = run("export", network, "-o", file, "--int8", folder / "good")
+    assert (seen.status, "were learnt from" in seen.err, file.exists()) == (1, True, False)
+    parts.write(parts.normal(30, seed=11), tmp_path / "new")
+    exported = run("export", network, "-o", file, "--int8", tmp_path / "new", "--json")
     assert exported.answer["precision"] == "int8"
+    assert "calibrated anew on 15 of 30 pictures that were given for 8 bits" in exported.err
+    assert Runtime.load(file).provenance["n_calibration"] == 15
     assert "15 calibration pictures" in exported.answer["guarantee"]
     compared = run("validate", network, file, folder)
     assert compared.status == 0

@@ -179,6 +179,16 @@ def test_decisions_may_differ_on_the_threshold_alone(
     )
 
 
+def test_they_may_differ_on_either_threshold(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = scene.detector.calibrate(target_fpr=0.3, confidence=0.6, strict_fpr=0.2)
+    score = three.calibration.strict_threshold
+    assert score != three.calibration.threshold
+    saying(monkeypatch, Detector, lambda r: r._replace(score=score, decision="unsure"))
+    saying(monkeypatch, Runtime, lambda r: r._replace(score=score, decision="anomalous"))
+    agreement = compare(three, scene.runtime, scene.folder)
+    assert (len(agreement.on_the_threshold), agreement.decisions_differ) == (32, [])
+
+
 def test_one_picture_without_a_label_is_compared_and_none_is_refused(
     scene: Scene, tmp_path: Path
 ) -> None:

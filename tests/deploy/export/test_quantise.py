@@ -25,6 +25,7 @@ def test_thresholds_are_of_all_kinds_and_of_whole_parts(
 ) -> None:
     told = [form.format(number) for number in range(20) for form in names]
     pictures = ImageSource.of(list(parts.normal(40)), names=told)
+    others = ImageSource.of(list(parts.normal(40, seed=7)), names=told)
     detector = parts.fit(pictures, group_by=group_by)
     seen: dict[str, set[str]] = {}
 
@@ -37,7 +38,7 @@ def test_thresholds_are_of_all_kinds_and_of_whole_parts(
 
     monkeypatch.setattr(quantise, "_quantised", quantised)
     monkeypatch.setattr(quantise, "_calibrated", calibrated)
-    quantise.quantised(detector, pictures)
+    quantise.quantised(detector, others)
     assert seen["ranges"] | seen["thresholds"] == set(told)
     assert len(seen["ranges"]) == 20
     assert len({name.partition("_")[2] for name in seen["thresholds"]}) == 2
@@ -48,7 +49,7 @@ def test_thresholds_are_of_all_kinds_and_of_whole_parts(
 @pytest.mark.usefixtures("without_shape_checks")
 def test_distances_keep_their_digits() -> None:
     detector = Detector.fit("knn", parts.normal(60), settings={"size": 16})
-    _, model, _ = quantise.quantised(detector, ImageSource.of(list(parts.normal(20, 3))))
+    _, model, *_ = quantise.quantised(detector, ImageSource.of(list(parts.normal(20, 3))))
     [distance] = [node for node in model.graph.node if quantise._is_distance(node)]
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     assert "DequantizeLinear" not in {makers.get(name) for name in distance.input}

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,30 @@ def test_a_log_of_another_kind_or_version_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="no inspection log of this onlygood"):
         LogFile(path, tables="", mark=mark, version=version)
+
+
+def test_a_link_is_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link.sqlite").symlink_to("data/line.sqlite")
+    log = opened(tmp_path / "link.sqlite")
+    write(log, "one")
+    assert log.trouble == ""
+    log.close()
+    assert words(tmp_path / "data" / "line.sqlite") == ["one"]
+
+
+def test_a_place_without_a_write_ahead_log_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(sqlite3.Connection):
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+            # In memory there is none.
+            return super().execute("SELECT 'delete'" if "journal_mode" in sql else sql, *values)
+
+    monkeypatch.setattr(
+        log_file.sqlite3,
+        "connect",
+        partial(sqlite3.connect, factory=Elsewhere),
+    )
+    with pytest.raises(ConfigError, match=r"no write-ahead log there \(mode delete\)"):
+        opened(path)

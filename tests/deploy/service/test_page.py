@@ -490,6 +490,31 @@ def test_a_file_that_is_replaced_meanwhile_does_not_undo_the_choice(
     assert [row["model"] for row in log(two)] == ["bolt", "bolt", "nut"]
 
 
+def test_a_log_that_was_begun_anew_is_seen_from_its_beginning(
+    page: Any, service: str, three: list[Path]
+) -> None:
+    score(service, three)
+    page.get_by_label("Live stream").check()
+    expect(tiles(page)).to_have_count(3)
+    first = {**log(service)[-1], "name": "new.png", "picture_sha256": "ab" * 32}
+
+    def other(route: Any) -> None:
+        after = re.search(r"after=(\d+)", route.request.url)
+        rows = [] if after and int(after[1]) >= first["id"] else [first]
+        route.fulfill(json={"log": "another", "inspections": rows})
+
+    page.route("**/v1/inspections?*", other)
+    expect(tiles(page)).to_have_count(1)
+    expect(tiles(page)).to_contain_text("new.png")
+    expect(page.locator("#notices")).to_contain_text("New inspection log since")
+    # The service has another picture of this number.
+    tiles(page).get_by_role("button").click()
+    page.get_by_role("button", name="Correct").click()
+    expect(page.locator(".said")).to_contain_text("Not noted. There is no inspection 1 of this")
+    assert log(service)[-1]["feedback"] is None
+    page.complaints.clear()  # the browser notes the 404
+
+
 def test_errors_are_told_in_words(page: Any, service: str, three: list[Path]) -> None:
     said = page.get_by_role("alert")
     full = {"status": 503, "json": {"error": "the log cannot be written"}}

@@ -42,6 +42,7 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
         ConfigError: the extra `onnx` is not installed, the method does what no file can, or it
             sees pictures larger than a file may have them.
         DataError: too few pictures for 8 bits, or some that cannot be read.
+        CalibrationError: too many of them were learnt from.
         ModelFileError: the file would be too large, or cannot be written.
     """
     network = detector.scorer.network
@@ -56,14 +57,16 @@ def export(detector: Detector, path: Path, *, int8: ImageSource | None = None) -
             f"the model sees pictures of size {detector.view.size}, and an exported file at most "
             f"{file.SIDES.stop - 1}; score with the model file, or fit with a smaller size"
         )
-    facts: dict[str, Any] = {"precision": "float32"}
-    calibration = detector.calibration
+    calibration, provenance = detector.calibration, detector.provenance
     if int8 is None:
         graph, model = translated(detector, calibration)
     else:
-        graph, model, calibration = quantised(detector, int8)
-        facts = {"precision": "int8", "pictures_int8": len(int8)}
-    facts |= _facts(detector, graph.terms, calibration)
+        graph, model, calibration, anew = quantised(detector, int8)
+        provenance = {**provenance, **anew}
+    facts = _facts(detector, graph.terms, calibration) | {
+        "precision": "float32" if int8 is None else "int8",
+        "provenance": provenance,
+    }
     _compact(model.graph)
     entry = model.metadata_props.add()
     entry.key, entry.value = "onlygood", json.dumps(facts, allow_nan=False)
@@ -132,5 +135,4 @@ def _facts(detector: Detector, terms: list[str], calibration: Calibration) -> di
         "group_by": detector.group_by,
         "config": to_json(detector.config),
         "view": to_json(detector.view),
-        "provenance": detector.provenance,
     }

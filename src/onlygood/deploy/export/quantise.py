@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onlygood.core.digest import short_digest
 from onlygood.core.errors import DataError
-from onlygood.data.loading import iterate, threads
+from onlygood.core.text import many
+from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.resize import counted
 from onlygood.data.source import ImageSource
 from onlygood.data.split import group_names, split
@@ -18,6 +20,7 @@ from onlygood.deploy.export.graph import Graph
 from onlygood.deploy.export.translate import quiet, translated
 from onlygood.deploy.runtime import file
 from onlygood.detector import Detector
+from onlygood.detector.calibrating import seen
 
 if TYPE_CHECKING:
     import onnx
@@ -29,9 +32,17 @@ LEAST = 4
 """Pictures: two for the ranges and two for the thresholds."""
 
 
-def quantised(
-    detector: Detector, pictures: ImageSource
-) -> "tuple[Graph, onnx.ModelProto, Calibration]":
+class Quantised(NamedTuple):
+    """A graph in 8 bits, and what it was calibrated with."""
+
+    graph: Graph
+    model: "onnx.ModelProto"
+    calibration: Calibration
+    provenance: dict[str, Any]
+    """What there is to say of the calibration, by the names of `Detector.provenance`."""
+
+
+def quantised(detector: Detector, pictures: ImageSource) -> Quantised:
     """The graph, its ONNX form with convolutions in 8 bits, and a calibration of its scores.
 
     Half of the pictures, drawn at random and parts of a group together, set the thresholds, with
@@ -39,6 +50,7 @@ def quantised(
 
     Raises:
         DataError: fewer than four pictures, or than two parts, or one that cannot be read.
+        CalibrationError: a third or more of them were learnt from.
     """
     if len(pictures) < LEAST:
         raise DataError(
@@ -54,11 +66,18 @@ def quantised(
         group_by=detector.group_by,
     )
     ranges, rest = (pictures.subset(part) for part in (drawn.train, drawn.calibration))
+    # Before the long work.
+    words = f"{len(rest)} of {many(len(pictures), 'picture')} that were given for 8 bits"
+    known = seen(pictures, _digests(detector, pictures), detector.learnt_from)
+    provenance = {
+        "n_calibration": len(rest),
+        "calibration_pictures": f"{words}; {known}" if known else words,
+    }
     # Maps as they are, so that their scale can be found.
     plain = Calibration(scores=np.zeros(1), pixel_maxima=np.ones(1), pixel_median=0.0)
     calibration = _calibrated(detector, _quantised(detector, plain, ranges)[1], rest)
     graph, model = _quantised(detector, calibration, ranges)
-    return graph, model, calibration
+    return Quantised(graph, model, calibration, provenance)
 
 
 def _quantised(
@@ -122,12 +141,22 @@ def _calibrated(detector: Detector, model: "onnx.ModelProto", pictures: ImageSou
     )
 
 
+def _digests(detector: Detector, pictures: ImageSource) -> list[int]:
+    """Of pictures as the detector sees them, which are not those that its file takes."""
+    return [
+        short_digest(_pixels(item)) for batch in detector.scorer.load(pictures) for item in batch
+    ]
+
+
+def _pixels(item: Loaded) -> NDArray[np.uint8]:
+    if item.pixels is None:
+        raise DataError(item.error)
+    return item.pixels
+
+
 def _batches(detector: Detector, pictures: ImageSource) -> Iterator[dict[str, NDArray[np.uint8]]]:
     for batch in iterate(pictures, file.given(detector.view), BATCH, threads()):
-        for item in batch:
-            if item.error is not None:
-                raise DataError(item.error)
-        stack = np.stack([item.pixels for item in batch if item.pixels is not None])
+        stack = np.stack([_pixels(item) for item in batch])
         # As `Runtime` gives them: grey is grey before it is made smaller.
         yield {"pictures": np.ascontiguousarray(np.broadcast_to(stack, (*stack.shape[:3], 3)))}
 

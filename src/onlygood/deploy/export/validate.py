@@ -128,6 +128,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
     ours, theirs = _Timed(detector), _Timed(runtime)
     by = detector.calibration
     threshold, pixel_threshold = by.threshold, by.pixel_threshold
+    thresholds = [each for each in (threshold, by.strict_threshold) if each is not None]
     scores, maps = [0.0], []
     differ: list[str] = []
     tied: list[str] = []
@@ -145,7 +146,7 @@ def compare(detector: Detector, runtime: Runtime, folder: Path) -> Agreement:
             elif a.map is not b.map:
                 maps.append(math.inf)
             if a.decision != b.decision:
-                on_it = abs(a.score - threshold) <= TOLERANCE * abs(threshold)
+                on_it = any(abs(a.score - at) <= TOLERANCE * abs(at) for at in thresholds)
                 (tied if on_it else differ).append(a.name)
     readable = np.isfinite(ours.scores)
     if not readable.any():

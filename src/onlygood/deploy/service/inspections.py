@@ -59,6 +59,8 @@ CREATE TABLE IF NOT EXISTS readings (
     time TEXT NOT NULL,
     inspection INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS log (id TEXT NOT NULL);
+INSERT INTO log SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT 1 FROM log);
 CREATE INDEX IF NOT EXISTS feedback_of ON feedback (inspection);
 CREATE TRIGGER IF NOT EXISTS inspections_stay BEFORE UPDATE ON inspections
     BEGIN SELECT RAISE(ABORT, 'inspections are never changed'); END;
@@ -118,9 +120,12 @@ class Inspections:
 
         Raises:
             ConfigError: it cannot be opened, or is another program's.
+            LogError: it cannot be read.
         """
         self._keep_days, self._keep_bytes = keep_days, keep_bytes
         self._file = LogFile(path, tables=TABLES, mark=MARK, version=VERSION)
+        self.identity = str(self._file.read("SELECT id FROM log")[0]["id"])
+        """Of this log: another one counts its inspections from 1 again."""
 
     @property
     def trouble(self) -> str:
@@ -153,7 +158,9 @@ class Inspections:
             ]
         return [number for number in numbers if number is not None]
 
-    def judge(self, number: int, verdict: Verdict, comment: str = "") -> bool:
+    def judge(
+        self, number: int, verdict: Verdict, comment: str = "", picture_sha256: str | None = None
+    ) -> bool:
         """Append what a person says of an inspection; False where there is no such one.
 
         Raises:
@@ -162,8 +169,9 @@ class Inspections:
         with self._file.writing() as writer:
             done = writer.execute(
                 "INSERT INTO feedback (time, inspection, verdict, comment) "
-                "SELECT ?, id, ?, ? FROM inspections WHERE id = ?",
-                (_timestamp(datetime.now(UTC)), verdict, comment, number),
+                "SELECT ?, id, ?, ? FROM inspections "
+                "WHERE id = ? AND picture_sha256 = coalesce(?, picture_sha256)",
+                (_timestamp(datetime.now(UTC)), verdict, comment, number, picture_sha256),
             )
         return done.rowcount == 1
 

@@ -52,7 +52,8 @@ class LogFile:
         Raises:
             ConfigError: it cannot be opened, or is another program's.
         """
-        self._path = path.absolute()
+        # SQLite puts the others beside the file that a link leads to.
+        self._path = Path(os.path.realpath(path))
         self._tables, self._mark, self._version = tables, mark, version
         self._lock = threading.Lock()
         self._files: dict[Path, tuple[int, int] | None] = {}
@@ -265,16 +266,25 @@ def _which(status: os.stat_result) -> tuple[int, int]:
 
 
 def _write_ahead(writer: sqlite3.Connection) -> None:
-    """Of two that want this at once SQLite refuses one at once, where else it would wait."""
+    """Of two that want this at once SQLite refuses one at once, where else it would wait.
+
+    Raises:
+        ConfigError: SQLite has no such mode there.
+    """
     until = time.monotonic() + PATIENCE_S
-    while True:
+    mode = ""
+    while not mode:
         try:
-            writer.execute("PRAGMA journal_mode = WAL")
-            return
+            (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
             if not _busy(error) or time.monotonic() > until:
                 raise
-        time.sleep(0.01)
+            time.sleep(0.01)
+    if mode != "wal":
+        raise ConfigError(
+            "the inspection log cannot be kept where it is, as SQLite has no write-ahead log "
+            f"there (mode {mode}); name a file on a disk of this machine"
+        )
 
 
 def _busy(error: Exception) -> bool:

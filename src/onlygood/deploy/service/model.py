@@ -94,6 +94,7 @@ def described(runtime: Runtime, watch: Watch) -> dict[str, Any]:
         "promised_fpr": calibration.promised_fpr,
         "confidence": calibration.confidence,
         "n_calibration": calibration.n,
+        "grouped": calibration.grouped,
         "guarantee": calibration.guarantee,
         "note": calibration.note,
         "drift": watch.verdict()._asdict(),

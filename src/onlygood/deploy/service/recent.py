@@ -19,6 +19,7 @@ class Kept(NamedTuple):
 
     content: bytes
     """As it came."""
+    sha256: str
     size: tuple[int, int]
     """Height and width."""
     view: View

@@ -111,7 +111,8 @@ class ServedModel(BaseModel):
     target_fpr: float
     promised_fpr: float = Field(description="What is really promised of the threshold.")
     confidence: float
-    n_calibration: int
+    n_calibration: int = Field(description="Pictures, or parts where it is `grouped`.")
+    grouped: bool = Field(description="Whether scores and rates are of parts, not of pictures.")
     guarantee: str
     note: str
     state: Literal["ready", "stale"] = Field(
@@ -162,6 +163,7 @@ class Inspection(BaseModel):
 class Log(BaseModel):
     """Newest first."""
 
+    log: str = Field(description="Which log: another one counts from 1 again.")
     inspections: list[Inspection]
 
 
@@ -177,3 +179,6 @@ class Feedback(BaseModel):
     id: int = Field(ge=1, le=LARGEST_NUMBER)
     verdict: Literal["false_alarm", "miss", "correct"]
     comment: str = Field("", max_length=2000)
+    picture_sha256: str | None = Field(
+        None, description="Of the picture that was judged; refused where the number has another."
+    )

@@ -57,6 +57,10 @@ Pin = Annotated[
     ),
 ]
 
+PictureDigest = Annotated[
+    str | None,
+    Query(description="Digest that the picture of this number must have, else 404."),
+]
 OutlineNormal = Annotated[
     bool,
     Query(
@@ -254,7 +258,7 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
     ) -> JSONResponse:
         """The log, newest first; `after`: numbers above that one alone."""
         rows = service.log.newest(limit, model=model, decision=decision, after=after)
-        return JSONResponse({"inspections": rows})
+        return JSONResponse({"log": service.log.identity, "inspections": rows})
 
     @app.get(
         "/v1/inspections.csv",
@@ -277,9 +281,9 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"image/png": {}, "image/jpeg": {}}}},
     )
-    async def picture(number: int) -> Response:
+    async def picture(number: int, picture_sha256: PictureDigest = None) -> Response:
         """A recent picture as it came; formats that browsers do not show, as PNG."""
-        content = _kept(service, number).content
+        content = _kept(service, number, picture_sha256).content
         for beginning, kind in KINDS.items():
             if content.startswith(beginning):
                 return Response(content, media_type=kind)
@@ -293,9 +297,13 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}},
     )
-    async def picture_map(number: int, outline_normal: OutlineNormal = False) -> Response:
+    async def picture_map(
+        number: int,
+        picture_sha256: PictureDigest = None,
+        outline_normal: OutlineNormal = False,
+    ) -> Response:
         """The heat map of a recent picture, as `/v1/map` gives it."""
-        kept = _kept(service, number)
+        kept = _kept(service, number, picture_sha256)
         if kept.heat is None:
             raise HTTPException(404, "the model does not localise: it has no heat maps")
         outline = outline_normal or not kept.normal
@@ -305,8 +313,13 @@ def _add_inspections(app: FastAPI, service: Service) -> None:
     @app.post("/v1/feedback", status_code=201)
     async def feedback(said: Feedback) -> dict[str, int]:
         """Append what a person says of a decision; the latest verdict counts."""
-        if not await service.judge(said.id, said.verdict, said.comment):
-            raise HTTPException(404, f"there is no inspection {said.id}; it may have left the log")
+        if not await service.judge(said.id, said.verdict, said.comment, said.picture_sha256):
+            of_it = "" if said.picture_sha256 is None else " of this picture"
+            raise HTTPException(
+                404,
+                f"there is no inspection {said.id}{of_it}; it may have left the log, or the log "
+                "was begun anew",
+            )
         return {"id": said.id}
 
 
@@ -360,9 +373,9 @@ def _check_pin(sha256: str, pin: str | None) -> None:
         raise HTTPException(409, f"the model that is served is {sha256}, not {pin}")
 
 
-def _kept(service: Service, number: int) -> Kept:
+def _kept(service: Service, number: int, picture_sha256: str | None) -> Kept:
     kept = service.recent.get(number)
-    if kept is None:
+    if kept is None or picture_sha256 not in (None, kept.sha256):
         raise HTTPException(
             404, f"the picture of inspection {number} is gone; only recent ones are kept"
         )

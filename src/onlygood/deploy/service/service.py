@@ -167,7 +167,9 @@ class Service:
         """A map as PNG, see `drawn`."""
         return await asyncio.wrap_future(self._decoders.run(drawn, heat, size, view, pose, outline))
 
-    async def judge(self, number: int, verdict: Verdict, comment: str) -> bool:
+    async def judge(
+        self, number: int, verdict: Verdict, comment: str, picture_sha256: str | None
+    ) -> bool:
         """See `Inspections.judge`.
 
         Raises:
@@ -175,7 +177,9 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         # Not on the threads that all share: who waits for the log would have every one of them.
-        return await loop.run_in_executor(self._feedback, self.log.judge, number, verdict, comment)
+        return await loop.run_in_executor(
+            self._feedback, self.log.judge, number, verdict, comment, picture_sha256
+        )
 
     async def keep_up(self) -> None:
         """Watch the model files and the log, until cancelled; nothing that fails ends it."""
@@ -240,9 +244,9 @@ class Service:
     def _keep(self, number: int, outcome: Outcome, view: View, normal: bool) -> None:
         loaded, answer = outcome.prepared.loaded, outcome.answer
         if loaded.size is not None and answer is not None:
-            content = outcome.upload.content
+            content, sha256 = outcome.upload.content, outcome.prepared.sha256
             self.recent.add(
-                number, Kept(content, loaded.size, view, answer.heat, normal, loaded.pose)
+                number, Kept(content, sha256, loaded.size, view, answer.heat, normal, loaded.pose)
             )
 
     def _commit(self, requests: list[Sequence[Row]]) -> list[list[int]]:

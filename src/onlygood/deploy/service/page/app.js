@@ -24,8 +24,10 @@ const page = {
   own: [], // items: what the service says of a picture, `file` if it was dropped here
   live: [],
   unreadable: [],
+  log: "", // which log ids are of
+  begun: "", // when this page saw that a log was begun anew
   newest: 0, // id of the latest inspection seen
-  today: new Map(), // `{time, score}` by id
+  today: new Map(), // `{time, score}` by key
   cut: false, // whether the log has more than was asked for
   replaced: 0, // pictures hidden because another file of the model scored them
   swapped: "", // when this page saw a new file of the model
@@ -65,9 +67,9 @@ async function start() {
 async function changeModel(name) {
   const model = page.models.find((each) => each.name === name);
   const chosen = () => $("model").value === name;
-  let calibration, inspections;
+  let calibration, latest;
   try {
-    [calibration, inspections] = await Promise.all([
+    [calibration, latest] = await Promise.all([
       service.calibration(name),
       service.inspections(name, REQUESTED),
     ]);
@@ -82,12 +84,13 @@ async function changeModel(name) {
     own: page.own.filter(({ model_sha256: sha256 }) => sha256 === model.sha256),
     live: [],
     unreadable: [],
+    log: latest.log,
     newest: 0,
     today: new Map(),
     cut: false,
     replaced: 0,
   });
-  receive(inspections);
+  receive(latest.inspections);
   changeView();
   describeModel();
 }
@@ -124,6 +127,9 @@ function describeTrouble() {
   const notices = [];
   if (model.state === "stale") notices.push(["The model file is not the one in use.", model.words]);
   if (model.drift.state === "left") notices.push(["The stream has left the calibration.", model.drift.words]);
+  if (page.begun) {
+    notices.push([`New inspection log since ${page.begun}.`, "pictures of before are in the old one"]);
+  }
   if (page.swapped) {
     notices.push([`New model file at ${page.swapped}.`, "the threshold is its calibrated one again"]);
   }
@@ -154,12 +160,12 @@ function shown() {
 
 /** Take over inspections, newest first. */
 function receive(inspections) {
-  const known = new Map(page.own.map((item) => [item.id, item]));
+  const known = new Map(page.own.map((item) => [service.keyOf(item), item]));
   const usable = [];
   for (const item of inspections.filter(({ id }) => id > page.newest)) {
     // Scores of two files have nothing in common, and this threshold belongs to one of them.
     if (item.model_sha256 !== page.model.sha256) page.replaced++;
-    else usable.push(known.get(item.id) ?? item);
+    else usable.push(known.get(service.keyOf(item)) ?? item);
   }
   page.cut ||= inspections.length === REQUESTED;
   page.newest = Math.max(page.newest, ...inspections.map(({ id }) => id));
@@ -210,14 +216,14 @@ function place(result, file) {
   if (item.model_sha256 === page.model.sha256) count(item);
 }
 
-function count({ id, time, score }) {
-  page.today.set(id, { time: new Date(time), score });
+function count(item) {
+  page.today.set(service.keyOf(item), { time: new Date(item.time), score: item.score });
 }
 
 /** What was scored since midnight; a page may stay open for weeks. */
 function todaysScores() {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  for (const [id, { time }] of page.today) if (time < midnight) page.today.delete(id);
+  for (const [key, { time }] of page.today) if (time < midnight) page.today.delete(key);
   return [...page.today.values()].map(({ score }) => score);
 }
 
@@ -226,8 +232,8 @@ function todaysScores() {
 function drawAll() {
   const { calibration, model } = page;
   const rows = [
-    { label: "Calibration (normal)", kind: "calibration", scores: calibration.scores },
-    { label: page.cut ? "Today, the latest" : "Today", kind: "today", scores: todaysScores() },
+    { label: "Calibration (normal)", kind: "calibration", scores: calibration.scores, unit: unit() },
+    { label: page.cut ? "Today, the latest" : "Today", kind: "today", scores: todaysScores(), unit: "picture" },
   ];
   histogram.draw(rows, {
     threshold: page.threshold,
@@ -263,6 +269,9 @@ function told(item) {
   return { decision: decide(item.score, page.threshold, strict), threshold: page.threshold, localizes };
 }
 
+/** What the calibration and its promise count. */
+const unit = () => (page.model.grouped ? "part" : "picture");
+
 function setThreshold(value) {
   page.threshold = value;
   describeSetting();
@@ -282,6 +291,8 @@ function describeSetting() {
   $("rate").textContent = rate;
   $("confidence").textContent = confidence;
   $("threshold").textContent = steady(threshold);
+  $("unit").textContent = unit();
+  $("of-parts").hidden = !model.grouped;
   $("above").textContent = `${above} of ${calibration.scores.length}`;
   $("count").textContent = anomalous;
   $("unsure-row").hidden = model.strict_threshold === null;
@@ -325,10 +336,15 @@ async function poll() {
   if (!watching()) return;
   const { model } = page;
   const done = await attempt(async () => {
-    const inspections = await service.inspections(model.name, REQUESTED, page.newest);
+    const { log, inspections } = await service.inspections(model.name, REQUESTED, page.newest);
     if (page.model !== model || !watching()) return; // what comes late is asked for again
     const before = page.live.length;
-    receive(inspections);
+    if (log === page.log) {
+      receive(inspections);
+    } else {
+      page.begun = new Date().toLocaleTimeString("sv");
+      await changeModel(model.name); // its numbers begin at 1 again
+    }
     if (polls++ % MODELS_EVERY === 0) await refreshModels();
     if (inspections.length || before !== page.live.length) drawAll();
     tellLive();

@@ -2,6 +2,7 @@
 
 import { number, sentence } from "./decision.js";
 import { drawThumbnail, mapBlob, pictureBlob, quietMap } from "./pictures.js";
+import { keyOf } from "./service.js";
 import { VERDICTS } from "./viewer.js";
 
 export class Grid {
@@ -10,7 +11,7 @@ export class Grid {
     this.list = list;
     this.template = template;
     this.opened = opened;
-    this.tiles = new Map(); // by id
+    this.tiles = new Map(); // by key
     this.localizes = false;
     // Pictures are fetched when they come near the view.
     this.seen = new IntersectionObserver(
@@ -29,15 +30,15 @@ export class Grid {
   /** Show these items, in this order. */
   draw(items, localizes) {
     this.localizes = localizes;
-    const wanted = new Set(items.map(({ id }) => id));
-    for (const [id, tile] of this.tiles) {
-      if (wanted.has(id)) continue;
+    const wanted = new Set(items.map(keyOf));
+    for (const [key, tile] of this.tiles) {
+      if (wanted.has(key)) continue;
       this.seen.unobserve(tile);
       tile.remove();
-      this.tiles.delete(id);
+      this.tiles.delete(key);
     }
     items.forEach((item, i) => {
-      const tile = this.tiles.get(item.id) ?? this.#made(item);
+      const tile = this.tiles.get(keyOf(item)) ?? this.#made(item);
       // Only what is out of place is moved: moving takes the focus away.
       const there = this.list.children[i] ?? null;
       if (there !== tile) this.list.insertBefore(tile, there);
@@ -46,7 +47,7 @@ export class Grid {
 
   /** Say what depends on the threshold or on feedback. */
   dress(item, { decision, threshold }) {
-    const tile = this.tiles.get(item.id);
+    const tile = this.tiles.get(keyOf(item));
     if (!tile) return;
     const times = threshold > 0 ? ` · ${number(item.score / threshold, 3)} × threshold` : "";
     tile.dataset.decision = decision;
@@ -56,7 +57,7 @@ export class Grid {
   }
 
   focus(item) {
-    this.tiles.get(item?.id)?.querySelector("button").focus();
+    if (item) this.tiles.get(keyOf(item))?.querySelector("button").focus();
   }
 
   #made(item) {
@@ -64,7 +65,7 @@ export class Grid {
     tile.querySelector(".name").textContent = item.name;
     tile.querySelector("button").addEventListener("click", () => this.opened(item));
     tile.item = item;
-    this.tiles.set(item.id, tile);
+    this.tiles.set(keyOf(item), tile);
     this.seen.observe(tile);
     return tile;
   }

@@ -40,7 +40,7 @@ export class Histogram {
     this.handle.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Draw anew. `rows` are `{label, kind, scores}`; the first one sets the width of the axis. */
+  /** Draw anew. `rows` are `{label, kind, scores, unit}`; the first one sets the width of the axis. */
   draw(rows, { threshold, calibrated, strict }) {
     const marks = [threshold, calibrated, ...(strict === null ? [] : [strict])];
     this.calibrated = calibrated;
@@ -152,9 +152,9 @@ export class Histogram {
     return Math.min(Math.max(bin, 0), BINS - 1);
   }
 
-  #words({ label, scores }, y) {
+  #words({ label, scores, unit }, y) {
     const words = element("text", { class: "over", y });
-    const count = `${scores.length} ${scores.length === 1 ? "picture" : "pictures"}`;
+    const count = `${scores.length} ${unit}${scores.length === 1 ? "" : "s"}`;
     words.append(element("tspan", { class: "label" }, label), element("tspan", { dx: 8 }, count));
     const above = scores.filter((score) => score > this.high).length;
     if (above) words.append(element("tspan", { dx: 8 }, `${above} farther out`));

@@ -10,7 +10,7 @@ const THUMBNAIL = 360; // longest side in pixels of a picture in the grid
 /** The picture, in a form that this browser shows. */
 export async function pictureBlob(item) {
   if (item.file && (await bitmap(item.file).then(close, () => false))) return item.file;
-  const blob = await pictureOf(item.id);
+  const blob = await pictureOf(item);
   if (await bitmap(blob).then(close, () => false)) return blob;
   throw new ServiceError("This browser cannot show this kind of picture.");
 }
@@ -18,7 +18,7 @@ export async function pictureBlob(item) {
 /** The coloured map alone, in the picture's size. */
 export async function mapBlob(item) {
   try {
-    return await mapOf(item.id);
+    return await mapOf(item);
   } catch (error) {
     if (error.status !== 404 || !item.file) throw error;
     return mapFor(item.model, item.file); // the service keeps recent ones only

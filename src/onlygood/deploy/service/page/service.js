@@ -18,17 +18,22 @@ export const models = async () => (await json("v1/models")).models;
 
 export const calibration = (name) => json(`v1/models/${encodeURIComponent(name)}/calibration`);
 
-/** Newest first; with `after`, only those with a larger id. */
+/** The key of an item: its number, and its picture, as a log that is begun anew counts from 1 again. */
+export const keyOf = ({ id, picture_sha256 }) => `${id} ${picture_sha256}`;
+
+/** `{log, inspections}`, newest first; with `after`, only those with a larger id. */
 export async function inspections(model, limit, after = null) {
   const query = new URLSearchParams({ model, limit });
   if (after !== null) query.set("after", after);
-  return (await json(`v1/inspections?${query}`)).inspections;
+  return json(`v1/inspections?${query}`);
 }
 
-export const pictureOf = (id) => blob(`v1/inspections/${id}/picture`);
+export const pictureOf = ({ id, picture_sha256 }) =>
+  blob(`v1/inspections/${id}/picture?${new URLSearchParams({ picture_sha256 })}`);
 
 /** With every region outlined: what is normal is decided here, by a threshold that moves. */
-export const mapOf = (id) => blob(`v1/inspections/${id}/map?outline_normal=true`);
+export const mapOf = ({ id, picture_sha256 }) =>
+  blob(`v1/inspections/${id}/map?${new URLSearchParams({ picture_sha256, outline_normal: true })}`);
 
 export async function mapFor(model, file) {
   const body = new FormData();
@@ -53,11 +58,11 @@ export async function score(model, files) {
   }
 }
 
-export const giveFeedback = (id, verdict, comment) =>
+export const giveFeedback = ({ id, picture_sha256 }, verdict, comment) =>
   request("v1/feedback", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ id, verdict, comment }),
+    body: JSON.stringify({ id, picture_sha256, verdict, comment }),
   });
 
 const json = (path, options) => read(path, options, (response) => response.json());

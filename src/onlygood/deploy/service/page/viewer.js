@@ -1,6 +1,6 @@
 /** One picture in full resolution, its map and figures, and what a person says of it. */
 
-import { number } from "./decision.js";
+import { number, sentence } from "./decision.js";
 import { mapBlob, pictureBlob, quietMap } from "./pictures.js";
 import { giveFeedback } from "./service.js";
 
@@ -115,12 +115,12 @@ export class Viewer {
     const item = this.item;
     let words;
     try {
-      await giveFeedback(item.id, verdict, this.part("[name=comment]").value.trim());
+      await giveFeedback(item, verdict, this.part("[name=comment]").value.trim());
       item.feedback = verdict;
       this.changed(item);
       words = `Noted: ${VERDICTS[verdict]}.`;
     } catch (error) {
-      words = `Not noted. ${error.message}`;
+      words = `Not noted. ${sentence(error.message)}`;
     }
     if (this.item !== item) return;
     this.#describe();
