@@ -248,6 +248,9 @@ def test_show_all_records_or_some(run: Run, tmp_path: Path) -> None:
     assert "other" not in run("bench", "show", "--results", "results/a.jsonl").out
     records = run("bench", "show", "--json", "--dataset", "other").answer["records"]
     assert records == [line(dataset="other"), line(dataset="other", protocol="ood")]
+    append(tmp_path / "results" / "c.jsonl", line(dataset="nuts@0123456789ab"))
+    records = run("bench", "show", "--json", "--dataset", "nuts").answer["records"]
+    assert records == [line(dataset="nuts@0123456789ab")]
 
 
 def test_names_with_brackets_are_shown(run: Run, tmp_path: Path) -> None:

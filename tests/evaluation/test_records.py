@@ -1,8 +1,10 @@
 import errno
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,7 +123,7 @@ def test_a_line_of_another_version_says_which_and_what_it_lacks(tmp_path: Path) 
     other = {k: v for k, v in LINE.items() if k not in ("parts", "auroc")}
     append(tmp_path / "r", other | {"versions": {"onlygood": "9.9"}})
     with pytest.raises(
-        DataError, match=r"line 1: is of another version .*\(9.9\), without auroc, parts"
+        DataError, match=r"line 1: is of another version .*\(9.9\), without parts, auroc"
     ):
         read(tmp_path / "r")
 
@@ -178,3 +180,30 @@ def test_why_a_line_is_not_written_is_told(
     monkeypatch.setattr(os, "write", refused)
     with pytest.raises(OnlygoodError, match=rf"{os.strerror(number)}; {advice} and repeat the"):
         append(tmp_path / "r", LINE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"auroc": "0,93"}, "auroc '0,93'"),
+        ({"parts": None}, "parts None"),
+        ({"parts": {"pixels": "much"}}, "parts {'pixels': 'much'}"),
+        ({"resolved": None}, "resolved None"),
+        ({"threads": "two", "settings": []}, "settings [], threads 'two'"),
+    ],
+)
+def test_a_damaged_value_is_said_with_its_place(
+    tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    append(tmp_path / "r", LINE | wrong)
+    with pytest.raises(
+        DataError, match=re.escape(f"r, line 1: was changed or is damaged ({said})")
+    ):
+        read(tmp_path / "r")
+
+
+def test_a_line_without_versions_is_of_an_unknown_one(tmp_path: Path) -> None:
+    old = {k: v for k, v in LINE.items() if k != "parts"}
+    append(tmp_path / "r", old | {"versions": None})
+    with pytest.raises(DataError, match=r"another version of onlygood \(unknown\), without parts"):
+        read(tmp_path / "r")

@@ -243,7 +243,7 @@ def test_latex_is_what_booktabs_takes() -> None:
 def test_a_paper_has_room_for_figures_alone() -> None:
     text = as_latex([line(), line(seed=1)])
     assert text.startswith("% needs \\usepackage{booktabs}")
-    assert "AUROC & average precision & max. balanced accuracy & FPR" in text
+    assert "max. balanced accuracy & max. balanced accuracy by kind & FPR" in text
     assert "cebigan & small" in text and "a processor" not in text
 
 
@@ -252,3 +252,12 @@ def test_csv_has_every_digit_and_no_formula() -> None:
     first, second = csv.DictReader(text.splitlines())
     assert (float(first["auroc"]), first["part_residual"]) == (1 / 3, "")
     assert (second["part_residual"], second["part_pixels"], second["preset"]) == ("0.5", "", "'=1")
+
+
+def test_a_paper_is_told_which_rules_printed_figures_follow() -> None:
+    text = as_latex([line(**{"class": "toothbrush"}, dataset="mvtec", protocol="mvtec")])
+    assert "max. balanced accuracy by kind" in text
+    head, _, notes = text.partition("\\end{tabular}")
+    assert "toothbrush: below 0.5" not in head
+    assert "\\par\\footnotesize EGBAD, as printed" in notes
+    assert "toothbrush: below 0.5" in notes

@@ -441,7 +441,8 @@ def _lines(results: list[Path] | None, datasets: list[str], protocols: list[str]
     return [
         line
         for line in read(*_files(results))
-        if (not datasets or line["dataset"] in datasets)
+        # Own data are called NAME@FINGERPRINT.
+        if (not datasets or {line["dataset"], line["dataset"].partition("@")[0]} & set(datasets))
         and (not protocols or line["protocol"] in protocols)
     ]
 

@@ -6,7 +6,7 @@ Names of data sets, protocols and classes are ours, those of methods are the pap
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -231,9 +231,14 @@ def beside(dataset: str, protocol: str) -> list[Figure]:
     return [figure for figure in _figures() if (figure.dataset, figure.protocol) == wanted]
 
 
-def remarks(figure: Figure) -> str:
-    """Which other rules a figure follows, in words; empty where none are known."""
-    return "; ".join(remark.words for remark in REMARKS if remark.is_about(figure))
+def remarks(figures: Iterable[Figure]) -> str:
+    """Which other rules the figures of a row follow, in words; empty where none are known."""
+    found = list(figures)
+    return "; ".join(
+        ", ".join(remark.classes) + (": " if remark.classes else "") + remark.words
+        for remark in REMARKS
+        if any(remark.is_about(figure) for figure in found)
+    )
 
 
 @cache

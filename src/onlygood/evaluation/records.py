@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from onlygood.core.errors import DataError, OnlygoodError
@@ -32,10 +33,12 @@ DIAGNOSTIC = "diagnostic, selects nothing"
 NO_STEPS = "no steps"
 """The schedule of a method that learns without."""
 
-_READ = (
-    *("preset", "settings", "schedule", "auroc", "parts"),
-    *("training_seconds", "images_per_second", "device", "threads"),
-)
+_READ: dict[str, type | UnionType] = {
+    **dict.fromkeys(("preset", "schedule", "device"), str),
+    **dict.fromkeys(("settings", "parts", "resolved"), dict),
+    **dict.fromkeys(("auroc", "training_seconds", "images_per_second"), int | float | None),
+    "threads": int,
+}
 """What tables read of each line, besides its key."""
 _KEY = ("method", "config_hash", "dataset", "protocol", "class")
 
@@ -111,10 +114,27 @@ def read(*files: Path) -> list[Line]:
             if lacking := [name for name in _READ if name not in line]:
                 raise DataError(
                     f"{file}, line {number}: is of another version of onlygood "
-                    f"({line.get('versions', {}).get('onlygood', 'unknown')}), without "
-                    f"{', '.join(lacking)}; take it out and run the cell again"
+                    f"({_version(line)}), without {', '.join(lacking)}; take it out and run the "
+                    "cell again"
+                )
+            unsound = (name for name in _READ if not _is_sound(line, name))
+            if wrong := [f"{name} {line[name]!r:.40}" for name in unsound]:
+                raise DataError(
+                    f"{file}, line {number}: was changed or is damaged ({', '.join(wrong)}); take "
+                    "it out and run the cell again"
                 )
     return list(found.values())
+
+
+def _version(line: Line) -> str:
+    versions = line.get("versions")
+    return str(versions.get("onlygood", "unknown")) if isinstance(versions, dict) else "unknown"
+
+
+def _is_sound(line: Line, name: str) -> bool:
+    value, kind = line[name], _READ[name]
+    numbers = value.values() if name == "parts" and isinstance(value, dict) else ()
+    return isinstance(value, kind) and all(isinstance(each, int | float | None) for each in numbers)
 
 
 def append(file: Path, line: Line) -> None:

@@ -372,7 +372,7 @@ def _printed(
     if figures:
         wanted = [*columns, *((block.datasets[0], name) for name in means)]
         values = (f"{figures[one].value:.3f}" if one in figures else "" for one in wanted)
-        remark = remarks(next(iter(figures.values())))
+        remark = remarks(figures[one] for one in wanted if one in figures)
         yield (row.printed, "as printed", "", "", *values, remark)
 
 

@@ -38,8 +38,8 @@ class Sheet(NamedTuple):
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(map(_in_markdown, cells))} |" for cells in lines)
 
-    def latex(self) -> str:
-        """As a `table` of LaTeX with the rules of the package booktabs."""
+    def latex(self, notes: Sequence[str] = ()) -> str:
+        """As a `table` of LaTeX with the rules of the package booktabs, and notes below it."""
         head, *rows = (
             f"{' & '.join(map(_in_latex, cells))} \\\\" for cells in (self.columns, *self.rows)
         )
@@ -50,6 +50,7 @@ class Sheet(NamedTuple):
                 f"\\begin{{tabular}}{{{'l' * len(self.columns)}}}",
                 *("\\toprule", head, "\\midrule", *rows, "\\bottomrule"),
                 "\\end{tabular}",
+                *(f"\\par\\footnotesize {_in_latex(note)}" for note in notes),
                 "\\end{table}",
             ]
         )
@@ -160,7 +161,8 @@ def page(lines: Sequence[Line]) -> str:
 
 IN_A_PAPER = (
     *("method", "settings", "schedule", "classes", "seeds", "AUROC", "average precision"),
-    *("max. balanced accuracy", "FPR at 95 % TPR", "pixel AUROC", "AUPRO"),
+    *("max. balanced accuracy", METRICS["max_balanced_accuracy_by_kind"]),
+    *("FPR at 95 % TPR", "pixel AUROC", "AUPRO"),
 )
 """Columns of the table over all classes that a page of a paper has room for."""
 
@@ -170,10 +172,17 @@ def as_latex(lines: Sequence[Line]) -> str:
     found = []
     for where, tables in sheets(lines).items():
         for sheet in tables:
+            notes: list[str] = []
             if sheet is tables[0]:
+                rows = [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
+                notes = [
+                    f"{row['method']} ({row['settings']}): {row['remark']}"
+                    for row in rows
+                    if row.get("remark")
+                ]
                 sheet = _with(sheet, [name in IN_A_PAPER for name in sheet.columns])
             title = f"{', '.join(where)}. {sheet.title.removesuffix(':')}"
-            found.append(sheet._replace(title=title).latex())
+            found.append(sheet._replace(title=title).latex(notes))
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(found) + "\n"
 
 
@@ -270,7 +279,7 @@ def _overall(groups: Sequence[_Group], figures: Mapping[Name, list[Figure]]) -> 
             "method": f"{method}, as printed",
             "settings": f"{paper}, {table}",
             "classes": str(len([f for f in found if f.normal not in MEANS]) or ""),
-            "remark": remarks(found[0]),
+            "remark": remarks(found),
         }
         for metric, words in METRICS.items():
             cells[words] = _mean([f for f in found if f.metric == metric])
