@@ -82,7 +82,7 @@ Made from the records in `results`: AUROC of pictures, mean ± standard deviatio
 seeds, by the [rule of all methods](../which.md#what-was-measured) where it ran with several
 settings; in brackets, of pixels. [The results page](../results.md) has classes, other metrics,
 other settings, and times.
-
+{floor}
 {table}"""
 
 Best = dict[Kind, dict[str, list[Line]]]
@@ -109,7 +109,21 @@ def measured(page: str, name: str, best: Best) -> str:
         for kind, found in best.items()
         if name in found
     ]
-    return replaced(page, FIGURES, MEASURED.format(table=table(heads, rows)))
+    floor = "" if name == FLOOR else _beside_the_floor(name, best)
+    return replaced(page, FIGURES, MEASURED.format(table=table(heads, rows), floor=floor))
+
+
+def _beside_the_floor(name: str, best: Best) -> str:
+    """On which data the mean is above that of what learns nothing, in words."""
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for kind, found in best.items():
+        if name in found:
+            sides[auroc(found[name]) > auroc(found[FLOOR])].append(kind.name)
+    above, below = ("; ".join(names) for names in (sides[True], sides[False]))
+    if not above or not below:
+        where = "on all of these" if above else "on none of these"
+        return f"\nThe mean is above that of `{FLOOR}` {where}.\n"
+    return f"\nThe mean is above that of `{FLOOR}` on {above}.\nIt is not on {below}.\n"
 
 
 def _figure(lines: Sequence[Line]) -> str:
