@@ -46,8 +46,8 @@ LOGGED = {
         "verdict says so",
     ),
     "diversity": (
-        "how far generated pictures are from their batch's mean, RMS over pixels in the range of the "
-        "generator's output, [-1, 1] or [0, 1]",
+        "how far generated pictures are from their batch's mean, RMS over pixels in the range of "
+        "the generator's output, [-1, 1] or [0, 1]",
         "about that of the training pictures",
         f"under {ALIKE['diversity'][0]}: the generator has collapsed, and the verdict says so",
     ),
