@@ -114,11 +114,20 @@ def test_a_seed_that_torch_does_not_take(run: Run, good: Path, seed: str) -> Non
     assert "Invalid value for '--seed'" in done.err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("Failed to allocate memory for requested buffer of size 4"),
+    ],
+)
 def test_no_memory_is_one_sentence(
-    run: Run, good: Path, monkeypatch: pytest.MonkeyPatch, fake: type
+    run: Run, good: Path, monkeypatch: pytest.MonkeyPatch, fake: type, error: Exception
 ) -> None:
     def too_large(_: Path) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(fake, "load", too_large)
     done = run("score", "m.safetensors", good)

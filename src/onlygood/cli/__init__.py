@@ -32,8 +32,8 @@ INTERRUPTED = 130
 NARROW = 70
 """Columns of a terminal below which help is plain: tables there cut names of options."""
 
-NO_MEMORY = re.compile("out of memory|not enough memory|Failed to allocate memory", re.IGNORECASE)
-"""How torch and ONNX Runtime say it, whose exceptions are RuntimeErrors."""
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory", re.IGNORECASE)
+"""How torch and ONNX Runtime say it."""
 
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2"), "train"),
@@ -110,14 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         give_up_output()  # The reader has gone, `| head` for example.
         return FAILED
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:  # torch's and ONNX Runtime's are the latter
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
             raise
-        return _fail(
-            voice,
-            "this needs more memory than there is; make pictures or models smaller (--set size=, "
-            "--set batch_size=)",
-        )
+        return _fail(voice, "this needs more memory than there is; make pictures or models smaller")
     except OSError as error:
         return _fail(voice, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     if status == INTERRUPTED:

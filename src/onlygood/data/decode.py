@@ -75,6 +75,10 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _SCAN, _END_OF_PICTURE, _FIRST_WITH_LENGTH = 0xDA, 0xD9, 0xC0
 
+_ALLOW_MORE = (
+    "scale it down, or allow more: max_pixels of ImageSource.of, --max-megapixels of a service"
+)
+
 MAX_SCANS = 100
 """Scans of a JPEG, each of which goes over the whole picture. Encoders write about ten; libtiff
 draws the line here, too."""
@@ -235,7 +239,7 @@ def check_bytes(size: int, max_pixels: int = MAX_PIXELS) -> None:
     if size > 8 * max_pixels + 2**20:
         raise DataError(
             f"has {size / 2**20:.0f} MiB, more than a picture of {max_pixels} "
-            "pixels can have; scale it down, or give ImageSource.of a larger max_pixels"
+            f"pixels can have; {_ALLOW_MORE}"
         )
 
 
@@ -282,8 +286,7 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise DataError(
             f"is {width} x {height} = {width * height / 1e6:.0f} million pixels, over the limit "
-            f"of {max_pixels / 1e6:.0f} million; scale it down, or give ImageSource.of a larger "
-            "max_pixels"
+            f"of {max_pixels / 1e6:.0f} million; {_ALLOW_MORE}"
         )
 
 
