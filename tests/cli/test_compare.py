@@ -79,6 +79,7 @@ def test_what_is_less_than_one_is_not_shown_as_one_nor_nothing_as_less() -> None
     order = Difference(0.99996, 1.0, -0.001, 0.00001, 0.997)
     alone = Disagreement(0.99997, 0.5, 1, 0, 0.996)
     counts = {"n_normal": 30_000, "n_anomalous": 20_000, "n_unreadable": 0, "description": ""}
+    counts["n_known"] = (0, 0)
     found = Comparison(
         auroc=order, average_precision=order, false_alarms=alone, found=alone, kinds={}, **counts
     )

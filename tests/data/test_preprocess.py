@@ -4,7 +4,8 @@ import torch
 
 from onlygood.core.errors import ConfigError
 from onlygood.core.settings import View
-from onlygood.data.preprocess import check_view, to_bytes, to_images, widening
+from onlygood.data.mask import mask_text
+from onlygood.data.preprocess import check_augmentation, check_view, to_bytes, to_images, widening
 
 
 def test_channels_come_first():
@@ -57,3 +58,23 @@ def test_the_least_sides_are_taken():
 def test_a_turned_tile_may_fit_exactly():
     check_view(View(channels=3, size=64, tile=64, rotate=(90.0, 90.0)))
     check_view(View(channels=3, size=512, tile=64, rotate=(0.0, 45.0)))
+
+
+def test_what_one_place_hides_is_not_brought_onto_others():
+    mask = np.zeros((16, 16, 1), np.uint8)
+    mask[4:9, 2:5] = 255
+    aside = mask_text(mask)
+    mirrored = mask_text(np.maximum(mask, mask[:, ::-1]))
+    for wrong in (
+        View(channels=1, size=16, ignore=aside, flip=True),
+        View(channels=1, size=16, ignore=mirrored, rotate=(0.0, 5.0)),
+    ):
+        with pytest.raises(ConfigError, match="ignore hides one place of every picture"):
+            check_augmentation(wrong)
+    for right in (
+        View(channels=1, size=16, flip=True, rotate=(0.0, 5.0)),
+        View(channels=1, size=16, ignore=aside),
+        View(channels=1, size=16, ignore=mirrored, flip=True),
+        View(channels=1, size=16, ignore=aside, flip=True, tile=8),
+    ):
+        check_augmentation(right)

@@ -197,3 +197,15 @@ def test_what_is_laid_over_a_picture_can_be_smaller_than_it():
     found = restored(np.ones((2, 2), np.float32), (90, 80), of(2, crop=40), shrink=0.1)
     assert found.shape == (9, 8)
     assert np.argwhere(found)[[0, -1]].tolist() == [[2, 2], [5, 5]]
+
+
+def test_a_peak_outlives_that_its_map_is_made_smaller():
+    values = np.zeros((40, 40), np.float32)
+    values[17, 22] = 3
+    for size, crop in (((400, 300), 40), ((40, 40), 0), ((400, 300), 20)):
+        whole = restored(values, size, of(40, crop=crop))
+        small = restored(values, size, of(40, crop=crop), shrink=0.1)
+        assert small.max() == pytest.approx(whole.max(), rel=1e-6)
+        place = np.array(np.unravel_index(small.argmax(), small.shape)) + 0.5
+        there = np.array(np.unravel_index(whole.argmax(), whole.shape)) + 0.5
+        assert abs(10 * place - there).max() <= 10

@@ -160,6 +160,11 @@ def test_pictures_of_another_size_are_refused():
         (Scores(torch.tensor(1.0), {}), r"the score has shape \(\) for 2 images"),
         (Scores(torch.zeros(2), {"far": torch.zeros(8)}), r"far has shape \(8,\) for 2 images"),
         (Scores(torch.zeros(2), {}, torch.zeros(2, 1, 8, 8)), r"the map has shape \(2, 1, 8, 8\)"),
+        (Scores(torch.zeros(2), {}, torch.zeros(1, 8, 8)), r"the map has shape \(1, 8, 8\) for"),
+        (
+            Scores(torch.zeros(2), {}, torch.zeros(2, 4, 4)),
+            r"one number per .*\(2, 8, 8\): enlarge",
+        ),
         (torch.zeros(2), r"score\(\) gave a Tensor; it must give Scores"),
     ],
 )

@@ -1,6 +1,7 @@
 """What is held of pictures that a calibration looks at."""
 
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from onlygood import Detector
 from onlygood.core.errors import DataError
 from onlygood.data.source import ImageSource, Picture
+from onlygood.deploy.export import export
+from onlygood.deploy.runtime import Runtime
 from onlygood.detector.raw_scores import BATCH, Looked, RawScorer, RawScores
 
 
@@ -64,3 +67,22 @@ def test_parts_of_a_survey_make_the_whole(scorer: RawScorer) -> None:
         np.testing.assert_allclose(mine, expected, rtol=1e-6)
     with pytest.raises(DataError, match="none of the 3 calibration pictures can be read"):
         parts[1].survey(source.subset(range(3, 6)))
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_is_hidden_does_not_glow_at_its_rim(tmp_path: Path) -> None:
+    normal = np.full((40, 64, 64), 100, np.uint8)
+    normal += np.random.default_rng(0).integers(0, 9, normal.shape, np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:24, 36:60] = 255
+    found = Detector.fit("mean_picture", normal, settings={"size": 64}, ignore=mask)
+    bad = normal[0].copy()
+    bad[40:60, 4:24] = 255  # Its colour fills what is hidden, too.
+    (result,) = found.score([bad])
+    assert result.map is not None
+    assert result.map[50, 14] > 5
+    assert result.map[mask > 0].max() == 0
+    assert result.map[4:28, 32:63].max() < 1
+    export(found, tmp_path / "m.onnx")
+    (again,) = Runtime.load(tmp_path / "m.onnx").score([bad])
+    np.testing.assert_allclose(again.map, result.map, atol=1e-3)

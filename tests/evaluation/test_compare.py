@@ -118,6 +118,16 @@ def test_the_bootstrap_is_over_all_samples_of_each_kind() -> None:
     assert found == bootstrapped_precision(LABELS, A, B, confidence=0.5)
 
 
+def test_who_has_seen_the_pictures_is_told() -> None:
+    normal, labels = list(parts.normal(120)), [0] * 120 + [1] * 30
+    seeing = parts.fit(normal)
+    other = parts.fit(parts.normal(120, seed=9))
+    found = compare(seeing, other, zip([*normal, *parts.scratched(30)], labels, strict=True))
+    assert found.n_known[0] > 100 and found.n_known[1] < 15
+    assert found.note.startswith(f"A has seen {found.n_known[0]} of these pictures while")
+    assert found.to_json()["note"] == found.note
+
+
 @pytest.fixture(scope="module")
 def labelled() -> tuple[ImageSource, list[int]]:
     pictures = [*parts.normal(20, seed=5), *parts.scratched(10)]

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from onlygood import Detector
 from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.settings import View
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation.evaluate import evaluate
 from onlygood.evaluation.metrics import OfKind, rate_interval
@@ -264,6 +265,7 @@ class Fixed:
 
     def __init__(self, *results: Result) -> None:
         self.calibration = Calibration.fit(np.arange(200.0), strict_fpr=0.03)
+        self.view = View()
         self.results = results
         self.with_maps: list[bool] = []
 

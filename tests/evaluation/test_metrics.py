@@ -274,3 +274,17 @@ def test_average_precision_equals_scikit_learn_with_ties() -> None:
     labels, scores = rng.integers(0, 2, 200), rng.integers(0, 9, 200)
     expected = average_precision_score(labels, scores)
     assert average_precision(labels, scores) == pytest.approx(expected)
+
+
+def test_pixels_that_are_not_looked_at_are_no_part_of_a_curve() -> None:
+    draw = np.random.RandomState(0)
+    masks, maps = draw.rand(3, 12, 12) < 0.1, draw.rand(3, 12, 12)
+    looked = np.zeros((3, 12, 12), bool)
+    looked[:, 2:9, 3:11] = True
+    found = PixelCurve.of(masks, maps, list(looked))
+    assert found is not None
+    assert found.auroc == pytest.approx(roc_auc_score(masks[looked], maps[looked]))
+    assert found.passed[-1] == (~masks & looked).sum()
+    whole = PixelCurve.of(masks, maps, list(np.ones_like(looked)))
+    assert whole is not None
+    assert np.array_equal(whole.overlap, curve(masks, maps).overlap)

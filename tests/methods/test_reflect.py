@@ -94,8 +94,9 @@ def test_features_are_averaged_over_neighbouring_positions() -> None:
     plain, averaged = (
         Reflect(ReflectConfig(averaged=on), SHAPE).features(x)[0][0] for on in (False, True)
     )
-    torch.testing.assert_close(averaged[:, 2, 1], plain[:, 1:4, :3].mean((1, 2)))
-    torch.testing.assert_close(averaged[:, 0, 3], plain[:, :2, 2:].mean((1, 2)))
+    near = {"rtol": 1e-3, "atol": 5e-3}  # in 16 bits
+    torch.testing.assert_close(averaged[:, 2, 1], plain[:, 1:4, :3].mean((1, 2)), **near)
+    torch.testing.assert_close(averaged[:, 0, 3], plain[:, :2, 2:].mean((1, 2)), **near)
 
 
 def test_light_is_evened_of_all_but_tiny_pictures() -> None:
@@ -113,9 +114,10 @@ def test_light_changes_nothing_but_what_says_how_it_was() -> None:
     for one, other in zip(as_lit[:2], bright[:2], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     mean, std = as_lit[2].flatten(1).T
-    torch.testing.assert_close(mean, x.mean((1, 2, 3)))
-    torch.testing.assert_close(std, x.std((1, 2, 3), correction=0))
-    torch.testing.assert_close(bright[2], as_lit[2] + torch.tensor([0.1, 0.0]))
+    near = {"rtol": 1e-3, "atol": 1e-3}  # in 16 bits
+    torch.testing.assert_close(mean, x.mean((1, 2, 3)), **near)
+    torch.testing.assert_close(std, x.std((1, 2, 3), correction=0), **near)
+    torch.testing.assert_close(bright[2], as_lit[2] + torch.tensor([0.1, 0.0]), **near)
 
 
 def test_less_contrast_changes_features_less_where_light_is_evened() -> None:
@@ -189,3 +191,11 @@ def test_one_image_is_too_few() -> None:
 def test_what_16_bits_cannot_hold_is_refused() -> None:
     with pytest.raises(ConfigError, match="regularisation must be 1e-5 or more"):
         ReflectConfig(regularisation=1e-9)
+
+
+def test_what_is_learnt_from_is_what_is_scored() -> None:
+    method = Reflect(ReflectConfig(light="kept"), SHAPE)
+    x = images(3)
+    held = method.measure([x], 0).taken()
+    scored = [grid.flatten(1) for part in method.features(x) for grid in part]
+    assert torch.equal(held.float(), torch.cat(scored, 1))

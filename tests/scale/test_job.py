@@ -541,6 +541,7 @@ def test_a_part_says_what_others_have_left(
         (["-o", "out/", "--part", "3"], "--part is I/N, 0/64 for example, got '3'"),
         (["-o", "out/", "--part", "0/2", "--ray", "auto"], "exclude each other"),
         (["-o", "out/", "--part", "0/2", "--update"], "--update and --part exclude each other"),
+        (["-o", "out/", "--part", "0/2", "--fail-on-anomaly"], "a part knows only its own"),
         (["-o", "out/", "--maps", "some"], "maps are of none, anomalous, all, got 'some'"),
     ],
 )

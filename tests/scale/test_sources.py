@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from onlygood.core.errors import DataError
 from onlygood.data.decode import MAX_PIXELS
+from onlygood.scale.places import local_path
 from onlygood.scale.sources import inputs_of, status
 from onlygood.scale.units import Input, Unit
 from onlygood.scale.work import pictures_of
@@ -75,3 +76,16 @@ def test_a_stamp_is_in_nanoseconds(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"1")
     os.utime(tmp_path / "a.png", ns=(0, 1))
     assert status((tmp_path / "a.png").as_uri()) == (1, "1")
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_may_be_as_windows_writes_it(tmp_path: Path, code: str) -> None:
+    names = [tmp_path / "a.png", tmp_path / "ü.png"]
+    for path in names:
+        path.touch()
+    (tmp_path / "list.txt").write_bytes("\r\n".join(map(str, names)).encode(code))
+    found = [local_path(item.uri) for item in inputs_of([tmp_path / "list.txt"])]
+    assert found == names
+    (tmp_path / "list.txt").write_bytes(b"a.png\nb\0.png\n")
+    with pytest.raises(DataError, match=r"list.txt has a byte 0 in line 2"):
+        list(inputs_of([tmp_path / "list.txt"]))

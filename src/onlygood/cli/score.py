@@ -126,6 +126,11 @@ def _job(
     from onlygood import scale
     from onlygood.cli.files import FORMATS
 
+    if fail_on_anomaly and isinstance(on, scale.Part):
+        raise ConfigError(
+            "--part and --fail-on-anomaly exclude each other: a part knows only its own pictures; "
+            "look at summary.json when all parts are done"
+        )
     if output is None:
         raise ConfigError("a job needs a folder for what it finds; say -o DIR/")
     if Path(output).suffix.lower() in FORMATS and not output.endswith(("/", os.sep)):

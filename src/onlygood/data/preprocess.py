@@ -66,6 +66,23 @@ def check_view(view: View) -> None:
         )
 
 
+def check_augmentation(view: View) -> None:
+    """Refuse to learn from pictures that are mirrored or turned where one place is hidden.
+
+    Raises:
+        ConfigError: what is hidden would come onto what counts.
+    """
+    counts = counting(view)
+    if view.tile or not view.ignore or counts is None:
+        return
+    if any(view.rotate) or (view.flip and not np.array_equal(counts, counts[:, ::-1])):
+        raise ConfigError(
+            "ignore hides one place of every picture, and flip and rotate would bring what it "
+            "hides onto others that count; leave them out, or give a mask that is its own mirror "
+            "image"
+        )
+
+
 def widening(low: float, high: float) -> float:
     """Largest side of the upright square around a unit square turned by `low` to `high` degrees.
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
+from onlygood.core.arrays import maxima
 from onlygood.core.errors import ConfigError, DataError
 from onlygood.core.settings import View
 from onlygood.data.align import Pose, aligned, moved
@@ -178,9 +179,10 @@ def restored(
 ) -> Float32[np.ndarray, "H W"] | UInt8[np.ndarray, "H W C"]:
     """Lay what a view has made of a picture over the picture itself: `viewed` undone.
 
-    Bilinear, with antialiasing where it shrinks. Outside of what the view looks at, and where it
-    ignores pixels, it is 0: of a map the level of usual pixels, so that nothing is marked where
-    nothing was looked at; black in a picture.
+    Bilinear, with antialiasing where the picture is smaller than the view. A map that `shrink`
+    makes smaller has maxima, so that no peak is lost by that. Outside of what the view looks at,
+    and where it ignores pixels, it is 0: of a map the level of usual pixels, so that nothing is
+    marked where nothing was looked at; black in a picture.
 
     Args:
         values: A map, or a picture, of `View.shape`: without padding.
@@ -193,6 +195,10 @@ def restored(
     top, left, *inner = (int(shrink * pixels) for pixels in seen)
     height, width = (max(1, pixels) for pixels in inner)
     flat = values[:, :, 0] if values.shape[2:] == (1,) else values
+    if shrink < 1 and values.ndim == 2:
+        rows, columns = min(seen.height, len(values)), min(seen.width, values.shape[1])
+        flat = np.asarray(Image.fromarray(flat).resize((columns, rows), Image.Resampling.BILINEAR))
+        flat = maxima(flat, min(height, rows), min(width, columns))
     picture = Image.fromarray(flat).resize((width, height), Image.Resampling.BILINEAR)
     if seen != (0, 0, *size):
         height, width = (max(1, int(shrink * pixels)) for pixels in size)

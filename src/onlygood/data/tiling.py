@@ -114,10 +114,12 @@ def _check_per_image(scores: object, x: Images) -> None:
                 f"{name} has shape {tuple(values.shape)} for {x.shape[0]} images; a method's "
                 "score() gives one number per image, in the total and in each part"
             )
-    if scores.map is not None and scores.map.ndim != 3:
+    wanted = (x.shape[0], *x.shape[2:])
+    if scores.map is not None and scores.map.shape != wanted:
         raise ShapeError(
-            f"the map has shape {tuple(scores.map.shape)}; a method's score() gives one number "
-            "per pixel of each image, (images, height, width)"
+            f"the map has shape {tuple(scores.map.shape)} for images of {tuple(x.shape)}; a "
+            f"method's score() gives one number per pixel of each image, {wanted}: enlarge a "
+            "coarser map, as onlygood.networks.patches.enlarged does"
         )
 
 

@@ -70,9 +70,9 @@ def calibration_of(
         CalibrationError, ConfigError, DataError: as `Calibration.fit` and `group_names`.
     """
     totals, pixel_maxima = survey.totals, survey.pixel_maxima
-    if len(survey.digests) > 1 and len(set(survey.digests)) == 1:
-        # One picture again and again: its score is the threshold, and would be above that in
-        # another batch, or in an exported file, which round otherwise.
+    if len(set(survey.digests)) == 1:
+        # One picture, alone or again and again: its score is the threshold, and would be above
+        # that in another batch, or in an exported file, which round otherwise.
         again = scorer.survey(survey.pictures.subset([0] * (BATCH + 1)))
         totals = _raised(totals, again.totals)
         if pixel_maxima is not None and again.pixel_maxima is not None:

@@ -25,7 +25,7 @@ from onlygood.data.align import AUTO, misalignment, most_usual
 from onlygood.data.decode import Pixels
 from onlygood.data.loading import threads
 from onlygood.data.mask import mask_of
-from onlygood.data.preprocess import check_view
+from onlygood.data.preprocess import check_augmentation, check_view
 from onlygood.data.resize import Window, window
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import PictureStore, Unreadable
@@ -113,6 +113,7 @@ def learn(
     cls = method_named(method)
     view = settled(resolved.view, train, cls)
     check_view(view)
+    check_augmentation(view)
     if anomalous is not None:
         require_uses_anomalous(method)
     network = new_network(cls, config, view, seed)

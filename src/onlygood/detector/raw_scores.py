@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -18,7 +18,7 @@ from onlygood.core.method import Method
 from onlygood.core.settings import View
 from onlygood.data.loading import Loaded, iterate, threads
 from onlygood.data.preprocess import to_bytes, to_images
-from onlygood.data.resize import content, counted
+from onlygood.data.resize import content, counted, counting
 from onlygood.data.source import ImageSource, Picture
 from onlygood.data.store import Unreadable
 from onlygood.data.tiling import Tiled
@@ -135,9 +135,8 @@ class RawScorer:
         heat = None
         if maps and scores.map is not None:
             # Without the padding, of which smoothing must not know either.
-            heat = scores.map.float().cpu().numpy()[:, *content(self.view).slices]
-            sigma = self.view.smooth * self.view.size
-            heat = gaussian_filter(heat, (0, sigma, sigma)) if sigma else heat
+            inside = content(self.view).slices
+            heat = _smoothed(scores.map.float().cpu().numpy()[:, *inside], self.view)
         return RawScores(totals, parts, heat)
 
     def reconstruct(self, batch: list[Loaded]) -> UInt8[np.ndarray, "n h w C"] | None:
@@ -276,3 +275,17 @@ def joined(
         np.concatenate([raw.totals for raw in found]),
         {name: np.concatenate([raw.parts[name] for raw in found]) for name in found[0].parts},
     )
+
+
+def _smoothed(maps: Float32[np.ndarray, "B h w"], view: View) -> NDArray[np.float32]:
+    """Maps of `View.shape`, smoothed by what counts alone; 0 where nothing near does."""
+    sigma = view.smooth * view.size
+    counts = counting(view)
+    if not sigma:
+        return maps
+    if counts is None:
+        return np.asarray(gaussian_filter(maps, (0, sigma, sigma)))
+    own = counts[content(view).slices].astype(np.float32)
+    whole = gaussian_filter(maps * own, (0, sigma, sigma))
+    shares = gaussian_filter(own, sigma)
+    return np.asarray(np.divide(whole, shares, out=np.zeros_like(whole), where=shares > 0))

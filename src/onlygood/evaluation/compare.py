@@ -15,6 +15,7 @@ from onlygood.core.errors import DataError
 from onlygood.core.text import figure, many, signed
 from onlygood.evaluation.evaluate import Evaluation, Judge, evaluate, labelled_pictures
 from onlygood.evaluation.metrics import Floats, OfKind, by_kind, labelled_ranks
+from onlygood.evaluation.promise import SEEN
 
 CONFIDENCE = 0.95
 """Of intervals."""
@@ -85,6 +86,8 @@ class Comparison:
     n_normal: int
     n_anomalous: int
     n_unreadable: int
+    n_known: tuple[int, int]
+    """Pictures that A, and B, was learnt from or calibrated on."""
     description: str
     """How the folder was understood."""
 
@@ -120,6 +123,20 @@ class Comparison:
     @property
     def note(self) -> str:
         """Why intervals and p-value are not to be taken at their word; empty where they are."""
+        return "; ".join(filter(None, (self._of_known(), self._of_few())))
+
+    def _of_known(self) -> str:
+        whole = self.n_normal + self.n_anomalous
+        sides = [(n, side) for n, side in zip(self.n_known, "AB", strict=True) if n >= SEEN * whole]
+        if not sides:
+            return ""
+        told = " and ".join(f"{side} has seen {n} of these pictures" for n, side in sides)
+        return (
+            f"{told} while it was fitted or calibrated, and looks better on them than on others; "
+            "compare on pictures that neither has seen"
+        )
+
+    def _of_few(self) -> str:
         fewest = min(self.n_normal, self.n_anomalous)
         if fewest >= ENOUGH:
             return ""
@@ -136,7 +153,8 @@ class Comparison:
         inner = (Difference, Disagreement)
         figures = {k: v.to_json() if isinstance(v, inner) else v for k, v in vars(self).items()}
         kinds = {kind: {"a": a._asdict(), "b": b._asdict()} for kind, (a, b) in self.kinds.items()}
-        return {**figures, "kinds": kinds, "words": self.words, "note": self.note}
+        told = {"n_known": list(self.n_known), "kinds": kinds}
+        return {**figures, **told, "words": self.words, "note": self.note}
 
 
 def _chance(p: float) -> str:
@@ -191,6 +209,10 @@ def compared(a: Evaluation, b: Evaluation) -> Comparison:
         n_normal=int((~labels).sum()),
         n_anomalous=int(labels.sum()),
         n_unreadable=int((~readable).sum()),
+        n_known=(
+            a.n_normal_known + a.n_anomalous_learnt,
+            b.n_normal_known + b.n_anomalous_learnt,
+        ),
         description=a.description,
     )
 

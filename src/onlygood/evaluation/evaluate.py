@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onlygood.core.errors import ConfigError, DataError
+from onlygood.core.settings import View
 from onlygood.core.text import figure, many
 from onlygood.data.layout import Labelled, labelled, labelled_items, truth
+from onlygood.data.resize import looked_at
 from onlygood.data.source import ImageSource
 from onlygood.decision.calibration import Calibration
 from onlygood.evaluation import metrics
@@ -25,6 +27,7 @@ class Judge(Protocol):
     """Whatever decides on pictures: a detector, or what was exported from one."""
 
     calibration: Calibration
+    view: View
 
     def stream(self, pictures: Any, *, maps: bool = True) -> Iterator[Result]:
         """One result for each picture, in order."""
@@ -70,6 +73,7 @@ class Evaluation:
     kinds: dict[str, metrics.OfKind]
     """How each kind of defect is told from the normal pictures; the least found first."""
     pixel_auroc: float | None
+    """As all figures of pixels, of those that are looked at: in `roi`, `crop`, and not ignored."""
     pixel_average_precision: float | None
     pixel_f1_max: float | None
     """Chosen with the masks, hence optimistic."""
@@ -79,6 +83,8 @@ class Evaluation:
     """Up to 5 % of them."""
     n_normal: int
     n_anomalous: int
+    n_normal_known: int
+    """Normal pictures that the model was learnt from, or that have calibrated it."""
     n_anomalous_learnt: int
     """Anomalous pictures that the model was learnt from; all other figures have them in."""
     n_unreadable: int
@@ -160,6 +166,9 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
     new = np.array([learnt[i] is None for i in readable])
     kind_of = [kind if bad else "good" for kind, bad in zip(data.kinds, data.labels, strict=True)]
     kinds = [kind_of[i] for i in readable]
+    n_calibrated = calibrated_on(detector.calibration, scores[~labels & new])
+    # Equal ones count once, as empty pictures of separate lots are equal.
+    n_learnt = len({digest for digest in known if digest is not None})
     n_anomalous, n_tested = int(labels.sum()), int((labels & new).sum())
     found = int((decisions[labels & new] != "normal").sum())
     return Evaluation(
@@ -181,9 +190,8 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
             detector.calibration,
             int((decisions[~labels] != "normal").sum()),
             n_normal,
-            calibrated_on(detector.calibration, scores[~labels & new]),
-            # Equal ones count once, as empty pictures of separate lots are equal.
-            len({digest for digest in known if digest is not None}),
+            n_calibrated,
+            n_learnt,
         ),
         parts={
             name: metrics.auroc(labels, np.array([results[i].parts[name] for i in readable]))
@@ -197,6 +205,7 @@ def evaluate(detector: Judge, pictures: Any, *, labels: Any = None, normal: Any 
         aupro_at_5=pixels and pixels.aupro(0.05),
         n_normal=n_normal,
         n_anomalous=n_anomalous,
+        n_normal_known=n_calibrated + n_learnt,
         n_anomalous_learnt=n_anomalous - n_tested,
         n_unreadable=len(results) - len(readable),
         images_per_second=len(results) / seconds,
@@ -232,8 +241,8 @@ def _results(
 ) -> tuple[list[Result], list[int | None], metrics.PixelCurve | None]:
     """Results without their maps, what was learnt from, and how pixels do where masks are.
 
-    Only then maps are made and kept, at 5 bytes a pixel with their masks: those of normal pictures
-    and of anomalous ones with a mask.
+    Only then maps are made and kept, at 6 bytes a pixel with their masks: those of normal pictures
+    and of anomalous ones with a mask. Pixels that the detector never looks at are no part of it.
     """
     with_masks = any(mask is not None for mask in data.masks)
     found: Iterable[tuple[Result, int | None]]
@@ -245,6 +254,7 @@ def _results(
     learnt: list[int | None] = []
     maps: list[NDArray[np.float32]] = []
     masks: list[NDArray[np.bool_]] = []
+    seen: list[NDArray[np.bool_]] = []
     for (result, digest), label, mask in zip(found, data.labels, data.masks, strict=True):
         results.append(result._replace(map=None))
         learnt.append(digest)
@@ -254,4 +264,5 @@ def _results(
         if anomalous is not None:
             maps.append(result.map)
             masks.append(anomalous)
-    return results, learnt, metrics.PixelCurve.of(masks, maps)
+            seen.append(looked_at(result.map.shape, detector.view))
+    return results, learnt, metrics.PixelCurve.of(masks, maps, seen)

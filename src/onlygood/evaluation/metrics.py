@@ -25,6 +25,8 @@ Masks = Collection[NDArray[Any]]
 """An `(H, W)` array for each picture, anomalous where it is not 0; or one `(N, H, W)` array."""
 Maps = Collection[NDArray[Any]]
 """An `(H, W)` array for each picture, larger = more anomalous; or one `(N, H, W)` array."""
+Seen = Sequence[NDArray[np.bool_]]
+"""An `(H, W)` array for each picture: which pixels count."""
 TINY = 1e-12
 """Where precision and recall are 0, so is their mean."""
 
@@ -222,26 +224,27 @@ class PixelCurve(NamedTuple):
     corner are of one region."""
 
     @classmethod
-    def of(cls, masks: Masks, maps: Maps) -> "PixelCurve | None":
+    def of(cls, masks: Masks, maps: Maps, seen: Seen | None = None) -> "PixelCurve | None":
         """Go through the maps twice; holds the anomalous pixels and one map in memory.
 
-        So maps may be loaded lazily. None where there are no normal or no anomalous pixels.
+        So maps may be loaded lazily. Only pixels that were `seen` count; None: all.
+        None where there are no normal or no anomalous pixels.
 
         Raises:
             DataError: there are not as many masks as maps, or a map holds NaN.
             ShapeError: a mask and its map differ in shape, or are not `(H, W)`.
         """
         values, weights = [np.zeros(0)], [np.zeros(0)]
-        for mask, heat in _pictures(masks, maps):
+        for mask, heat, looked in _pictures(masks, maps, seen):
             regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-            region_of_pixel = regions[mask]
-            values.append(heat[mask])
+            region_of_pixel = regions[mask & looked]
+            values.append(heat[mask & looked])
             weights.append(1 / np.bincount(region_of_pixel)[region_of_pixel])
         levels, level_of_pixel = np.unique(np.concatenate(values), return_inverse=True)
         # Normal pixels by place among the levels: 2j are between levels j-1 and j, 2j+1 at level j.
         places = np.zeros(2 * len(levels) + 1, dtype=np.int64)
-        for mask, heat in _pictures(masks, maps):
-            normal = np.sort(heat[~mask])  # sorted queries keep the search in the cache
+        for mask, heat, looked in _pictures(masks, maps, seen):
+            normal = np.sort(heat[~mask & looked])  # sorted queries keep the search in the cache
             place = np.searchsorted(levels, normal, "left")
             place += np.searchsorted(levels, normal, "right")
             places += np.bincount(place, minlength=len(places))
@@ -306,8 +309,10 @@ class PixelCurve(NamedTuple):
         return float(np.trapezoid(tpr, fpr)) / max_fpr
 
 
-def _pictures(masks: Masks, maps: Maps) -> Iterator[tuple[NDArray[np.bool_], NDArray[Any]]]:
-    """Pairs of a boolean mask and a map, checked."""
+def _pictures(
+    masks: Masks, maps: Maps, seen: Seen | None
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.bool_]]]:
+    """A boolean mask, a map, and which of their pixels count, checked."""
     if len(masks) != len(maps):
         raise DataError(f"each map needs its mask, got {len(masks)} masks and {len(maps)} maps")
     for number, (mask, heat) in enumerate(zip(masks, maps, strict=True)):
@@ -318,7 +323,7 @@ def _pictures(masks: Masks, maps: Maps) -> Iterator[tuple[NDArray[np.bool_], NDA
             )
         if np.isnan(heat).any():
             raise DataError(f"the map of picture {number} holds NaN; a metric needs numbers")
-        yield mask != 0, heat
+        yield mask != 0, heat, np.ones(mask.shape, bool) if seen is None else seen[number]
 
 
 def labelled_ranks(

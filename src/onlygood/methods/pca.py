@@ -94,8 +94,7 @@ class PCA(Method):
                 incremental.partial_fit(np.concatenate(rows))
                 rows = []
         if incremental is not None:
-            # What is left after the last full block is too little to update on by itself.
-            if sum(map(len, rows)) >= len(self.components):
+            if rows:
                 incremental.partial_fit(np.concatenate(rows))
             return incremental
         data = np.concatenate(rows) if rows else np.zeros((0, len(self.mean)), np.float32)

@@ -187,6 +187,8 @@ class Reflect(Method):
             for _, group in groupby(maps, key=lambda layer: layer[0])
         ]
         first = 1 if self.detail else 0
+        # As those that are learnt from are held: where all is alike, their difference is all.
+        grids, light = ([grid.half().float() for grid in part] for part in (grids, light))
         return grids[first:] + light, grids[:first]
 
     def measure(self, images: Batches, first: int) -> Sample:

@@ -149,13 +149,13 @@ class Sample:
     def taken(self) -> Tensor:
         """The rows that were kept, and are so no more; `(0, 0)` of none."""
         self._thin()
-        (rows,), self._rows, self._keys = self._rows or [torch.zeros(0, 0)], [], []
-        return rows
+        rows, self._rows, self._keys = self._rows or [torch.zeros(0, 0)], [], []
+        return torch.cat(rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Statistics`."""
         self._thin()
-        (rows,), (keys,) = self._rows, self._keys
+        rows, keys = torch.cat(self._rows), np.concatenate(self._keys)
         return {"limit": torch.tensor(self._limit), "rows": rows, "keys": torch.from_numpy(keys)}
 
     @classmethod
@@ -173,14 +173,16 @@ class Sample:
             self._thin()
 
     def _thin(self) -> None:
-        """Keep the `limit` rows with the smallest keys, in one piece."""
-        if not self._rows:
+        """Keep the `limit` rows with the smallest keys, without a second array as large."""
+        if self._held <= self._limit:
             return
-        whole, keys = torch.cat(self._rows), np.concatenate(self._keys)
-        if len(whole) > self._limit:
-            kept = np.sort(np.argpartition(keys, self._limit - 1)[: self._limit])
-            whole, keys = whole[torch.from_numpy(kept)], keys[kept]
-        self._rows, self._keys, self._held = [whole], [keys], len(whole)
+        keys = np.concatenate(self._keys)
+        kept = np.zeros(len(keys), bool)
+        kept[np.argpartition(keys, self._limit - 1)[: self._limit]] = True
+        ends = np.cumsum([len(own) for own in self._keys])[:-1]
+        for i, own in enumerate(np.split(kept, ends)):
+            self._rows[i], self._keys[i] = self._rows[i][torch.from_numpy(own)], self._keys[i][own]
+        self._held = self._limit
 
 
 def sample(batches: Iterable[Tensor], limit: int) -> Tensor:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageFilter
 
+from onlygood.core.arrays import maxima
 from onlygood.core.errors import ShapeError
 from onlygood.core.files import replacing
 
@@ -117,10 +118,7 @@ def fit_map(map: HeatMap, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
     """
     width, height = size
     fitted = np.asarray(map, np.float32)
-    for axis, pixels in enumerate((height, width)):
-        if pixels < fitted.shape[axis]:
-            starts = np.arange(pixels) * fitted.shape[axis] // pixels
-            fitted = np.fmax.reduceat(fitted, starts, axis=axis)
+    fitted = maxima(fitted, min(height, fitted.shape[0]), min(width, fitted.shape[1]))
     if fitted.shape == (height, width):
         return fitted
     return np.asarray(Image.fromarray(fitted).resize(size, Image.Resampling.BILINEAR))

@@ -107,6 +107,8 @@ def score(
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     path = Path(model)
     runtime = Runtime.load(path, threads=1)
+    if maps != "none" and not runtime.localizes:
+        raise ConfigError(f"{path} gives scores alone, no maps; leave --maps out")
     place = Place(out)
     about = {
         "model": {"sha256": runtime.sha256, "method": runtime.method, "file": path.name},

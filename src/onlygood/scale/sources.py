@@ -148,10 +148,18 @@ def _file(uri: str) -> Iterator[Input]:
     system, path = file_system(uri)
     try:
         with system.open_input_stream(path) as file:
-            # Editors on Windows begin a text with a mark.
+            # Editors on Windows begin a text with a mark, and its PowerShell writes UTF-16.
             content = bytes(file.read()).removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
+        if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            content = content.decode("utf-16").encode()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the list {shown(uri)} cannot be read: {in_a_line(error)}") from error
+    if b"\0" in content:
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise DataError(
+            f"the list {shown(uri)} has a byte 0 in line {line}, and no name has; save it as text "
+            "in UTF-8"
+        )
     # Nothing else ends a line: a name can have whatever ends one in a text, U+2028 for example.
     lines = (os.fsdecode(line.removesuffix(b"\r")) for line in content.split(b"\n"))
     yield from _described(_files_of(uri_of(line) for line in lines if line.strip()))

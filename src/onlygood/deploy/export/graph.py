@@ -69,15 +69,20 @@ class Graph(nn.Module):
         if scores.map is None or self.scale is None:
             return scores.total, p_value, parts
         inside = content(self.view).slices
-        heat = self.down @ scores.map[:, *inside] @ self.across.T
+        heat, counts = scores.map[:, *inside], counting(self.view)
+        own = None if counts is None else torch.tensor(counts[inside], dtype=torch.float32)
+        if own is None:
+            heat = self.down @ heat @ self.across.T
+        else:  # Smoothed by what counts alone.
+            shares = (self.down @ own @ self.across.T).clamp_min(torch.finfo(torch.float32).tiny)
+            heat = self.down @ (heat * own) @ self.across.T / shares
         median, threshold = self.scale
         if threshold > median:
             heat = (heat - median) / (threshold - median)
         else:
             heat = torch.where(heat > threshold, 2.0, 0.0)
-        counts = counting(self.view)
-        if counts is not None:
-            heat = torch.where(torch.tensor(counts[inside]), heat, 0.0)
+        if own is not None:
+            heat = torch.where(own > 0, heat, 0.0)
         return scores.total, p_value, parts, heat
 
 
