@@ -191,6 +191,23 @@ def pipe(scene: Scene) -> Got:
     return scene.score(scene.folder / "pipe.png")
 
 
+def pipe_of_names(scene: Scene) -> Got:
+    os.mkfifo(scene.folder / "names")
+    return scene.fit(scene.good, "--leave-out", scene.folder / "names")
+
+
+def report_into_a_pipe(scene: Scene) -> Got:
+    os.mkfifo(scene.folder / "pipe")
+    (scene.folder / "page.html").symlink_to("pipe")
+    found = scene.fit(scene.good, "--report", scene.folder / "page.html")
+    assert not (scene.folder / "pipe").is_file()
+    return found
+
+
+def maps_among_pictures(scene: Scene) -> Got:
+    return scene.score(scene.good, "--maps", scene.good / "maps")
+
+
 def dangling(scene: Scene) -> Got:
     (scene.folder / "link.png").symlink_to("nowhere.png")
     return scene.score(scene.folder / "link.png")
@@ -591,6 +608,24 @@ CASES = [
     Case("a header that says 20000 x 20000", enormous, 1, "over the limit of 100 million"),
     Case("an animated picture", animated),
     Case("a picture without read permission", without_permission, 1, "(Permission denied)"),
+    Case(
+        "a pipe in place of a list of names (`--leave-out`)",
+        pipe_of_names,
+        1,
+        "cannot be read as a list of names",
+    ),
+    Case(
+        "a pipe, a device or a folder where a file is to be written, or a link to one",
+        report_into_a_pipe,
+        1,
+        "cannot be written: it is no file but a pipe or device; name a file",
+    ),
+    Case(
+        "heat maps into a folder that is scored",
+        maps_among_pictures,
+        1,
+        "where the next command would take heat maps for pictures",
+    ),
     Case("a pipe named like a picture", pipe, 1, "is not a file"),
     Case("a link that leads nowhere", dangling, 1, "does not exist"),
     Case("a folder with a link to itself", link_to_itself),

@@ -123,7 +123,7 @@ def test_a_line_of_another_version_says_which_and_what_it_lacks(tmp_path: Path) 
     other = {k: v for k, v in LINE.items() if k not in ("parts", "auroc")}
     append(tmp_path / "r", other | {"versions": {"onlygood": "9.9"}})
     with pytest.raises(
-        DataError, match=r"line 1: is of another version .*\(9.9\), without parts, auroc"
+        DataError, match=r"line 1: is of another version .*\(9.9\), without auroc, parts"
     ):
         read(tmp_path / "r")
 

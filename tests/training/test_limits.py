@@ -16,6 +16,7 @@ from onlygood.core.settings import Budget
 from onlygood.core.stage import Batch, Stage, Update
 from onlygood.core.terms import Loss
 from onlygood.training import checkpoint as checkpoints
+from onlygood.training.precision import SAFE_ROWS
 from onlygood.training.trainer import CHECKPOINT
 from tests.training.toys import Toy, fit, numbered, staged, steps_of, stop
 
@@ -362,7 +363,7 @@ def test_a_loss_that_is_no_number_stops_the_run_at_the_last_good_checkpoint(
     # It was in float32 already.
     assert "; try a lower learning rate" in str(caught.value)
     with pytest.raises(TrainingDiverged, match="try --set precision=float32, a lower learning"):
-        fit(toy, steps=9, precision="bf16")
+        fit(toy, steps=9, precision="bf16", batch_size=SAFE_ROWS)
     good = checkpoints.load(path, "toy")
     assert good.facts["position"]["step"] == 4
     assert all(tensor.isfinite().all() for tensor in good.tensors.values())

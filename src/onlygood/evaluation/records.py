@@ -33,11 +33,11 @@ DIAGNOSTIC = "diagnostic, selects nothing"
 NO_STEPS = "no steps"
 """The schedule of a method that learns without."""
 
+_NUMBER = int | float | None
 _READ: dict[str, type | UnionType] = {
-    **dict.fromkeys(("preset", "schedule", "device"), str),
-    **dict.fromkeys(("settings", "parts", "resolved"), dict),
-    **dict.fromkeys(("auroc", "training_seconds", "images_per_second"), int | float | None),
-    "threads": int,
+    **{"preset": str, "settings": dict, "schedule": str, "auroc": _NUMBER, "parts": dict},
+    **{"training_seconds": _NUMBER, "images_per_second": _NUMBER, "device": str, "threads": int},
+    "resolved": dict,
 }
 """What tables read of each line, besides its key."""
 _KEY = ("method", "config_hash", "dataset", "protocol", "class")
@@ -134,7 +134,7 @@ def _version(line: Line) -> str:
 def _is_sound(line: Line, name: str) -> bool:
     value, kind = line[name], _READ[name]
     numbers = value.values() if name == "parts" and isinstance(value, dict) else ()
-    return isinstance(value, kind) and all(isinstance(each, int | float | None) for each in numbers)
+    return isinstance(value, kind) and all(isinstance(each, _NUMBER) for each in numbers)
 
 
 def append(file: Path, line: Line) -> None:

@@ -5,7 +5,7 @@ from onlygood.deploy.service.recent import OVERHEAD, Kept, Recent
 
 
 def kept(size: int) -> Kept:
-    return Kept(b"x" * size, (4, 5), View(), None, True)
+    return Kept(b"x" * size, "", (4, 5), View(), None, True)
 
 
 def test_the_oldest_make_room() -> None:
@@ -19,7 +19,7 @@ def test_maps_count() -> None:
     for limit, stays in ((121, True), (120, False)):  # 40 and 1, and 20 numbers of 4 bytes
         recent = Recent(limit + 2 * OVERHEAD)
         recent.add(1, kept(40))
-        recent.add(2, Kept(b"x", (4, 5), View(), np.zeros((4, 5), np.float32), True))
+        recent.add(2, Kept(b"x", "", (4, 5), View(), np.zeros((4, 5), np.float32), True))
         assert (recent.get(1) is not None) == stays and recent.get(2) is not None
 
 

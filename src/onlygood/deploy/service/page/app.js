@@ -292,7 +292,7 @@ function describeSetting() {
   $("confidence").textContent = confidence;
   $("threshold").textContent = steady(threshold);
   $("unit").textContent = unit();
-  $("of-parts").hidden = !model.grouped;
+  $("of-parts").textContent = model.grouped ? " of parts" : "";
   $("above").textContent = `${above} of ${calibration.scores.length}`;
   $("count").textContent = anomalous;
   $("unsure-row").hidden = model.strict_threshold === null;
