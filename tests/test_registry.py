@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from unittest.mock import Mock
@@ -71,6 +72,14 @@ def test_a_model_never_runs_a_file_by_itself(file: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(registry.VARIABLE, f"other.py:Other,{file}:Denoiser")
     told = [result.score for result in Detector.load(model).score(list(parts.normal(3)))]
     assert told == [result.score for result in made.score(list(parts.normal(3)))]
+
+
+def test_a_file_finds_what_lies_beside_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (file.parent / "only_beside_it.py").write_text("LEAST = 3\n")
+    (file.parent / "json.py").write_text("1 / 0")  # hides nothing
+    file.write_text("import json\nfrom only_beside_it import LEAST\n" + file.read_text())
+    assert registry.introduce(f"{file}:Denoiser") == "denoiser.py:Denoiser"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,9 @@ def _module(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None  # it ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses and docstrings are looked for
+    # What lies beside it is found, as by a script; last, so that it hides nothing else.
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # as above
