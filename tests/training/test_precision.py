@@ -71,6 +71,14 @@ def test_where_bf16_is_used_second_derivatives_are_right(rows: int) -> None:
     assert torch.cosine_similarity(got, exact, dim=0) > 0.99
 
 
+def test_a_region_of_the_caller_hides_no_wrong_product() -> None:
+    precision._multiplies_rightly.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        within = precision._multiplies_rightly()
+    precision._multiplies_rightly.cache_clear()
+    assert within == precision._multiplies_rightly()
+
+
 def test_processes_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_multiplies_rightly", lambda: False)
     settings = Training(precision="bf16", batch_size=32)

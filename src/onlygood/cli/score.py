@@ -191,8 +191,7 @@ def _table(
     for path in pictures:
         if not os.path.lexists(path):
             raise DataError(f"there is no {path}; name pictures or folders of pictures")
-
-        if maps is not None and _lies_in(maps, path):
+        if maps is not None and path.is_dir() and _lies_in(maps, path):
             raise ConfigError(
                 f"--maps {maps} lies in {path}, where the next command would take heat maps for "
                 "pictures; name a folder that is not in it"
